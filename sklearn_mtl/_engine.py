@@ -1,0 +1,423 @@
+"""Training and prediction: the one room that knows skorch.
+
+A skorch net is *held* by the estimator. Here it gets its batches (read by index, never row by
+row), its loss (per-task losses, then a combiner), and a record of every task per epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.utils import noop
+from torch import Tensor, nn
+
+from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
+from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
+
+__all__ = [
+    "DTYPES",
+    "Batches",
+    "Recipe",
+    "TaskNet",
+    "auto_batch_size",
+    "auto_precision",
+    "build_net",
+    "predict_raw",
+    "resolve_device",
+    "seeded",
+    "train",
+]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+# Input values per chunk when predicting; larger chunks are no faster and only take memory.
+CHUNK_VALUES = 2**22
+
+
+class Reader(Protocol):
+    """What this room asks of X: rows by index, as finite and standardised arrays."""
+
+    def __call__(self, rows: NDArray[np.intp]) -> NDArray[Any]: ...
+
+
+class Recipe(NamedTuple):
+    """How to train: resolved parameters."""
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Any
+    weight_decay: float
+    device: str
+    precision: str
+    verbose: int
+    net_params: dict[str, Any]
+    patience: int | None = None  # epochs without improvement; None does not stop early
+    tol: float = 0.0
+
+
+class Batches:
+    """Rows of X read by index, with their targets and weights: data set and loader in one.
+
+    Batches are of nearly equal size: no last batch of one row, on which batch statistics fail.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(rows)`` returns the samples of increasing `rows` as an array.
+    values, weight : ndarray of shape (n_samples, n_tasks)
+        Encoded targets and the weight of each cell.
+    rows : ndarray of int
+        Rows to iterate over.
+    recipe : Recipe
+        Batch size and precision.
+    shuffle_seed : int, optional
+        Shuffles the rows anew in every pass; None keeps them in order.
+    """
+
+    def __init__(
+        self,
+        read: Reader,
+        values: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        rows: NDArray[np.intp],
+        recipe: Recipe,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        dtype = DTYPES[recipe.precision]
+        self.read, self.rows, self.batch_size = read, rows, recipe.batch_size
+        # Weights up to one: a common factor changes nothing, and none overflows float32.
+        weight = weight[rows] / weight[rows].max()
+        self.targets = torch.from_numpy(values[rows]).to(dtype)
+        self.weight = torch.from_numpy(weight).to(dtype)
+        self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        self.stop = threading.Event()
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+        """Read the batches, in a new random order each time if there is a seed."""
+        order = np.arange(len(self.rows))
+        if self.generator is not None:
+            order = self.generator.permutation(order)
+        for part in np.array_split(order, len(self)):
+            if self.stop.is_set():
+                raise KeyboardInterrupt
+            part.sort()  # files and memory are read forwards
+            index = torch.from_numpy(part)
+            X = torch.from_numpy(self.read(self.rows[part])).to(self.targets.dtype)
+            yield X, (self.targets[index], self.weight[index])
+
+
+class Tally:
+    """Sums of per-task losses over an epoch: its mean is one pass over all observed targets."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | float = 0.0
+        self.counts: Tensor | float = 0.0
+
+    def add(self, losses: Tensor, counts: Tensor) -> None:
+        """Add a batch."""
+        self.sums = self.sums + losses.detach().double() * counts.double()
+        self.counts = self.counts + counts.double()
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Mean losses (0 where there is none) and counts, on the CPU."""
+        sums, counts = torch.as_tensor(self.sums).cpu(), torch.as_tensor(self.counts).cpu()
+        return sums / torch.where(counts > 0, counts, 1), counts
+
+
+class MultiTaskLoss(nn.Module):
+    """skorch's criterion: per-task losses, then one number."""
+
+    def __init__(self, task_losses: TaskLosses, combine: Callable[[Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.task_losses, self.combine = task_losses, combine
+
+    def forward(self, output: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the scalar loss of a batch."""
+        return self.combine(*self.task_losses(output, *target))
+
+    def objective(self, losses: Tensor, counts: Tensor) -> float:
+        """The scalar for mean losses over a whole data set."""
+        rule = self.combine.objective if isinstance(self.combine, Combiner) else self.combine
+        return float(rule(losses, counts))
+
+    def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Derivative of the batch's scalar by each task's mean loss."""
+        losses = losses.clone().requires_grad_()
+        was_training = self.training
+        self.eval()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.combine(losses, counts), losses)
+        self.train(was_training)
+        return gradient
+
+
+class TaskNet(NeuralNet):
+    """skorch's net with per-task losses in a record of its own.
+
+    Attributes
+    ----------
+    record_ : dict of str to list of ndarray of shape (n_tasks,)
+        Per epoch: 'train_loss', 'valid_loss' (NaN where a task had no observed target) and
+        'effective_weight'.
+    interrupted_ : bool
+        Whether Ctrl-C stopped the training.
+    """
+
+    amp_dtype: torch.dtype | None = None
+
+    def task_history(self) -> dict[str, NDArray[np.float64]]:
+        """The record as arrays of shape (n_epochs, n_tasks)."""
+        n_epochs = len(self.record_["train_loss"])
+        history = {name: rows for name, rows in self.record_.items() if rows}
+        for rows in history.values():  # an interrupted epoch has no validation
+            rows += [np.full_like(rows[0], np.nan)] * (n_epochs - len(rows))
+        return {name: np.stack(rows) for name, rows in history.items()}
+
+    def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
+        """X is the pair (training batches, validation batches or None)."""
+        return X
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """The data set is its own loader."""
+        return dataset
+
+    def infer(self, x: Any, **fit_params: Any) -> Tensor:
+        """Raw outputs in full precision."""
+        x = x.to(self.device, non_blocking=True)
+        if self.amp_dtype is None:
+            return self.module_(x, **fit_params)
+        with torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype):
+            return self.module_(x, **fit_params).float()
+
+    def get_loss(self, y_pred: Tensor, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Combine the task losses of a batch, and tally them."""
+        targets, weight = (part.to(self.device, non_blocking=True) for part in y_true)
+        losses, counts = self.criterion_.task_losses(y_pred, targets, weight)
+        self.tally_.add(losses, counts)
+        return self.criterion_.combine(losses, counts)
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
+        """Train; a KeyboardInterrupt (of a user, or a stopping callback) ends it in good order."""
+        self.record_: dict[str, list[NDArray[np.float64]]] = {
+            "train_loss": [],
+            "valid_loss": [],
+            "effective_weight": [],
+        }
+        self.interrupted_ = False
+        try:
+            with _stop_after_batch(X[0]):
+                super().fit_loop(X, y, epochs, **params)
+        except KeyboardInterrupt:
+            self.interrupted_ = not any(
+                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+                for _, callback in self.callbacks_
+            )
+        return self
+
+    def run_single_epoch(self, iterator: Any, training: bool, prefix: str, **kwargs: Any) -> None:
+        """Run an epoch, and record the loss of each task."""
+        if iterator is None:
+            return
+        self.tally_ = Tally()
+        try:
+            super().run_single_epoch(iterator, training, prefix, **kwargs)
+        finally:
+            losses, counts = self.tally_.means()
+            seen = counts.numpy() > 0
+            self.record_[f"{prefix}_loss"].append(np.where(seen, losses.numpy(), np.nan))
+            if training:
+                weights = self.criterion_.effective_weights(losses, counts / len(iterator))
+                self.record_["effective_weight"].append(weights.cpu().double().numpy())
+            else:
+                objective = self.criterion_.objective(losses, counts)
+                self.history.record(f"{prefix}_objective", objective)
+
+
+@contextlib.contextmanager
+def _stop_after_batch(batches: Batches) -> Iterator[None]:
+    """Let a first Ctrl-C finish the batch; a second one interrupts at once."""
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not default
+    ):
+        yield
+        return
+
+    def stop(signum: int, frame: Any) -> None:
+        batches.stop.set()
+        signal.signal(signal.SIGINT, default)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default)
+
+
+class Cosine:
+    """Learning-rate factor: linear warm-up over the first steps, then a cosine to zero."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps, self.n_warm_up = n_steps, math.ceil(n_steps / 20)
+
+    def __call__(self, step: int) -> float:
+        if step < self.n_warm_up:
+            return (step + 1) / self.n_warm_up
+        progress = (step - self.n_warm_up) / max(1, self.n_steps - self.n_warm_up)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Draw from `seed` inside, and leave torch's global random states as they were found."""
+    devices = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def resolve_device(device: str) -> str:
+    """'auto' is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(torch.device(device))
+
+
+def build_net(
+    recipe: Recipe,
+    *,
+    trunk: Any,
+    input_shape: tuple[int, ...],
+    kinds: Sequence[str],
+    n_outputs: Sequence[int],
+    bias: NDArray[np.float64],
+    loss: Any,
+    task_weights: NDArray[np.float64] | None,
+) -> TaskNet:
+    """Assemble module, criterion and net; nothing is trained yet."""
+    dtype = DTYPES[recipe.precision]
+    trunk_module, n_features = build_trunk(trunk, input_shape)
+    module = MultiTaskModule(trunk_module, n_features, n_outputs, torch.from_numpy(bias))
+    weights = None if task_weights is None else torch.from_numpy(task_weights)
+    combine = LOSSES[loss](weights) if isinstance(loss, str) else copy.deepcopy(loss)
+    task_losses = TaskLosses(kinds, n_outputs, getattr(combine, "family", "likelihood"))
+    optimizer = recipe.optimizer
+    own = {
+        "optimizer": getattr(torch.optim, optimizer) if isinstance(optimizer, str) else optimizer,
+        "optimizer__weight_decay": recipe.weight_decay,
+        "lr": recipe.learning_rate,
+        "max_epochs": recipe.max_epochs,
+        "batch_size": recipe.batch_size,
+        "device": recipe.device,
+        "verbose": recipe.verbose,
+        "train_split": None,
+    }
+    net = TaskNet(
+        module.to(dtype), MultiTaskLoss(task_losses, combine).to(dtype), **(own | recipe.net_params)
+    )
+    net.amp_dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    return net
+
+
+def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None) -> None:
+    """Train the net in place; the caller holds it back until all went well."""
+    net.initialize()
+    for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
+        net.callbacks_.append((type(callback).__name__, callback.initialize()))
+    _start_combiner(net, batches)
+    net.partial_fit((batches, valid))
+    del net.tally_
+    if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
+        raise ValueError(
+            "Training ended with non-finite weights. Lower learning_rate "
+            f"(learning_rate={recipe.learning_rate}), or check X and y for extreme values."
+        )
+    if net.interrupted_:
+        warnings.warn(
+            f"Training was interrupted in epoch {len(net.record_['train_loss'])} of "
+            f"{recipe.max_epochs}; the weights so far are kept.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def _callbacks(net: TaskNet, recipe: Recipe, n_steps: int) -> list[Any]:
+    """Our schedule, unless the user brings one, and early stopping, if asked for."""
+    callbacks: list[Any] = []
+    if not any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        cosine = Cosine(n_steps)
+        callbacks.append(LRScheduler("LambdaLR", lr_lambda=cosine, step_every="batch"))
+    if recipe.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                "valid_objective",
+                patience=recipe.patience,
+                threshold=recipe.tol,
+                threshold_mode="abs",
+                load_best=True,
+                sink=print if recipe.verbose else noop,
+            )
+        )
+    return callbacks
+
+
+def _start_combiner(net: TaskNet, batches: Batches) -> None:
+    """Tell the combiner the constant predictor's losses and the expected counts per batch."""
+    combine = net.criterion_.combine
+    if not isinstance(combine, Combiner):
+        return
+    targets, weight = batches.targets, batches.weight
+    constant = net.module_.heads.bias.detach().cpu().expand(len(targets), -1)
+    losses, counts = copy.deepcopy(net.criterion_.task_losses).cpu()(constant, targets, weight)
+    # A constant target leaves no loss to compare with: its own scale (1) is the reference.
+    reference = torch.where(losses > 0, losses, 1)
+    combine.start(reference.to(net.device), (counts / len(batches)).to(net.device))
+
+
+def predict_raw(
+    net: TaskNet, read: Reader, rows: NDArray[np.intp], sample_size: int, embed: bool = False
+) -> NDArray[np.float64]:
+    """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
+    module = net.module_.eval()
+    dtype = next(module.parameters()).dtype
+    out = []
+    with torch.inference_mode():
+        for part in np.array_split(rows, math.ceil(len(rows) * sample_size / CHUNK_VALUES)):
+            x = torch.from_numpy(read(part)).to(dtype)
+            result = module.embed(x.to(net.device)) if embed else net.infer(x)
+            out.append(result.cpu().double().numpy())
+    return np.concatenate(out)
+
+
+def auto_batch_size(n_rows: int) -> int:
+    """About twice the square root of the rows, a power of two from 64 to 512."""
+    return int(min(max(2 ** round(math.log2(2 * math.sqrt(n_rows))), 64), 512))
+
+
+def auto_precision(trunk: Any, input_shape: tuple[int, ...], full_batch: bool) -> str:
+    """float64 for a dense trunk that sees all rows at once, else float32.
+
+    There float64 costs nothing, and a repeated row equals a weight of 2 to the last digits.
+    """
+    dense = isinstance(trunk, DenseTrunk) or (
+        isinstance(trunk, str) and (trunk == "dense" or (trunk == "auto" and len(input_shape) == 1))
+    )
+    return "float64" if dense and full_batch else "float32"

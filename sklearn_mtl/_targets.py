@@ -1,0 +1,573 @@
+"""Targets as people hold them, and the numbers a network learns from.
+
+`TargetEncoder` turns y (numbers, strings, bools, categories; NaN, None or ``pd.NA`` where nothing
+was observed) into ``(values, weight)`` arrays without a NaN, and a network's raw outputs back
+into y. The rule for holes stands in one function, `_applicability`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.utils.class_weight import compute_class_weight
+
+from sklearn_mtl._validation import RawColumn, check_weights, read_table
+
+__all__ = ["KINDS", "EncodedTargets", "TargetEncoder", "Task"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column of y: its name, its kind, and the condition under which it exists.
+
+    Parameters
+    ----------
+    name : str
+        Column name. Matches frames by name and arrays by position.
+    kind : {'classification', 'regression'}
+        What the column holds.
+    given : tuple (task, label) or (task, list of labels), default=None
+        The target exists only where classification task ``task`` takes ``label`` (one of the
+        labels). Elsewhere it is *not applicable*: it must be NaN there, and gives no loss. A gate
+        may be conditional itself.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import Task
+    >>> Task("size", "regression", given=("defect", "yes"))
+    Task(name='size', kind='regression', given=('defect', 'yes'))
+    """
+
+    name: str
+    kind: str
+    given: tuple[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"Task name must be a str, got {self.name!r}.")
+        if self.kind not in KINDS:
+            raise ValueError(
+                f"Task {self.name!r}: kind={self.kind!r} is unknown. Use one of {sorted(KINDS)}."
+            )
+        if self.given is not None and not (
+            isinstance(self.given, tuple) and len(self.given) == 2 and self.labels
+        ):
+            raise ValueError(
+                f"Task {self.name!r}: given={self.given!r} is not understood. "
+                "Use given=(task, label) or given=(task, [labels])."
+            )
+
+    @property
+    def labels(self) -> list[Any]:
+        """Labels of the gate under which the target exists."""
+        if self.given is None:
+            return []
+        labels = self.given[1]
+        if isinstance(labels, (list, tuple, set, frozenset, np.ndarray)):
+            return list(labels)
+        return [labels]
+
+
+class EncodedTargets(NamedTuple):
+    """What the network learns from: no NaN, no labels.
+
+    ``values`` (n, n_tasks) holds class codes and standardised numbers, 0 where nothing was
+    observed; ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed.
+    """
+
+    values: FloatArray
+    weight: FloatArray
+
+
+class ClassificationTarget:
+    """Classes to codes, and logits to probabilities and classes."""
+
+    is_class: ClassVar[bool] = True
+
+    def fit(self, values: NDArray[Any], weight: FloatArray) -> ClassificationTarget:
+        """Learn the classes of the observed `values`."""
+        try:
+            self.classes_ = np.unique(values)
+        except TypeError as error:
+            types = sorted({type(v).__name__ for v in values})
+            raise ValueError(
+                f"labels of mixed types {types} cannot be ordered. Convert them to one type."
+            ) from error
+        self.n_outputs = len(self.classes_)
+        return self
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Class codes of observed `values`; -1 for a label that was not seen in `fit`."""
+        if self.classes_.dtype.kind in "biuf" and values.dtype.kind in "biuf":
+            position = np.searchsorted(self.classes_, values).clip(max=self.n_outputs - 1)
+            return np.where(self.classes_[position] == values, position, -1).astype(np.float64)
+        return pd.Index(self.classes_).get_indexer(values).astype(np.float64)
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the log of the class frequencies."""
+        frequency = np.bincount(codes.astype(int), weights=weight, minlength=self.n_outputs)
+        # Classes without weight get half an observation, so that the logarithm exists.
+        frequency = np.maximum(frequency / weight.sum(), 0.5 / (len(codes) + 1))
+        return np.log(frequency)
+
+    def proba(self, raw: FloatArray) -> FloatArray:
+        """Class probabilities, averaged over ensemble members: (n, M, C) to (n, C)."""
+        return np.asarray(softmax(raw, axis=-1).mean(axis=1))
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """The most probable class."""
+        return self.classes_[self.proba(raw).argmax(axis=1)]
+
+
+class RegressionTarget:
+    """Numbers to zero mean and unit variance over the observed training targets, and back."""
+
+    is_class: ClassVar[bool] = False
+    n_outputs: ClassVar[int] = 1
+
+    def fit(self, values: NDArray[Any], weight: FloatArray) -> RegressionTarget:
+        """Learn the weighted mean and standard deviation of the observed `values`."""
+        if values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"a regression target must hold numbers, got {values[0]!r}. "
+                "Declare it as 'classification', or convert it to numbers."
+            )
+        values = values.astype(np.float64)
+        # Computed on values of order one, so that squares of 1e200 do not overflow.
+        unit = float(np.abs(values).max()) or 1.0
+        mean = np.average(values / unit, weights=weight)
+        scale = np.sqrt(np.average((values / unit - mean) ** 2, weights=weight))
+        if scale <= 10 * np.finfo(np.float64).eps * abs(mean):
+            scale = 1.0 / unit  # a constant target
+        self.mean_, self.scale_ = float(mean * unit), float(scale * unit)
+        return self
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Standardised numbers."""
+        return (values.astype(np.float64) - self.mean_) / self.scale_
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the mean."""
+        return np.zeros(1)
+
+    def decode(self, raw: FloatArray) -> FloatArray:
+        """Numbers in the units of y, averaged over ensemble members: (n, M, 1) to (n,)."""
+        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.mean_)
+
+
+KINDS: dict[str, type[ClassificationTarget] | type[RegressionTarget]] = {
+    "classification": ClassificationTarget,
+    "regression": RegressionTarget,
+}
+
+
+class TargetEncoder:
+    """Learn the tasks of y, and translate between y and what a network learns from.
+
+    Parameters
+    ----------
+    tasks : None, list of Task or dict of name to kind
+        None infers the kinds.
+    missing_values : scalar or None
+        One value besides NaN, None and ``pd.NA`` that means *not observed*.
+    class_weight : None, 'balanced' or dict of name to 'balanced' or dict of label to weight
+        Weights of classes, multiplied into the weights of their cells.
+
+    Attributes
+    ----------
+    tasks_ : list of Task
+        In output order.
+    kinds_ : list of ClassificationTarget or RegressionTarget
+        One fitted kind per task.
+    n_observed_, n_applicable_ : ndarray of int, shape (n_tasks,)
+    """
+
+    def __init__(
+        self, tasks: Any = None, missing_values: Any = None, class_weight: Any = None
+    ) -> None:
+        self.tasks = tasks
+        self.missing_values = missing_values
+        self.class_weight = class_weight
+
+    @property
+    def names(self) -> list[str]:
+        """Task names in output order."""
+        return [task.name for task in self.tasks_]
+
+    @property
+    def n_outputs(self) -> list[int]:
+        """Number of raw outputs per task."""
+        return [kind.n_outputs for kind in self.kinds_]
+
+    # -- from y ------------------------------------------------------------------------------
+
+    def fit_encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
+        """Learn names, kinds, gates and labels from y, and encode it."""
+        table = read_table(y)
+        self.y_ndim_, self._template = table.ndim, table.template
+        columns = [_clean(c, name, self.missing_values) for name, c in table.columns.items()]
+        named = table.template.named
+        pairs = _resolve_tasks(self.tasks, list(table.columns), columns, named)
+        self.tasks_ = [task for task, _ in pairs]
+        columns = [column for _, column in pairs]
+        weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
+        # A cell of weight 0 is a cell that was not observed.
+        columns = [
+            c._replace(seen=c.seen & (w > 0)) for c, w in zip(columns, weight.T, strict=True)
+        ]
+        self.kinds_ = [
+            _fit_kind(t, c, w) for t, c, w in zip(self.tasks_, columns, weight.T, strict=True)
+        ]
+        self._gates = _resolve_gates(self.tasks_, self.kinds_)
+        self.n_observed_ = np.array([c.seen.sum() for c in columns])
+        self.n_applicable_ = np.array([a.sum() for a in self._applicability(columns)])
+        self._class_weights = [self._class_weight(k, c) for k, c in enumerate(columns)]
+        return self._encode(columns, weight)
+
+    def read(self, y: Any) -> list[Column]:
+        """Columns of a y laid out like the one seen in `fit_encode`, in task order."""
+        table = read_table(y)
+        if table.template.named and self._template.named:
+            missing = [name for name in self.names if name not in table.columns]
+            if missing:
+                raise ValueError(f"y lacks the columns {missing}; it has {list(table.columns)}.")
+            picked = {name: table.columns[name] for name in self.names}
+        else:
+            if len(table.columns) != len(self.tasks_):
+                raise ValueError(
+                    f"y has {len(table.columns)} columns, but the estimator was fitted on "
+                    f"{len(self.tasks_)} tasks: {self.names}."
+                )
+            picked = dict(zip(self.names, table.columns.values(), strict=True))
+        columns = [_clean(c, name, self.missing_values) for name, c in picked.items()]
+        self._applicability(columns)
+        return columns
+
+    def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
+        """Encode another y, e.g. for validation; labels must have been seen in `fit_encode`."""
+        columns = self.read(y)
+        weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
+        for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
+            values = column.values[column.seen]
+            if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
+                unseen = values[kind.encode(values) < 0][0]
+                raise ValueError(
+                    f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
+                    f"{kind.classes_.tolist()}."
+                )
+        return self._encode(columns, weight)
+
+    def _encode(self, columns: list[Column], weight: FloatArray) -> EncodedTargets:
+        values, mass = np.zeros_like(weight), np.zeros_like(weight)
+        for k, (kind, column) in enumerate(zip(self.kinds_, columns, strict=True)):
+            seen = column.seen
+            codes = kind.encode(column.values[seen])
+            values[seen, k] = codes
+            mass[seen, k] = weight[seen, k]
+            if self._class_weights[k] is not None:
+                mass[seen, k] *= self._class_weights[k][codes.astype(int)]
+        return EncodedTargets(values, mass)
+
+    def constants(self, targets: EncodedTargets) -> FloatArray:
+        """Raw outputs (n_outputs,) of the constant predictor that is best for each task."""
+        parts = []
+        for k, kind in enumerate(self.kinds_):
+            seen = targets.weight[:, k] > 0
+            parts.append(kind.constant(targets.values[seen, k], targets.weight[seen, k]))
+        return np.concatenate(parts)
+
+    def _class_weight(self, k: int, column: Column) -> FloatArray | None:
+        """Weight per class of task k, None for one everywhere."""
+        name, kind = self.names[k], self.kinds_[k]
+        spec = self.class_weight
+        if isinstance(spec, Mapping):
+            unknown = [key for key in spec if key not in self.names]
+            if unknown:
+                raise ValueError(
+                    f"class_weight names unknown tasks {unknown}; the tasks are {self.names}."
+                )
+            spec = spec.get(name)
+        if spec is None or not isinstance(kind, ClassificationTarget):
+            return None
+        return compute_class_weight(
+            spec, classes=kind.classes_, y=column.values[column.seen]
+        ).astype(np.float64)
+
+    def _applicability(self, columns: list[Column]) -> list[BoolArray]:
+        """Tell where each target applies, and refuse values where it does not.
+
+        The one rule for holes, one line per case.
+        """
+        refused: dict[int, BoolArray] = {}
+        applicable = {}
+        for k in _gates_first(self._gates):
+            gate, seen = self._gates[k], columns[k].seen
+            # No gate: applicable everywhere; a hole is a missing value.
+            refused[k], known = np.zeros_like(seen), np.ones_like(seen)
+            if gate is not None:
+                # Gate missing: not known to be refused; a value is used, and tells it applies.
+                known = columns[gate].seen
+                # Gate not applicable itself: not applicable.
+                refused[k] |= refused[gate]
+                # Gate observed and different: not applicable. Observed and holding: applicable.
+                refused[k][known] |= ~self._holds(k, columns[gate].values[known])
+            # A value where the target is not applicable: an error that names the first rows.
+            self._check_refused(k, columns[k], refused[k])
+            applicable[k] = ~refused[k] & (known | seen)
+        return [applicable[k] for k in range(len(columns))]
+
+    def _holds(self, k: int, gate_labels: NDArray[Any]) -> BoolArray:
+        """Where the gate of task `k` takes one of the labels that task `k` needs."""
+        gate = self.kinds_[self._gates[k]]
+        return np.isin(gate.encode(gate_labels), gate.encode(as_column(self.tasks_[k].labels)))
+
+    def _check_refused(self, k: int, column: Column, refused: BoolArray) -> None:
+        rows = np.flatnonzero(column.seen & refused)
+        if len(rows):
+            task = self.tasks_[k]
+            raise ValueError(
+                f"Task {task.name!r} exists only given {task.given!r}, but y holds a value where "
+                f"that is not so, in {len(rows)} rows, the first {rows[:5].tolist()}. "
+                "Set these cells to NaN, or drop given=."
+            )
+
+    # -- back to y ---------------------------------------------------------------------------
+
+    def split(self, raw: FloatArray) -> list[FloatArray]:
+        """Cut raw outputs (n, O) or (n, M, O) into one (n, M, n_outputs) array per task."""
+        raw = raw[:, None, :] if raw.ndim == 2 else raw
+        return np.split(raw, np.cumsum(self.n_outputs)[:-1], axis=-1)
+
+    def probabilities(self, raw: FloatArray) -> dict[str, FloatArray]:
+        """Class probabilities (n, n_classes) of each class task."""
+        return {
+            task.name: kind.proba(part)
+            for task, kind, part in zip(self.tasks_, self.kinds_, self.split(raw), strict=True)
+            if isinstance(kind, ClassificationTarget)
+        }
+
+    def decode(self, raw: FloatArray, conditional_output: str = "estimate") -> list[NDArray[Any]]:
+        """Labels and numbers in the units of y, one array per task.
+
+        ``'estimate'`` is the value if applicable; ``'nan'`` blanks it where a gate up the chain is
+        predicted not to hold; ``'expected'`` multiplies numbers with the probability that the
+        chain of gates holds.
+        """
+        parts = self.split(raw)
+        out: list[NDArray[Any]] = [
+            kind.decode(part) for kind, part in zip(self.kinds_, parts, strict=True)
+        ]
+        if conditional_output == "estimate":
+            return out
+        estimate = list(out)
+        holds: dict[int, BoolArray] = {}
+        probability: dict[int, FloatArray] = {}
+        for k in _gates_first(self._gates):
+            gate = self._gates[k]
+            holds[k], probability[k] = np.ones(len(raw), dtype=bool), np.ones(len(raw))
+            if gate is None:
+                continue
+            proba = self.kinds_[gate].proba(parts[gate])
+            labels = self._holds(k, self.kinds_[gate].classes_)
+            probability[k] = probability[gate] * proba[:, labels].sum(axis=1)
+            holds[k] = holds[gate] & self._holds(k, estimate[gate])
+            if conditional_output == "expected" and not self.kinds_[k].is_class:
+                out[k] = estimate[k] * probability[k]
+            if conditional_output == "nan":
+                out[k] = _blank(estimate[k], ~holds[k])
+        return out
+
+    def noise_std(self, raw: FloatArray, values: FloatArray, weight: FloatArray) -> FloatArray:
+        """Root mean squared residual per regression task in the units of y; NaN for classes."""
+        out = np.full(len(self.tasks_), np.nan)
+        for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
+            if isinstance(kind, RegressionTarget):
+                residual = part[..., 0].mean(axis=1) - values[:, k]
+                variance = np.average(residual**2, weights=weight[:, k])
+                out[k] = np.sqrt(variance) * kind.scale_
+        return out
+
+    def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
+        """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""
+        if self.y_ndim_ == 1:
+            return columns[0]
+        numbers = all(c.dtype.kind in "biuf" for c in columns)
+        return np.column_stack([c.astype(float if numbers else object) for c in columns])
+
+    def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:
+        """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""
+        classes = [
+            t.name for t, kind in zip(self.tasks_, self.kinds_, strict=True) if kind.is_class
+        ]
+        return self._template.build(dict(zip(self.names, columns, strict=True)), classes, index)
+
+
+# -- reading columns -------------------------------------------------------------------------
+
+
+class Column(NamedTuple):
+    """One target: its values, where they were observed, and whether its type says 'class'."""
+
+    values: NDArray[Any]  # meaningless where not seen
+    seen: BoolArray
+    categorical: bool
+
+
+def as_column(values: Sequence[Any]) -> NDArray[Any]:
+    """Labels given one by one, as an array of their narrowest common type."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = list(values)
+    return _narrow(out)
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Python objects as bools or numbers where all of them are; else as they are."""
+    if values.dtype != object:
+        return values
+    if all(isinstance(v, (bool, np.bool_)) for v in values):
+        return values.astype(bool)
+    if all(isinstance(v, Real) for v in values):
+        return values.astype(np.int64 if all(isinstance(v, Integral) for v in values) else float)
+    return values
+
+
+def _clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
+    """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
+    values = raw.values
+    if values.dtype.kind not in "biufOUS":
+        raise ValueError(
+            f"Column {name!r} of y holds {values.dtype} values. Targets are numbers, strings, "
+            "bools or categories; convert the column to one of these."
+        )
+    seen = ~pd.isna(values)
+    if missing_values is not None:
+        seen &= np.array(values != missing_values, dtype=bool)
+    observed = _narrow(values[seen])
+    if observed.dtype.kind == "f" and not np.isfinite(observed).all():
+        rows = np.flatnonzero(seen)[~np.isfinite(observed)]
+        raise ValueError(
+            f"Column {name!r} of y holds infinity in {len(rows)} rows, the first "
+            f"{rows[:5].tolist()}. Use NaN where a target was not observed."
+        )
+    if observed.dtype != values.dtype:
+        values = np.zeros(len(seen), dtype=observed.dtype)
+        values[seen] = observed
+    return Column(values, seen, raw.categorical or observed.dtype.kind in "bOUS")
+
+
+def _infer_kind(column: Column) -> str:
+    """Classification for bools, strings, categories and 0/1 numbers; else regression."""
+    zero_one = np.isin(column.values[column.seen], (0, 1)).all() if not column.categorical else True
+    return "classification" if zero_one else "regression"
+
+
+# -- resolving tasks -------------------------------------------------------------------------
+
+
+def _resolve_tasks(
+    tasks: Any, names: list[str], columns: list[Column], named: bool
+) -> list[tuple[Task, Column]]:
+    """Pair every column of y with its task, in output order."""
+    inferred = [Task(n, _infer_kind(c)) for n, c in zip(names, columns, strict=True)]
+    if tasks is None:
+        return list(zip(inferred, columns, strict=True))
+    if isinstance(tasks, Mapping):
+        unknown = [name for name in tasks if name not in names]
+        if unknown:
+            raise ValueError(f"tasks names {unknown}, which are not columns of y: {names}.")
+        listed = [Task(t.name, tasks.get(t.name, t.kind)) for t in inferred]
+        return list(zip(listed, columns, strict=True))
+    listed = list(tasks)
+    if not all(isinstance(task, Task) for task in listed) or not listed:
+        raise ValueError(f"tasks={tasks!r} is not understood. Pass None, a list of Task or a dict.")
+    if len({task.name for task in listed}) < len(listed):
+        raise ValueError(f"tasks holds a name twice: {[task.name for task in listed]}.")
+    if not named:
+        if len(listed) != len(columns):
+            raise ValueError(
+                f"y has {len(columns)} columns, but tasks lists {len(listed)}: "
+                f"{[task.name for task in listed]}. List one task per column."
+            )
+        return list(zip(listed, columns, strict=True))
+    by_name = dict(zip(names, columns, strict=True))
+    absent = [task.name for task in listed if task.name not in by_name]
+    unlisted = [name for name in names if name not in {task.name for task in listed}]
+    if absent or unlisted:
+        raise ValueError(
+            f"tasks and the columns of y differ: tasks without a column {absent}, columns without "
+            f"a task {unlisted}. List one task per column, or drop the columns from y."
+        )
+    return [(task, by_name[task.name]) for task in listed]
+
+
+def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Any:
+    """Fit the kind of one task on its observed values."""
+    if not column.seen.any():
+        raise ValueError(
+            f"Task {task.name!r} has no observed value (of non-zero weight) in "
+            f"{len(column.seen)} rows. Drop the column, or pass rows in which it was observed."
+        )
+    try:
+        return KINDS[task.kind]().fit(column.values[column.seen], weight[column.seen])
+    except ValueError as error:
+        raise ValueError(f"Task {task.name!r}: {error}") from error
+
+
+def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Any]) -> list[int | None]:
+    """Position of each task's gate (None without one), checked."""
+    names = [task.name for task in tasks]
+    gates: list[int | None] = []
+    for task in tasks:
+        if task.given is None:
+            gates.append(None)
+            continue
+        if task.given[0] not in names:
+            raise ValueError(
+                f"Task {task.name!r}: given={task.given!r} names an unknown task. "
+                f"The tasks are {names}."
+            )
+        gate = names.index(task.given[0])
+        kind = kinds[gate]
+        if not isinstance(kind, ClassificationTarget):
+            raise ValueError(
+                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} is a "
+                f"{tasks[gate].kind} task. A gate must be a classification task."
+            )
+        unknown = np.asarray(kind.encode(as_column(task.labels)) < 0)
+        if unknown.any():
+            raise ValueError(
+                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no such "
+                f"label; its observed labels are {kind.classes_.tolist()}."
+            )
+        gates.append(gate)
+    return gates
+
+
+def _gates_first(gates: Sequence[int | None]) -> list[int]:
+    """Positions of tasks ordered so that every gate stands before what depends on it."""
+    order: list[int] = []
+    while len(order) < len(gates):
+        ready = [
+            k for k, gate in enumerate(gates) if k not in order and (gate is None or gate in order)
+        ]
+        if not ready:
+            raise ValueError("given= of the tasks runs in a circle. Remove one of the conditions.")
+        order += ready
+    return order
+
+
+def _blank(values: NDArray[Any], where: BoolArray) -> NDArray[Any]:
+    """A copy with holes: NaN among numbers, None among labels."""
+    out = values.astype(float if values.dtype.kind in "biuf" else object)
+    out[where] = np.nan if out.dtype.kind == "f" else None
+    return out

@@ -1,0 +1,367 @@
+"""The border: X of every rank, y of every container, sample weights, row splits.
+
+After this room, X is read as finite, standardised, channels-first batches, y is a dict of numpy
+columns, and weights are a plain ``(n_samples, n_tasks)`` float64 array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import check_array
+from sklearn.utils.validation import assert_all_finite
+
+__all__ = [
+    "InputReader",
+    "RawColumn",
+    "as_input",
+    "check_weights",
+    "random_seed",
+    "read_table",
+    "split_rows",
+]
+
+FloatArray = NDArray[np.floating[Any]]
+
+# Elements of X held as float64 at any one time while reading: 2**21 of them are 16 MB.
+CHUNK_ELEMENTS = 2**21
+
+
+def as_input(X: Any, *, estimator: Any = None) -> Any:
+    """Return X as something with ``shape`` and rows that can be read, without a float copy.
+
+    HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
+    a numeric numpy array of at least two dimensions; finiteness is checked when rows are read.
+    """
+    if _is_on_disk(X):
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X holds {X.dtype} values. Pass an array of numbers.")
+        if len(X.shape) < 2 or 0 in X.shape:
+            raise ValueError(f"X has shape {X.shape}. Pass at least two dimensions, none empty.")
+        return X
+    return check_array(
+        X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+    )
+
+
+def _is_on_disk(X: Any) -> bool:
+    """Tell chunked array-likes (HDF5, Zarr) from arrays in memory."""
+    return not isinstance(X, np.ndarray) and all(
+        hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
+    )
+
+
+def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Rows of X, given in increasing order (as HDF5 demands), as a numpy array."""
+    if isinstance(X, np.ndarray):
+        return np.asarray(X[rows])
+    return np.asarray(X.oindex[rows] if hasattr(X, "oindex") else X[rows])
+
+
+class InputReader:
+    """Reads rows of X as finite, standardised, channels-first batches.
+
+    Parameters
+    ----------
+    input_shape : tuple of int or None
+        Shape of one sample, channels first; None takes it from X.
+    data_format : {'channels_first', 'channels_last'}
+        Where the channels stand in X.
+    estimator_name : str
+        Named in error messages.
+
+    Attributes
+    ----------
+    sample_shape_ : tuple of int
+        Shape of one row of X as it was passed to `fit`.
+    input_shape_ : tuple of int
+        Shape of one sample as the network sees it: ``(d,)``, ``(C, L)``, ``(C, H, W)`` or
+        ``(C, D, H, W)``.
+    mean_, scale_ : ndarray of float64
+        Weighted training statistics per feature, or per channel, broadcastable to `input_shape_`.
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int] | None, data_format: str, estimator_name: str
+    ) -> None:
+        self.input_shape = input_shape
+        self.data_format = data_format
+        self.estimator_name = estimator_name
+
+    def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> InputReader:
+        """Learn shapes from X, and mean and scale from `rows` weighted by `weight`."""
+        self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
+        self.input_shape_ = self._resolve_shape()
+        self.mean_, self.scale_ = self._statistics(X, rows, weight)
+        return self
+
+    def of(self, X: Any) -> Callable[[NDArray[np.intp]], NDArray[np.float64]]:
+        """Bind the reader to an X: a function from rows (in increasing order) to samples."""
+        return lambda rows: self.read(X, rows)
+
+    def check_shape(self, X: Any) -> None:
+        """Refuse an X whose samples differ in shape from those seen in `fit`."""
+        shape = tuple(X.shape[1:])
+        if shape != self.sample_shape_:
+            if len(shape) == len(self.sample_shape_) == 1:
+                raise ValueError(
+                    f"X has {shape[0]} features, but {self.estimator_name} is expecting "
+                    f"{self.sample_shape_[0]} features as input"
+                )
+            raise ValueError(
+                f"X has samples of shape {shape}, but {self.estimator_name} was fitted on samples "
+                f"of shape {self.sample_shape_}. Pass X in the same layout."
+            )
+
+    def read(self, X: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the standardised samples of `rows` (in increasing order).
+
+        In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its
+        noise in float32 afterwards.
+        """
+        batch = self._samples(X, rows) - self.mean_
+        batch /= self.scale_
+        return batch
+
+    def chunks(self, rows: NDArray[np.intp], size: int | None = None) -> Iterator[NDArray[np.intp]]:
+        """Cut `rows` into pieces that fit comfortably into memory (or of `size` rows)."""
+        size = size or max(1, CHUNK_ELEMENTS // max(1, math.prod(self.sample_shape_)))
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+    def _resolve_shape(self) -> tuple[int, ...]:
+        shape = self.sample_shape_
+        if self.input_shape is not None:
+            wanted = tuple(int(s) for s in self.input_shape)
+            if math.prod(wanted) != math.prod(shape) or not 1 <= len(wanted) <= 4:
+                raise ValueError(
+                    f"input_shape={wanted} does not fit X, whose samples have shape {shape} "
+                    f"({math.prod(shape)} values). Pass the shape of one sample, channels first, "
+                    "with the same number of values: (d,), (C, L), (C, H, W) or (C, D, H, W)."
+                )
+            return wanted
+        if len(shape) == 2:  # images of one channel
+            return (1, *shape)
+        if len(shape) > 4:
+            raise ValueError(
+                f"X has {len(shape) + 1} dimensions, expected 2 to 5: (n, d), (n, H, W), "
+                "(n, C, H, W) or (n, C, D, H, W). Pass input_shape= to say how to read a sample."
+            )
+        if self.data_format == "channels_last" and len(shape) > 2:
+            return (shape[-1], *shape[:-1])
+        if len(shape) == 3 and shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4):
+            raise ValueError(
+                f"X has shape (n, {', '.join(map(str, shape))}), which looks like images with "
+                f"channels last, but data_format={self.data_format!r}. Pass "
+                "data_format='channels_last', or input_shape= if the channels do come first."
+            )
+        return shape
+
+    def _samples(self, X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Rows of X, checked to be finite, in the shape of the network's input."""
+        batch = _take(X, rows)
+        assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
+        shape = self.input_shape_
+        if self.data_format == "channels_last" and len(shape) > 1:
+            batch = batch.reshape(len(rows), *shape[1:], shape[0])
+            return np.moveaxis(batch, -1, 1)
+        return batch.reshape(len(rows), *shape)
+
+    def _statistics(
+        self, X: Any, rows: NDArray[np.intp], weight: FloatArray
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """One pass over `rows`, merging chunks by Chan, Golub and LeVeque (1979)."""
+        n_channels, n_spatial = self.input_shape_[0], math.prod(self.input_shape_[1:])
+        total, mean, square = 0.0, np.zeros(n_channels), np.zeros(n_channels)
+        for chunk in self.chunks(np.arange(len(rows))):
+            batch = self._samples(X, rows[chunk]).astype(np.float64)
+            batch = batch.reshape(len(chunk), n_channels, n_spatial)
+            w = weight[chunk]
+            mass = w.sum() * n_spatial
+            chunk_mean = np.einsum("i,icj->c", w, batch) / mass
+            batch -= chunk_mean[:, None]
+            delta = chunk_mean - mean
+            total += mass
+            mean += delta * (mass / total)
+            square += np.einsum("i,icj,icj->c", w, batch, batch)
+            square += delta**2 * (mass * (total - mass) / total)
+        scale = np.sqrt(square / total)
+        # A spread within the rounding error of the mean is no spread (as in StandardScaler).
+        constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+        scale[constant] = 1.0
+        shape = (n_channels, *[1] * (len(self.input_shape_) - 1))
+        return mean.reshape(shape), scale.reshape(shape)
+
+
+class RawColumn(NamedTuple):
+    """A column of y as a 1-D numpy array, and whether its type says 'class'."""
+
+    values: NDArray[Any]
+    categorical: bool = False
+
+
+class Template(NamedTuple):
+    """How y was laid out, so that predictions can be laid out the same way."""
+
+    named: bool = False
+    backend: Any = None  # narwhals implementation of a frame; None for arrays and lists
+    labels: Mapping[str, Any] = {}  # task name to column label (pandas allows any)
+    dtypes: Mapping[str, Any] = {}  # task name to dtype
+
+    def build(self, columns: dict[str, NDArray[Any]], restore: Sequence[str], index: Any) -> Any:
+        """Make a frame; columns named in `restore` take y's dtype where it can hold them."""
+        if self.backend is None or self.backend is nw.Implementation.PANDAS:
+            frame = pd.DataFrame(columns, index=index)
+            for name in restore if self.dtypes else ():
+                # A dtype without room for a hole (int64) keeps the float that has one.
+                with suppress(ValueError, TypeError):
+                    frame[name] = frame[name].astype(self.dtypes[name])
+            return frame.rename(columns=self.labels)
+        frame = nw.from_dict(columns, backend=self.backend)
+        for name in restore:
+            column = nw.col(name)
+            if frame[name].dtype.is_float():
+                column = column.fill_nan(None)
+            frame = frame.with_columns(column.cast(self.dtypes[name]))
+        return frame.to_native()
+
+
+class Table(NamedTuple):
+    """y as columns by task name."""
+
+    columns: dict[str, RawColumn]
+    ndim: int
+    template: Template
+
+
+def read_table(y: Any) -> Table:
+    """Read y (frame, series, array or list) into columns."""
+    data = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
+    if isinstance(data, nw.Series):
+        series, ndim, labels = [data], 1, [data.name or None]
+    elif isinstance(data, nw.DataFrame):
+        series, ndim, labels = list(data.iter_columns()), 2, data.columns
+    else:
+        array = _as_array(y)
+        if array.ndim not in (1, 2) or 0 in array.shape:
+            raise ValueError(
+                f"y has shape {array.shape}. Pass a vector, or a matrix with one row per sample "
+                "and one column per task, none empty."
+            )
+        matrix = array[:, None] if array.ndim == 1 else array
+        columns = {f"y{k}": RawColumn(column) for k, column in enumerate(matrix.T)}
+        return Table(columns, array.ndim, Template())
+    if not series or len(data) == 0:
+        raise ValueError(f"y has shape {data.shape}. Pass at least one row and one column.")
+    named = all(isinstance(label, str) for label in labels)
+    names = labels if named else [f"y{k}" for k in range(len(series))]
+    template = Template(
+        named,
+        data.implementation,
+        {n: label for n, label in zip(names, labels, strict=True) if label is not None},
+        {n: _native_dtype(s) for n, s in zip(names, series, strict=True)},
+    )
+    columns = {
+        n: RawColumn(s.to_numpy(), isinstance(s.dtype, nw.Categorical | nw.Enum | nw.Boolean))
+        for n, s in zip(names, series, strict=True)
+    }
+    return Table(columns, ndim, template)
+
+
+def _native_dtype(series: Any) -> Any:
+    native = series.to_native()
+    return native.dtype if isinstance(native, pd.Series) else series.dtype
+
+
+def _as_array(y: Any) -> NDArray[Any]:
+    """An array or nested list as numpy; a mixed list as objects, not as strings."""
+    array = np.asarray(y)
+    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
+        array = np.array(y, dtype=object)
+    return array
+
+
+def check_weights(sample_weight: Any, n_samples: int, n_tasks: int) -> NDArray[np.float64]:
+    """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere."""
+    if sample_weight is None:
+        return np.ones((n_samples, n_tasks))
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.ndim == 0:
+        weight = np.full(n_samples, weight)
+    if weight.shape not in ((n_samples,), (n_samples, n_tasks)):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, expected ({n_samples},) or "
+            f"({n_samples}, {n_tasks}): one weight per row, or one per row and task."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError("sample_weight holds negative or non-finite values. Pass weights >= 0.")
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere. Pass at least one non-zero weight.")
+    if weight.ndim == 1:
+        weight = weight[:, None]
+    return np.broadcast_to(weight, (n_samples, n_tasks)).copy()
+
+
+def random_seed(random_state: Any) -> int:
+    """Draw one seed; None takes fresh entropy, so that no global state is touched."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state)
+
+
+def split_rows(
+    observed: NDArray[np.bool_],
+    codes: FloatArray,
+    fraction: float,
+    names: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split rows into training and validation, observed targets of every task on both sides.
+
+    Rows are sorted by their pattern of observed targets and classes, at random within a pattern,
+    and every ``1 / fraction``-th goes to validation: a proportional stratification.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_samples, n_tasks)
+    codes : ndarray of shape (n_samples, n_class_tasks)
+        Class codes, 0 where not observed.
+    fraction : float in (0, 1)
+        Share of rows for validation.
+    names : sequence of str
+        Task names for messages.
+    rng : Generator
+
+    Returns
+    -------
+    train, valid : ndarrays of int, increasing
+    """
+    n = len(observed)
+    for name, count in zip(names, observed.sum(axis=0), strict=True):
+        if count < 2:
+            raise ValueError(
+                f"early_stopping needs observed targets of every task for training and for "
+                f"validation, but task {name!r} has {count}. Pass X_val and y_val, or set "
+                "early_stopping=False."
+            )
+    order = np.lexsort((rng.random(n), *codes.T, *observed.T))
+    n_valid = min(max(1, round(fraction * n)), n - 1)
+    picks = ((np.arange(n_valid) + rng.random()) * (n / n_valid)).astype(np.intp)
+    valid = np.zeros(n, dtype=bool)
+    valid[order[picks]] = True
+    for k in np.tile(np.argsort(observed.sum(axis=0)), 2):  # twice, as one move may undo another
+        rows = rng.permutation(np.flatnonzero(observed[:, k]))
+        if valid[rows].all():
+            valid[rows[0]] = False
+        elif not valid[rows].any():
+            valid[rows[0]] = True
+    return np.flatnonzero(~valid), np.flatnonzero(valid)

@@ -1,0 +1,278 @@
+"""Masked losses per task, and rules that make them one number.
+
+Two small ideas. `TaskLosses` turns raw outputs and targets into the mean loss of each task over
+its observed targets, and how many there were. A *combiner* (`LogProd`, `Weighted`, `MaskedMSE`)
+turns those into one scalar to minimise. Both are plain `torch.nn.Module` objects:
+
+>>> import torch
+>>> from sklearn_mtl.losses import LogProd, TaskLosses
+>>> task_losses = TaskLosses(["classification", "regression"], n_outputs=[2, 1])
+>>> combine = LogProd()
+>>> target = torch.tensor([[1.0, 0.5], [0.0, float("nan")]])
+>>> output = torch.zeros(2, 3, requires_grad=True)
+>>> losses, counts = task_losses(output, target)
+>>> [round(v, 3) for v in losses.tolist()], counts.tolist()
+([0.693, 0.25], [2.0, 1.0])
+>>> combine(losses, counts).backward()
+>>> output.grad[1, 2].item()  # nothing observed there: exactly no gradient
+0.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LOSSES", "CellLoss", "Combiner", "LogProd", "MaskedMSE", "TaskLosses", "Weighted"]
+
+CellLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+def squared_error(raw: Tensor, target: Tensor) -> Tensor:
+    """Squared error of each cell; raw (..., 1), target (...)."""
+    return (raw[..., 0] - target).square()
+
+
+def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of each cell; raw (..., C) are logits, target (...) class codes."""
+    log_proba = raw.log_softmax(dim=-1)
+    return -log_proba.gather(-1, target.long().unsqueeze(-1))[..., 0]
+
+
+def brier(raw: Tensor, target: Tensor) -> Tensor:
+    """Squared error between probabilities and one-hot label, summed over classes (Brier 1950)."""
+    one_hot = nn.functional.one_hot(target.long(), raw.shape[-1])
+    return (raw.softmax(dim=-1) - one_hot).square().sum(dim=-1)
+
+
+# How a kind of task is measured, for each of the two families of losses.
+CELL_LOSSES: dict[str, dict[str, CellLoss]] = {
+    "likelihood": {"classification": cross_entropy, "regression": squared_error},
+    "squared": {"classification": brier, "regression": squared_error},
+}
+
+
+class TaskLosses(nn.Module):
+    """Mean loss of each task over its observed targets.
+
+    Parameters
+    ----------
+    kinds : sequence of {'classification', 'regression'}
+        One per task.
+    n_outputs : sequence of int
+        Raw outputs per task, in the order of `kinds`: the number of classes, or 1.
+    family : {'likelihood', 'squared'}, default='likelihood'
+        Cross-entropy or Brier score for classes; squared error for numbers in both.
+    """
+
+    def __init__(
+        self, kinds: Sequence[str], n_outputs: Sequence[int], family: str = "likelihood"
+    ) -> None:
+        super().__init__()
+        self.n_tasks = len(kinds)
+        # Tasks of one kind and width are computed together: kernels do not grow with tasks.
+        starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
+        groups: dict[tuple[str, int], list[int]] = {}
+        for k, (kind, width) in enumerate(zip(kinds, n_outputs, strict=True)):
+            groups.setdefault((kind, width), []).append(k)
+        self._groups: list[tuple[CellLoss, int]] = []
+        for g, ((kind, width), tasks) in enumerate(groups.items()):
+            self._groups.append((CELL_LOSSES[family][kind], width))
+            columns = [starts[k] + i for k in tasks for i in range(width)]
+            self.register_buffer(f"tasks_{g}", torch.tensor(tasks), persistent=False)
+            self.register_buffer(f"columns_{g}", torch.tensor(columns), persistent=False)
+        order = [k for tasks in groups.values() for k in tasks]
+        self.register_buffer("order", torch.tensor(order).argsort(), persistent=False)
+
+    def forward(
+        self, output: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute losses and counts.
+
+        Parameters
+        ----------
+        output : Tensor of shape (B, n_outputs) or (B, M, n_outputs)
+            Raw outputs; the loss is averaged over M ensemble members.
+        target : Tensor of shape (B, n_tasks)
+            Class codes and numbers.
+        weight : Tensor of shape (B, n_tasks), optional
+            Weight of each cell, 0 where not observed. By default 1 where `target` is not NaN.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_tasks,)
+            Weighted mean over observed targets; 0, with zero gradient, where there are none.
+        counts : Tensor of shape (n_tasks,)
+            Sum of weights.
+        """
+        if weight is None:
+            weight = (~target.isnan()).to(output.dtype)
+        # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
+        target = torch.where(weight > 0, target, 0)
+        output = output.unsqueeze(1) if output.ndim == 2 else output
+        cells = []
+        for g, (cell_loss, width) in enumerate(self._groups):
+            tasks, columns = getattr(self, f"tasks_{g}"), getattr(self, f"columns_{g}")
+            raw = output.index_select(-1, columns).unflatten(-1, (len(tasks), width))
+            known = target.index_select(-1, tasks).unsqueeze(1).expand(raw.shape[:-1])
+            cells.append(cell_loss(raw, known).mean(dim=1))
+        cell = torch.cat(cells, dim=-1).index_select(-1, self.order)
+        counts = weight.sum(dim=0)
+        sums = (cell * weight).sum(dim=0)
+        return sums / torch.where(counts > 0, counts, 1), counts
+
+
+class Combiner(nn.Module):
+    """Base of the rules that make one number of the losses of all tasks.
+
+    Called with the losses and counts of a mini-batch, it returns the scalar to minimise;
+    `objective` is the same for losses over a whole data set.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_tasks,), optional
+        Task weights, 1 by default.
+    """
+
+    family = "likelihood"
+
+    def __init__(self, weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weights", None if weights is None else torch.as_tensor(weights))
+
+    def start(self, reference: Tensor, counts: Tensor) -> None:
+        """Say what to expect before the first batch, so that rare tasks are not misjudged.
+
+        Parameters
+        ----------
+        reference : Tensor of shape (n_tasks,)
+            Loss of the best constant predictor, > 0.
+        counts : Tensor of shape (n_tasks,)
+            Expected sum of weights in a batch.
+        """
+
+    def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the scalar objective for mean losses over a whole data set."""
+        raise NotImplementedError
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        return values if self.weights is None else values * self.weights
+
+
+class Weighted(Combiner):
+    r"""Weighted sum of the task losses, cross-entropy for classes, squared error for numbers.
+
+    .. math:: \sum_k w_k L_k
+
+    After `start`, a batch is divided by the *expected* count of each task instead of its own:
+    the sum over batches is then exactly the objective, however unevenly a rare task falls.
+    """
+
+    def __init__(self, weights: Tensor | None = None) -> None:
+        super().__init__(weights)
+        self.register_buffer("expected", None)
+
+    def start(self, reference: Tensor, counts: Tensor) -> None:
+        """Remember the expected counts."""
+        self.expected = counts.clone()
+
+    def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the objective's unbiased estimate from one batch."""
+        if self.expected is not None:
+            losses = losses * (counts / self.expected)
+        return self._weighted(losses).sum()
+
+    def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the weighted sum over tasks with observed targets."""
+        return self._weighted(losses).sum()
+
+
+class MaskedMSE(Weighted):
+    """Squared error throughout: `Weighted` over Brier scores and squared errors.
+
+    The "L2 everywhere" with a {0, 1} mask: class heads take the squared error between one-hot
+    label and predicted probabilities.
+    """
+
+    family = "squared"
+
+
+class LogProd(Combiner):
+    r"""Product of the task losses, as a sum of logarithms.
+
+    With an unknown noise variance per task, the profile likelihood asks to minimise
+
+    .. math:: \sum_k w_k \log L_k
+
+    so that tasks are balanced by themselves: multiplying a task's loss by a constant changes
+    nothing [1]_. The logarithm of a *batch's* loss would be another objective, whose minimiser is
+    not the conditional mean when few targets are observed; so the gradient weights
+    :math:`w_k / S_k` take their denominators from *earlier* batches, :math:`\sum_k w_k S_{kb} /
+    R_k` with :math:`R_k \leftarrow d R_k + (1 - d) S_{kb}`, :math:`S_{kb}` the batch's sum of
+    losses. A task without an observed target in a batch adds 0.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_tasks,), optional
+        Task weights, 1 by default.
+    decay : float in [0, 1), default=0.95
+        Decay d of the running denominators per batch.
+    floor : float, default=1e-6
+        Weights stop growing when a task's loss falls below `floor` times the loss of the constant
+        predictor.
+
+    References
+    ----------
+    .. [1] A. Piccolboni, "Multi-task learning with a product of losses", 2018; the geometric mean
+       of losses is also used in S. Chennupati et al., "MultiNet++", CVPR Workshops 2019.
+    """
+
+    def __init__(
+        self, weights: Tensor | None = None, decay: float = 0.95, floor: float = 1e-6
+    ) -> None:
+        super().__init__(weights)
+        self.decay, self.floor = decay, floor
+        self.register_buffer("running", None)  # sums of losses in earlier batches, R_k
+        self.register_buffer("lowest", None)  # floor under them
+        self.register_buffer("lowest_loss", None)  # the same floor under a mean loss
+
+    def start(self, reference: Tensor, counts: Tensor) -> None:
+        """Start the denominators at the constant predictor's sum of losses in a batch."""
+        self.running = reference * counts
+        self.lowest = self.running * self.floor
+        self.lowest_loss = reference * self.floor
+
+    def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the surrogate of one batch; in training mode, update the denominators."""
+        sums = losses * counts
+        past = sums.detach()
+        if self.lowest_loss is None:  # no start: each task is measured by its own first batch
+            self._meet(past, counts)
+        value = self._weighted(sums / self.running.clamp_min(self.lowest)).sum()
+        if self.training:
+            self.running = self.decay * self.running + (1 - self.decay) * past
+        return value
+
+    def _meet(self, sums: Tensor, counts: Tensor) -> None:
+        """Start the denominators of tasks that have not been observed before."""
+        tiny = torch.finfo(sums.dtype).tiny
+        if self.running is None or self.lowest is None:
+            self.running, self.lowest = torch.zeros_like(sums), torch.full_like(sums, tiny)
+        new = (self.lowest <= tiny) & (counts > 0)
+        self.running = torch.where(new, sums, self.running)
+        self.lowest = torch.where(new, sums * self.floor, self.lowest).clamp_min(tiny)
+
+    def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the weighted sum of logarithms over tasks with observed targets."""
+        lowest = torch.finfo(losses.dtype).tiny if self.lowest_loss is None else self.lowest_loss
+        logs = torch.where(counts > 0, losses.clamp_min(lowest), 1).log()
+        return self._weighted(logs).sum()
+
+
+LOSSES: dict[str, type[Combiner]] = {
+    "logprod": LogProd,
+    "weighted": Weighted,
+    "masked_mse": MaskedMSE,
+}

@@ -1,0 +1,200 @@
+"""Trunks that share a representation, and the multi-head module on top of them.
+
+A trunk maps a batch ``(B, *input_shape)`` to features ``(B, F)``, or ``(B, M, F)`` for an ensemble
+of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`) know how to build one for an input shape,
+and their parameters can be searched: ``trunk__width``.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+__all__ = ["TRUNKS", "ConvTrunk", "DenseTrunk", "MultiTaskModule", "build_trunk"]
+
+
+class DenseTrunk(BaseEstimator):
+    """Fully connected trunk for tabular rows (other inputs are flattened).
+
+    It uses no batch statistics and no dropout, so that a sample weight of 2 equals the row twice.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(256, 256)
+        Units per layer. ``()`` has no hidden layer: every head is then a linear model.
+    """
+
+    def __init__(self, hidden_layer_sizes: Sequence[int] = (256, 256)) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return the trunk for inputs of `input_shape`."""
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = math.prod(input_shape)
+        for units in self.hidden_layer_sizes:
+            layers += [nn.Linear(width, units), nn.ReLU()]
+            width = units
+        return nn.Sequential(*layers)
+
+
+class ConvTrunk(BaseEstimator):
+    """Residual convolutional trunk for sequences (C, L), images (C, H, W), volumes (C, D, H, W).
+
+    Stages halve the resolution until it is about 4; the features keep *where* things are, because
+    the last map is flattened and not averaged.
+
+    Parameters
+    ----------
+    width : int, default=32
+        Channels of the first stage; they double per stage, up to four times.
+    n_features : int, default=128
+        Size F of the representation.
+    """
+
+    def __init__(self, width: int = 32, n_features: int = 128) -> None:
+        self.width = width
+        self.n_features = n_features
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return the trunk for inputs of `input_shape`."""
+        n_dims = len(input_shape) - 1
+        if n_dims not in CONV:
+            raise ValueError(
+                f"ConvTrunk needs samples of shape (C, L), (C, H, W) or (C, D, H, W), got "
+                f"{input_shape}. Pass input_shape= to say how to read a row as an image."
+            )
+        n_stages = max(1, round(math.log2(max(max(input_shape[1:]) / 4, 2))))
+        layers: list[nn.Module] = []
+        channels = input_shape[0]
+        for stage in range(n_stages):
+            width = self.width * 2 ** min(stage, 2)
+            layers.append(_Stage(n_dims, channels, width))
+            channels = width
+        pool = ADAPTIVE_POOL[n_dims](tuple(min(4, s) for s in input_shape[1:]))
+        cells = math.prod(min(4, s) for s in input_shape[1:])
+        return nn.Sequential(
+            *layers, pool, nn.Flatten(), nn.Linear(channels * cells, self.n_features), nn.ReLU()
+        )
+
+
+CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+MAX_POOL: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+ADAPTIVE_POOL: dict[int, Any] = {
+    1: nn.AdaptiveAvgPool1d,
+    2: nn.AdaptiveAvgPool2d,
+    3: nn.AdaptiveAvgPool3d,
+}
+
+
+class _Stage(nn.Module):
+    """Convolution, pooling by 2, and a residual convolution, each normalised."""
+
+    def __init__(self, n_dims: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        conv = CONV[n_dims]
+        self.enter = nn.Sequential(
+            conv(n_in, n_out, 3, padding=1, bias=False), _norm(n_out), nn.ReLU()
+        )
+        self.pool = MAX_POOL[n_dims](2, ceil_mode=True)
+        self.residual = nn.Sequential(conv(n_out, n_out, 3, padding=1, bias=False), _norm(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.enter(x))
+        return torch.relu(x + self.residual(x))
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+class MultiTaskModule(nn.Module):
+    """A shared trunk with one linear head per task.
+
+    Parameters
+    ----------
+    trunk : nn.Module
+        Maps (B, *input_shape) to features (B, F) or (B, M, F).
+    n_features : int
+        F.
+    n_outputs : sequence of int
+        Raw outputs per task; they stand side by side in the output.
+    bias : Tensor of shape (sum(n_outputs),), optional
+        Start of the heads' biases: the raw outputs of the best constant predictor, from where
+        training of rare classes starts best.
+
+    Notes
+    -----
+    The heads are one matrix: their cost does not grow with the number of tasks.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        n_features: int,
+        n_outputs: Sequence[int],
+        bias: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.Linear(n_features, sum(n_outputs))
+        if bias is not None:
+            with torch.no_grad():
+                self.heads.bias.copy_(bias)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Shared representation (B, F), averaged over ensemble members."""
+        features = self.trunk(x)
+        return features.mean(dim=1) if features.ndim == 3 else features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs))."""
+        return self.heads(self.trunk(x))
+
+
+TRUNKS: dict[str, Callable[[], Any]] = {"dense": DenseTrunk, "conv": ConvTrunk}
+
+
+def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Make a trunk from what a user passed, and find its number of features by a dry run.
+
+    Parameters
+    ----------
+    trunk : 'auto', 'dense', 'conv', a spec with ``build(input_shape)``, an nn.Module or a callable
+        ``'auto'`` is dense for rows and conv for all else. A module is copied; a callable without
+        arguments returns a module.
+    input_shape : tuple of int
+        Shape of one sample, channels first.
+
+    Returns
+    -------
+    trunk : nn.Module
+    n_features : int
+    """
+    if isinstance(trunk, str):
+        name = ("dense" if len(input_shape) == 1 else "conv") if trunk == "auto" else trunk
+        trunk = TRUNKS[name]()
+    if isinstance(trunk, nn.Module):
+        module = copy.deepcopy(trunk)
+    elif hasattr(trunk, "build"):
+        module = trunk.build(input_shape)
+    else:
+        module = trunk()
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
+    training = module.training
+    with torch.no_grad():
+        features = module.eval()(torch.zeros(2, *input_shape))
+    module.train(training)
+    if not isinstance(features, Tensor) or features.ndim not in (2, 3) or len(features) != 2:
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            f"trunk maps a batch of shape (2, {', '.join(map(str, input_shape))}) to {shape}, "
+            "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
+        )
+    return module, features.shape[-1]
