@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from sklearn_mtl._validation import (
 )
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.metrics import DEFAULT_METRICS, masked_score
-from sklearn_mtl.networks import TRUNKS
+from sklearn_mtl.networks import TRUNKS, MultiTaskModule
 
 __all__ = ["MultiTaskCNNEstimator"]
 
@@ -39,9 +39,159 @@ def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
 
 
 class MultiTaskCNNEstimator(BaseEstimator):
-    """TODO"""
+    """Multi-task network for a matrix of classes and numbers with holes.
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    One trunk is shared by all tasks (a small convolutional network for images, sequences and
+    volumes, a dense one for tabular rows), one head belongs to each. A target that was not
+    observed (NaN) gives no loss and no gradient to its task, and the row its full share to the
+    others. A skorch net trains it.
+
+    Parameters
+    ----------
+    tasks : None, list of Task or dict of str to str, default=None
+        What the columns of y are. None infers: bools, strings, categories and numbers that are
+        all 0 or 1 are classification, other numbers regression; names come from the frame, else
+        ``y0``, ``y1``, ... A list of `Task` matches frames by name and arrays by position, lists
+        every column, and its order is that of the output. A dict name -> kind may be partial.
+    loss : {'logprod', 'weighted', 'masked_mse'}, combiner or callable, default='logprod'
+        How the task losses become one number.
+
+        - 'logprod': sum of their logarithms, so that tasks balance by themselves; see
+          `sklearn_mtl.losses.LogProd`.
+        - 'weighted': weighted sum of cross-entropy (classes) and squared error (numbers).
+        - 'masked_mse': weighted sum of squared errors, Brier scores for classes.
+        - an object of `sklearn_mtl.losses` (copied), or a callable ``(losses, counts) -> scalar``
+          over the mean losses of a batch and their numbers of observed targets, two tensors of
+          shape (n_tasks,).
+    task_weights : None, 'n_observed', array-like of shape (n_tasks,) or dict, default=None
+        Weight of each task, 1 by default. 'n_observed' is K n_k / sum(n): each observed target
+        counts alike, instead of each task. A dict name -> weight may be partial.
+    class_weight : None, 'balanced' or dict, default=None
+        'balanced', or a dict from task name to 'balanced' or to a dict label -> weight; multiplied
+        into the sample weights.
+    missing_values : float, int or str, default=None
+        One value of y that means *not observed*, besides NaN, None and ``pd.NA``.
+    conditional_output : {'estimate', 'nan', 'expected'}, default='estimate'
+        What `predict` and `predict_frame` give for a task declared with ``given=``: the value
+        expected if it applies; NaN (None among labels) where a gate up the chain is predicted not
+        to hold; or, for numbers, the estimate times the probability that the chain of gates holds.
+    input_shape : tuple of int, default=None
+        Shape of one sample, channels first: (d,), (C, L), (C, H, W) or (C, D, H, W). Every sample
+        is reshaped to it. None takes it from X.
+    data_format : {'channels_first', 'channels_last'}, default='channels_first'
+        Where the channels of X stand.
+    trunk : {'auto', 'dense', 'conv'}, spec, nn.Module or callable, default='auto'
+        The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
+        (`sklearn_mtl.networks.DenseTrunk`, `sklearn_mtl.networks.ConvTrunk`) has parameters that
+        can be searched, e.g. ``trunk__width``. A module is copied, and never trained in place; a
+        callable without arguments returns one. Trunks map (B, ...) to (B, F), or to (B, M, F)
+        for an ensemble of M members over which loss and predictions are averaged.
+    max_epochs : int, default=30
+        Passes over the training rows.
+    batch_size : int or 'auto', default='auto'
+        Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
+        root of the number of rows, a power of two from 64 to 512.
+    learning_rate : float, default=0.002
+        Peak learning rate: it warms up over the first 5 % of the steps, and falls to 0 along a
+        cosine. An ``LRScheduler`` in `net_params` replaces this schedule.
+    optimizer : str or torch optimizer class, default='AdamW'
+        A name in `torch.optim`, or a class.
+    weight_decay : float or 'auto', default='auto'
+        Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is 3 for AdamW,
+        which multiplies it with the learning rate (at its peak, weights shrink by 0.6 % per step),
+        and 0 for other optimizers. Lower it where there is little noise and time to train long.
+    early_stopping : bool, default=False
+        Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
+        and keep the best weights. Validation data are `X_val`, `y_val` of `fit`, else a fraction
+        of the rows in which every task has observed targets on both sides.
+    validation_fraction : float, default=0.1
+        Share of rows held out for early stopping.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before stopping early.
+    tol : float, default=0.0001
+        Improvement of the validation objective that counts.
+    random_state : int, RandomState instance or None, default=None
+        Drives initial weights, shuffling, dropout and the validation split. None takes fresh
+        entropy. The global random states of numpy and torch are left as they are.
+    verbose : int, default=0
+        Above 0, skorch prints a line per epoch.
+    device : str, default='auto'
+        A torch device; 'auto' is 'cuda' where there is one, else 'cpu'.
+    precision : {'auto', 'float32', 'float64', 'bfloat16'}, default='auto'
+        'auto' is float32, and float64 for a dense trunk whose training rows fit into one batch:
+        there it costs next to nothing, and a sample weight of 2 equals the row twice to the last
+        digits. 'bfloat16' keeps weights and losses in float32.
+    net_params : dict, default=None
+        Parameters for the skorch ``NeuralNet``, e.g. ``{"callbacks": [...]}`` or
+        ``{"optimizer__betas": (0.9, 0.99)}``.
+
+    Attributes
+    ----------
+    tasks_ : list of Task
+        The tasks, declared or inferred, in output order.
+    task_names_ : list of str
+        Their names.
+    classes_ : ndarray or list of ndarray
+        Labels of each classification task; not a list when there is just one such task. Exists
+        only where there is one.
+    n_features_in_ : int
+        Number of values in one sample.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names of X, where it had string names.
+    n_iter_ : int
+        Number of epochs run.
+    n_observed_ : ndarray of int of shape (n_tasks,)
+        Rows in which each target was observed.
+    n_applicable_ : ndarray of int of shape (n_tasks,)
+        Rows in which each target applies: all of them, or those in which the gate holds.
+    history_ : dict of str to ndarray of shape (n_iter_, n_tasks)
+        ``'train_loss'`` and, with validation data, ``'valid_loss'``: mean loss over the observed
+        targets per epoch, in training mode for the former (numbers are standardised), NaN where
+        there were none; ``'effective_weight'``: the factor by which each loss entered.
+    task_weights_ : ndarray of shape (n_tasks,)
+        Task weights, resolved.
+    noise_std_ : ndarray of shape (n_tasks,)
+        Root mean squared residual of each number over the training rows, in the units of y: the
+        closed-form noise level of `loss='logprod'`. Biased low when the network overfits. NaN for
+        classes.
+    net_ : skorch.NeuralNet
+        The net, trained.
+    module_ : sklearn_mtl.networks.MultiTaskModule
+        Its module.
+
+    See Also
+    --------
+    Task : One column of y.
+    sklearn_mtl.losses : The losses, usable without the estimator.
+
+    References
+    ----------
+    .. [1] A. Kendall, Y. Gal, R. Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses
+       for Scene Geometry and Semantics", CVPR 2018, arXiv:1705.07115.
+
+    Examples
+    --------
+    A class, a number, and a number that exists only for positives:
+
+    >>> from sklearn_mtl import MultiTaskCNNEstimator, Task
+    >>> from sklearn_mtl.datasets import make_digit_scenes
+    >>> X, y = make_digit_scenes(200, size=16, random_state=0)
+    >>> estimator = MultiTaskCNNEstimator(
+    ...     tasks=[
+    ...         Task("digit_present", "classification"),
+    ...         Task("brightness", "regression"),
+    ...         Task("digit_size", "regression", given=("digit_present", 1)),
+    ...     ],
+    ...     max_epochs=2,
+    ...     random_state=0,
+    ... ).fit(X, y)
+    >>> estimator.predict(X).shape
+    (200, 3)
+    >>> estimator.n_observed_.tolist()
+    [200, 200, 100]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "tasks": [None, list, tuple, Mapping],
         "loss": [StrOptions(set(LOSSES)), callable],
         "task_weights": [None, StrOptions({"n_observed"}), "array-like", Mapping],
@@ -55,7 +205,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [str, callable],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -79,11 +229,11 @@ class MultiTaskCNNEstimator(BaseEstimator):
         input_shape: tuple[int, ...] | None = None,
         data_format: str = "channels_first",
         trunk: Any = "auto",
-        max_epochs: int = 50,
+        max_epochs: int = 30,
         batch_size: int | str = "auto",
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         optimizer: str | Callable[..., Any] = "AdamW",
-        weight_decay: float = 1e-2,
+        weight_decay: float | str = "auto",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -131,13 +281,45 @@ class MultiTaskCNNEstimator(BaseEstimator):
         y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> MultiTaskCNNEstimator:
-        """DOC_FIT"""
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+            One column per task; NaN, None or ``pd.NA`` where not observed.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
+            Weights of rows, or of single targets. A weight of 0 equals a target not observed.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Validation data for `history_` and early stopping.
+
+        Returns
+        -------
+        self : MultiTaskCNNEstimator
+
+        Raises
+        ------
+        ValueError
+            If X is not finite, lengths or shapes do not fit, a task has no observed value, a
+            value stands where its gate does not hold, or training diverges. An estimator that was
+            fitted before stays as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If Ctrl-C interrupted the training; the weights so far are kept.
+        """
         inputs, names = as_input(X, estimator=self), _feature_names(self, X)
         self._require_targets(inputs, y)
+        if X_val is None and (y_val is not None or sample_weight_val is not None):
+            raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         encoder = TargetEncoder(self.tasks, self.missing_values, self.class_weight)
         targets = encoder.fit_encode(y, sample_weight)
         task_weights = self._resolve_task_weights(encoder)
-        weight = check_weights(sample_weight, *targets.weight.shape).mean(axis=1)
+        # A row counts as much as its heaviest target; a cell of weight 0 is but a hole.
+        weight = check_weights(sample_weight, *targets.weight.shape).max(axis=1)
         seed = random_seed(self.random_state)
         rows, held_out = self._split(encoder, targets, weight, seed, inner=X_val is None)
         reader = InputReader(self.input_shape, self.data_format, type(self).__name__)
@@ -146,7 +328,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
         batches = engine.Batches(reader.of(inputs), *targets, rows, recipe, shuffle_seed=seed)
         valid = None
         if X_val is not None:
-            valid = self._validation(encoder, reader, recipe, X_val, y_val, sample_weight_val)
+            valid = self._validation(
+                encoder, reader, recipe, names, X_val, y_val, sample_weight_val
+            )
         elif held_out is not None:
             valid = engine.Batches(reader.of(inputs), *targets, held_out, recipe)
         with engine.seeded(seed, recipe.device):
@@ -186,7 +370,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         rows = np.flatnonzero(weight)
         if not (self.early_stopping and inner):
             return rows, None
-        classes = [k for k, kind in enumerate(encoder.kinds_) if kind.is_class]
+        classes = np.flatnonzero([kind.is_class for kind in encoder.kinds_])
         train, valid = split_rows(
             targets.weight[rows] > 0,
             targets.values[np.ix_(rows, classes)],
@@ -201,13 +385,15 @@ class MultiTaskCNNEstimator(BaseEstimator):
         encoder: TargetEncoder,
         reader: InputReader,
         recipe: engine.Recipe,
+        names: NDArray[Any] | None,
         X_val: Any,
         y_val: Any,
         sample_weight_val: Any,
     ) -> engine.Batches:
-        """Validation data that the user brings."""
+        """Read the validation data that the user brings."""
         inputs = as_input(X_val, estimator=self)
         self._require_targets(inputs, y_val)
+        _check_feature_names(self, X_val, names)
         reader.check_shape(inputs)
         targets = encoder.encode(y_val, sample_weight_val)
         rows = np.flatnonzero(targets.weight.any(axis=1))
@@ -223,12 +409,15 @@ class MultiTaskCNNEstimator(BaseEstimator):
         if precision == "auto":
             full_batch = n_rows <= int(batch_size)
             precision = engine.auto_precision(self.trunk, reader.input_shape_, full_batch)
+        weight_decay = self.weight_decay
+        if isinstance(weight_decay, str):
+            weight_decay = engine.auto_weight_decay(self.optimizer)
         return engine.Recipe(
             max_epochs=self.max_epochs,
             batch_size=int(batch_size),
             learning_rate=self.learning_rate,
             optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
+            weight_decay=weight_decay,
             device=engine.resolve_device(self.device),
             precision=precision,
             verbose=int(self.verbose),
@@ -269,7 +458,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         for name in ("classes_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         self._encoder, self._reader = encoder, reader
-        self.net_, self.module_ = net, net.module_
+        self.net_ = net
         self.n_features_in_ = int(np.prod(reader.sample_shape_))
         if names is not None:
             self.feature_names_in_ = names
@@ -282,34 +471,107 @@ class MultiTaskCNNEstimator(BaseEstimator):
         self.history_ = net.task_history()
         self.n_iter_ = len(self.history_["train_loss"])
 
+    @property
+    def module_(self) -> MultiTaskModule:
+        """The module of `net_`; not stored twice, as copies of the two would be two."""
+        return self.net_.module_
+
     # -- predict -----------------------------------------------------------------------------
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """DOC_PREDICT"""
+        """Predict every task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples, n_tasks) or (n_samples,)
+            Labels and numbers in the units of y: of dtype float when all labels are numbers, of
+            dtype object otherwise; 1-D when y was. See `conditional_output` for tasks with
+            ``given=``.
+        """
         raw = self._raw(X)
         return self._encoder.matrix(self._encoder.decode(raw, self.conditional_output))
 
     def predict_frame(self, X: Any) -> Any:
-        """DOC_PREDICT_FRAME"""
+        """Predict every task, as a frame.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+
+        Returns
+        -------
+        y_pred : DataFrame of shape (n_samples, n_tasks)
+            Of the type of y in `fit` (pandas for arrays), with the names of the tasks; classes
+            have y's dtypes.
+        """
         raw = self._raw(X)
         columns = self._encoder.decode(raw, self.conditional_output)
-        return self._encoder.frame(columns, index=getattr(X, "index", None))
+        return self._encoder.frame(columns, index=X.index if hasattr(X, "iloc") else None)
 
     @available_if(_has_class_task)
     def predict_proba(self, X: Any) -> NDArray[np.float64] | list[NDArray[np.float64]]:
-        """DOC_PREDICT_PROBA"""
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes) or list of them
+            One array per classification task, in the order of `classes_`; the array itself when
+            there is just one. For a conditional class: the probability given its gate.
+        """
         probabilities = list(self._encoder.probabilities(self._raw(X)).values())
         return probabilities[0] if len(probabilities) == 1 else probabilities
 
     def embed(self, X: Any) -> NDArray[np.float64]:
-        """DOC_EMBED"""
+        """Shared representation: what the trunk makes of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features)
+            Averaged over the members of an ensemble.
+        """
         return self._raw(X, embed=True)
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """DOC_SCORE_TASKS"""
+        """Score every task: accuracy of classes, R2 of numbers, on observed targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+            True targets, laid out as in `fit`.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
+            Weights of rows, or of single targets.
+
+        Returns
+        -------
+        scores : dict of str to float
+            NaN, with a warning, where a class has no observed target or a number fewer than two.
+        """
         raw = self._raw(X)
         check_consistent_length(raw, y)
-        predictions, columns = self._encoder.decode(raw), self._encoder.read(y)
+        predictions, columns = self._encoder.decode(raw), self._encoder.read(y, sample_weight)
         weight = check_weights(sample_weight, len(predictions[0]), len(columns))
         scores = {}
         for k, task in enumerate(self.tasks_):
@@ -326,7 +588,24 @@ class MultiTaskCNNEstimator(BaseEstimator):
         return scores
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """DOC_SCORE"""
+        """Mean over tasks of accuracy (classes) and R2 (numbers) on observed targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+            True targets, laid out as in `fit`.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
+            Weights of rows, or of single targets.
+
+        Returns
+        -------
+        score : float
+            Higher is better. Tasks without enough observed targets are left out with a warning;
+            NaN when none is left. Always that of the estimate, whatever `conditional_output`.
+        """
         scores = np.array(list(self.score_tasks(X, y, sample_weight).values()))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
@@ -350,8 +629,19 @@ class MultiTaskCNNEstimator(BaseEstimator):
 
 
 def _feature_names(estimator: MultiTaskCNNEstimator, X: Any) -> NDArray[Any] | None:
-    """Column names of a frame; found on a copy, as a fit that fails must leave no trace."""
+    """Return the column names of a frame, without leaving a trace: a fit may yet fail."""
     probe = copy.copy(estimator)
     probe.__dict__.pop("feature_names_in_", None)
     validate_data(probe, X, reset=True, skip_check_array=True, ensure_2d=False)
     return getattr(probe, "feature_names_in_", None)
+
+
+def _check_feature_names(
+    estimator: MultiTaskCNNEstimator, X: Any, names: NDArray[Any] | None
+) -> None:
+    """Refuse a frame whose columns are not `names`, before the estimator has learned them."""
+    probe = copy.copy(estimator)
+    probe.__dict__.pop("feature_names_in_", None)
+    if names is not None:
+        probe.feature_names_in_ = names
+    validate_data(probe, X, reset=False, skip_check_array=True, ensure_2d=False)

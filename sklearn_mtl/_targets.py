@@ -7,8 +7,11 @@ into y. The rule for holes stands in one function, `_applicability`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +19,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.utils.class_weight import compute_class_weight
 
 from sklearn_mtl._validation import RawColumn, check_weights, read_table
 
@@ -106,9 +108,17 @@ class ClassificationTarget:
         self.n_outputs = len(self.classes_)
         return self
 
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse strings where `fit` saw numbers, and numbers where it saw strings."""
+        if len(values) and _are_numbers(values) != _are_numbers(self.classes_):
+            raise ValueError(
+                f"y holds labels like {_first(values)!r}, but fit saw {self.classes_.tolist()}. "
+                "Pass labels of the same type."
+            )
+
     def encode(self, values: NDArray[Any]) -> FloatArray:
         """Class codes of observed `values`; -1 for a label that was not seen in `fit`."""
-        if self.classes_.dtype.kind in "biuf" and values.dtype.kind in "biuf":
+        if _are_numbers(self.classes_) and _are_numbers(values):
             position = np.searchsorted(self.classes_, values).clip(max=self.n_outputs - 1)
             return np.where(self.classes_[position] == values, position, -1).astype(np.float64)
         return pd.Index(self.classes_).get_indexer(values).astype(np.float64)
@@ -125,7 +135,7 @@ class ClassificationTarget:
         return np.asarray(softmax(raw, axis=-1).mean(axis=1))
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
-        """The most probable class."""
+        """Return the most probable class."""
         return self.classes_[self.proba(raw).argmax(axis=1)]
 
 
@@ -137,11 +147,7 @@ class RegressionTarget:
 
     def fit(self, values: NDArray[Any], weight: FloatArray) -> RegressionTarget:
         """Learn the weighted mean and standard deviation of the observed `values`."""
-        if values.dtype.kind not in "biuf":
-            raise ValueError(
-                f"a regression target must hold numbers, got {values[0]!r}. "
-                "Declare it as 'classification', or convert it to numbers."
-            )
+        self.check(values)
         values = values.astype(np.float64)
         # Computed on values of order one, so that squares of 1e200 do not overflow.
         unit = float(np.abs(values).max()) or 1.0
@@ -151,6 +157,14 @@ class RegressionTarget:
             scale = 1.0 / unit  # a constant target
         self.mean_, self.scale_ = float(mean * unit), float(scale * unit)
         return self
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse what is not a number."""
+        if len(values) and not _are_numbers(values):
+            raise ValueError(
+                f"a regression target must hold numbers, got {_first(values)!r}. "
+                "Declare it as 'classification', or convert it to numbers."
+            )
 
     def encode(self, values: NDArray[Any]) -> FloatArray:
         """Standardised numbers."""
@@ -220,22 +234,21 @@ class TargetEncoder:
         pairs = _resolve_tasks(self.tasks, list(table.columns), columns, named)
         self.tasks_ = [task for task, _ in pairs]
         columns = [column for _, column in pairs]
-        weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
-        # A cell of weight 0 is a cell that was not observed.
-        columns = [
-            c._replace(seen=c.seen & (w > 0)) for c, w in zip(columns, weight.T, strict=True)
-        ]
+        columns, weight = _weigh(columns, sample_weight)
         self.kinds_ = [
             _fit_kind(t, c, w) for t, c, w in zip(self.tasks_, columns, weight.T, strict=True)
         ]
         self._gates = _resolve_gates(self.tasks_, self.kinds_)
         self.n_observed_ = np.array([c.seen.sum() for c in columns])
         self.n_applicable_ = np.array([a.sum() for a in self._applicability(columns)])
-        self._class_weights = [self._class_weight(k, c) for k, c in enumerate(columns)]
+        self._class_weights = self._resolve_class_weights(columns, weight)
         return self._encode(columns, weight)
 
-    def read(self, y: Any) -> list[Column]:
-        """Columns of a y laid out like the one seen in `fit_encode`, in task order."""
+    def read(self, y: Any, sample_weight: Any = None) -> list[Column]:
+        """Columns of a y laid out like the one seen in `fit_encode`, in task order.
+
+        Cells of weight 0 count as not observed, here too.
+        """
         table = read_table(y)
         if table.template.named and self._template.named:
             missing = [name for name in self.names if name not in table.columns]
@@ -250,17 +263,21 @@ class TargetEncoder:
                 )
             picked = dict(zip(self.names, table.columns.values(), strict=True))
         columns = [_clean(c, name, self.missing_values) for name, c in picked.items()]
+        columns, _ = _weigh(columns, sample_weight)
+        for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
+            with _naming(task):
+                kind.check(column.values[column.seen])
         self._applicability(columns)
         return columns
 
     def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
         """Encode another y, e.g. for validation; labels must have been seen in `fit_encode`."""
-        columns = self.read(y)
+        columns = self.read(y, sample_weight)
         weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             values = column.values[column.seen]
             if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
-                unseen = values[kind.encode(values) < 0][0]
+                unseen = _first(values[kind.encode(values) < 0])
                 raise ValueError(
                     f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
                     f"{kind.classes_.tolist()}."
@@ -274,8 +291,9 @@ class TargetEncoder:
             codes = kind.encode(column.values[seen])
             values[seen, k] = codes
             mass[seen, k] = weight[seen, k]
-            if self._class_weights[k] is not None:
-                mass[seen, k] *= self._class_weights[k][codes.astype(int)]
+            class_weight = self._class_weights[k]
+            if class_weight is not None:
+                mass[seen, k] *= class_weight[codes.astype(int)]
         return EncodedTargets(values, mass)
 
     def constants(self, targets: EncodedTargets) -> FloatArray:
@@ -286,22 +304,27 @@ class TargetEncoder:
             parts.append(kind.constant(targets.values[seen, k], targets.weight[seen, k]))
         return np.concatenate(parts)
 
-    def _class_weight(self, k: int, column: Column) -> FloatArray | None:
-        """Weight per class of task k, None for one everywhere."""
-        name, kind = self.names[k], self.kinds_[k]
-        spec = self.class_weight
-        if isinstance(spec, Mapping):
-            unknown = [key for key in spec if key not in self.names]
-            if unknown:
-                raise ValueError(
-                    f"class_weight names unknown tasks {unknown}; the tasks are {self.names}."
+    def _resolve_class_weights(
+        self, columns: list[Column], weight: FloatArray
+    ) -> list[FloatArray | None]:
+        """Weight per class of each task, None for one everywhere."""
+        specs = self.class_weight
+        if not isinstance(specs, Mapping):
+            classes = [k for k, kind in enumerate(self.kinds_) if kind.is_class]
+            specs = {self.names[k]: specs for k in classes}
+        unknown = [name for name in specs if name not in self.names]
+        if unknown:
+            raise ValueError(
+                f"class_weight names unknown tasks {unknown}; the tasks are {self.names}."
+            )
+        resolved = []
+        for task, kind, column, w in zip(self.tasks_, self.kinds_, columns, weight.T, strict=True):
+            with _naming(task):
+                seen = column.seen
+                resolved.append(
+                    _class_weight(specs.get(task.name), kind, column.values[seen], w[seen])
                 )
-            spec = spec.get(name)
-        if spec is None or not isinstance(kind, ClassificationTarget):
-            return None
-        return compute_class_weight(
-            spec, classes=kind.classes_, y=column.values[column.seen]
-        ).astype(np.float64)
+        return resolved
 
     def _applicability(self, columns: list[Column]) -> list[BoolArray]:
         """Tell where each target applies, and refuse values where it does not.
@@ -320,16 +343,16 @@ class TargetEncoder:
                 # Gate not applicable itself: not applicable.
                 refused[k] |= refused[gate]
                 # Gate observed and different: not applicable. Observed and holding: applicable.
-                refused[k][known] |= ~self._holds(k, columns[gate].values[known])
+                refused[k][known] |= ~self._holds(k, gate, columns[gate].values[known])
             # A value where the target is not applicable: an error that names the first rows.
             self._check_refused(k, columns[k], refused[k])
             applicable[k] = ~refused[k] & (known | seen)
         return [applicable[k] for k in range(len(columns))]
 
-    def _holds(self, k: int, gate_labels: NDArray[Any]) -> BoolArray:
-        """Where the gate of task `k` takes one of the labels that task `k` needs."""
-        gate = self.kinds_[self._gates[k]]
-        return np.isin(gate.encode(gate_labels), gate.encode(as_column(self.tasks_[k].labels)))
+    def _holds(self, k: int, gate: int, gate_labels: NDArray[Any]) -> BoolArray:
+        """Where task `gate` takes one of the labels that task `k` needs."""
+        kind = self.kinds_[gate]
+        return np.isin(kind.encode(gate_labels), kind.encode(as_column(self.tasks_[k].labels)))
 
     def _check_refused(self, k: int, column: Column, refused: BoolArray) -> None:
         rows = np.flatnonzero(column.seen & refused)
@@ -378,9 +401,9 @@ class TargetEncoder:
             if gate is None:
                 continue
             proba = self.kinds_[gate].proba(parts[gate])
-            labels = self._holds(k, self.kinds_[gate].classes_)
+            labels = self._holds(k, gate, self.kinds_[gate].classes_)
             probability[k] = probability[gate] * proba[:, labels].sum(axis=1)
-            holds[k] = holds[gate] & self._holds(k, estimate[gate])
+            holds[k] = holds[gate] & self._holds(k, gate, estimate[gate])
             if conditional_output == "expected" and not self.kinds_[k].is_class:
                 out[k] = estimate[k] * probability[k]
             if conditional_output == "nan":
@@ -401,8 +424,9 @@ class TargetEncoder:
         """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""
         if self.y_ndim_ == 1:
             return columns[0]
-        numbers = all(c.dtype.kind in "biuf" for c in columns)
-        return np.column_stack([c.astype(float if numbers else object) for c in columns])
+        if all(not kind.is_class or _are_numbers(kind.classes_) for kind in self.kinds_):
+            return np.column_stack([np.where(pd.isna(c), np.nan, c).astype(float) for c in columns])
+        return np.column_stack([c.astype(object) for c in columns])
 
     def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:
         """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""
@@ -430,13 +454,22 @@ def as_column(values: Sequence[Any]) -> NDArray[Any]:
     return _narrow(out)
 
 
+def _are_numbers(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "biuf"
+
+
+def _first(values: NDArray[Any]) -> Any:
+    """First value as a Python object, for messages."""
+    return values[:1].tolist()[0]
+
+
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:
     """Python objects as bools or numbers where all of them are; else as they are."""
     if values.dtype != object:
         return values
     if all(isinstance(v, (bool, np.bool_)) for v in values):
         return values.astype(bool)
-    if all(isinstance(v, Real) for v in values):
+    if all(isinstance(v, (Real, Decimal)) for v in values):
         return values.astype(np.int64 if all(isinstance(v, Integral) for v in values) else float)
     return values
 
@@ -444,14 +477,14 @@ def _narrow(values: NDArray[Any]) -> NDArray[Any]:
 def _clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
     values = raw.values
-    if values.dtype.kind not in "biufOUS":
+    if values.dtype.kind not in "biufOU":
         raise ValueError(
             f"Column {name!r} of y holds {values.dtype} values. Targets are numbers, strings, "
             "bools or categories; convert the column to one of these."
         )
     seen = ~pd.isna(values)
-    if missing_values is not None:
-        seen &= np.array(values != missing_values, dtype=bool)
+    if missing_values is not None:  # compared where seen, as pd.NA compares to nothing
+        seen[seen] = np.asarray(values[seen] != missing_values, dtype=bool)
     observed = _narrow(values[seen])
     if observed.dtype.kind == "f" and not np.isfinite(observed).all():
         rows = np.flatnonzero(seen)[~np.isfinite(observed)]
@@ -462,7 +495,14 @@ def _clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     if observed.dtype != values.dtype:
         values = np.zeros(len(seen), dtype=observed.dtype)
         values[seen] = observed
-    return Column(values, seen, raw.categorical or observed.dtype.kind in "bOUS")
+    return Column(values, seen, raw.categorical or observed.dtype.kind in "bOU")
+
+
+def _weigh(columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:
+    """Weight of each cell, and columns in which a cell of weight 0 was not observed."""
+    weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
+    weighed = zip(columns, weight.T, strict=True)
+    return [column._replace(seen=column.seen & (w > 0)) for column, w in weighed], weight
 
 
 def _infer_kind(column: Column) -> str:
@@ -510,6 +550,15 @@ def _resolve_tasks(
     return [(task, by_name[task.name]) for task in listed]
 
 
+@contextmanager
+def _naming(task: Task) -> Iterator[None]:
+    """Put the name of the task before an error."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Task {task.name!r}: {error}") from error
+
+
 def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Any:
     """Fit the kind of one task on its observed values."""
     if not column.seen.any():
@@ -517,10 +566,46 @@ def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Any:
             f"Task {task.name!r} has no observed value (of non-zero weight) in "
             f"{len(column.seen)} rows. Drop the column, or pass rows in which it was observed."
         )
-    try:
-        return KINDS[task.kind]().fit(column.values[column.seen], weight[column.seen])
-    except ValueError as error:
-        raise ValueError(f"Task {task.name!r}: {error}") from error
+    with _naming(task):
+        kind = KINDS[task.kind]().fit(column.values[column.seen], weight[column.seen])
+    if isinstance(kind, ClassificationTarget) and kind.n_outputs == 1:
+        warnings.warn(
+            f"Task {task.name!r} has one observed label, {_first(kind.classes_)!r}, which will "
+            "always be predicted. Pass rows with other labels, or drop the column.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return kind
+
+
+def _class_weight(
+    spec: Any, kind: Any, values: NDArray[Any], weight: FloatArray
+) -> FloatArray | None:
+    """Weight per class of one task, None for one everywhere."""
+    if spec is None:
+        return None
+    if not isinstance(kind, ClassificationTarget):
+        raise ValueError("class_weight is for classes. Use task_weights or sample_weight instead.")
+    if isinstance(spec, Mapping):
+        out = np.ones(kind.n_outputs)
+        codes = kind.encode(as_column(list(spec))).astype(int)
+        # A label that this y lacks is fine, as in a fold; unless others were forgotten: a slip.
+        if (codes < 0).any() and len(set(codes[codes >= 0])) < kind.n_outputs:
+            raise ValueError(
+                f"class_weight={spec!r} names labels that y does not hold; its labels are "
+                f"{kind.classes_.tolist()}."
+            )
+        out[codes[codes >= 0]] = np.array(list(spec.values()), dtype=np.float64)[codes >= 0]
+    elif isinstance(spec, str) and spec == "balanced":
+        mass = np.bincount(kind.encode(values).astype(int), weights=weight)
+        out = mass.sum() / (kind.n_outputs * mass)
+    else:
+        raise ValueError(
+            f"class_weight={spec!r} is not understood. Use 'balanced' or a dict of label to weight."
+        )
+    if not np.isfinite(out).all() or (out < 0).any() or not out.any():
+        raise ValueError(f"class_weight={spec!r} does not fit. Pass weights >= 0, not all 0.")
+    return out
 
 
 def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Any]) -> list[int | None]:
@@ -567,7 +652,7 @@ def _gates_first(gates: Sequence[int | None]) -> list[int]:
 
 
 def _blank(values: NDArray[Any], where: BoolArray) -> NDArray[Any]:
-    """A copy with holes: NaN among numbers, None among labels."""
-    out = values.astype(float if values.dtype.kind in "biuf" else object)
+    """Return a copy with holes: NaN among numbers, None among labels."""
+    out = values.astype(float if values.dtype.kind in "iuf" else object)
     out[where] = np.nan if out.dtype.kind == "f" else None
     return out

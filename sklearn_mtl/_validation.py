@@ -40,15 +40,15 @@ def as_input(X: Any, *, estimator: Any = None) -> Any:
     HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
     a numeric numpy array of at least two dimensions; finiteness is checked when rows are read.
     """
-    if _is_on_disk(X):
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X holds {X.dtype} values. Pass an array of numbers.")
-        if len(X.shape) < 2 or 0 in X.shape:
-            raise ValueError(f"X has shape {X.shape}. Pass at least two dimensions, none empty.")
-        return X
-    return check_array(
-        X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
-    )
+    if not _is_on_disk(X):
+        X = check_array(
+            X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+        )
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X holds {X.dtype} values. Pass an array of numbers.")
+    if len(X.shape) < 2 or 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}. Pass at least two dimensions, none empty.")
+    return X
 
 
 def _is_on_disk(X: Any) -> bool:
@@ -89,7 +89,7 @@ class InputReader:
     """
 
     def __init__(
-        self, input_shape: Sequence[int] | None, data_format: str, estimator_name: str
+        self, input_shape: Sequence[Any] | None, data_format: str, estimator_name: str
     ) -> None:
         self.input_shape = input_shape
         self.data_format = data_format
@@ -99,7 +99,10 @@ class InputReader:
         """Learn shapes from X, and mean and scale from `rows` weighted by `weight`."""
         self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
         self.input_shape_ = self._resolve_shape()
-        self.mean_, self.scale_ = self._statistics(X, rows, weight)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.mean_, self.scale_ = self._statistics(X, rows, weight)
+        if not np.isfinite(self.scale_).all():
+            raise ValueError("X holds values whose squares overflow float64. Rescale X.")
         return self
 
     def of(self, X: Any) -> Callable[[NDArray[np.intp]], NDArray[np.float64]]:
@@ -126,7 +129,7 @@ class InputReader:
         In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its
         noise in float32 afterwards.
         """
-        batch = self._samples(X, rows) - self.mean_
+        batch = np.subtract(self._samples(X, rows), self.mean_, dtype=np.float64)
         batch /= self.scale_
         return batch
 
@@ -139,14 +142,15 @@ class InputReader:
     def _resolve_shape(self) -> tuple[int, ...]:
         shape = self.sample_shape_
         if self.input_shape is not None:
-            wanted = tuple(int(s) for s in self.input_shape)
-            if math.prod(wanted) != math.prod(shape) or not 1 <= len(wanted) <= 4:
+            wanted = tuple(self.input_shape)
+            counts = all(isinstance(s, (int, np.integer)) and s > 0 for s in wanted)
+            if not (counts and math.prod(wanted) == math.prod(shape) and 1 <= len(wanted) <= 4):
                 raise ValueError(
                     f"input_shape={wanted} does not fit X, whose samples have shape {shape} "
                     f"({math.prod(shape)} values). Pass the shape of one sample, channels first, "
                     "with the same number of values: (d,), (C, L), (C, H, W) or (C, D, H, W)."
                 )
-            return wanted
+            return tuple(int(s) for s in wanted)
         if len(shape) == 2:  # images of one channel
             return (1, *shape)
         if len(shape) > 4:
@@ -167,7 +171,14 @@ class InputReader:
     def _samples(self, X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
         """Rows of X, checked to be finite, in the shape of the network's input."""
         batch = _take(X, rows)
-        assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
+        try:
+            assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
+        except ValueError as error:
+            bad = rows[~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim)))]
+            raise ValueError(
+                f"{error}\nFound in {len(bad)} of the {len(rows)} rows read together, the first "
+                f"{bad[:5].tolist()}. X must be finite: impute, clip or drop them."
+            ) from error
         shape = self.input_shape_
         if self.data_format == "channels_last" and len(shape) > 1:
             batch = batch.reshape(len(rows), *shape[1:], shape[0])
@@ -179,10 +190,13 @@ class InputReader:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One pass over `rows`, merging chunks by Chan, Golub and LeVeque (1979)."""
         n_channels, n_spatial = self.input_shape_[0], math.prod(self.input_shape_[1:])
-        total, mean, square = 0.0, np.zeros(n_channels), np.zeros(n_channels)
+        total, mean, square, shift = 0.0, *np.zeros((3, n_channels))
         for chunk in self.chunks(np.arange(len(rows))):
-            batch = self._samples(X, rows[chunk]).astype(np.float64)
+            batch = self._samples(X, rows[chunk]).astype(np.float64, order="C")
             batch = batch.reshape(len(chunk), n_channels, n_spatial)
+            if total == 0:  # sums of what is left of a huge offset lose no digits
+                shift = batch.mean(axis=(0, 2))
+            batch -= shift[:, None]
             w = weight[chunk]
             mass = w.sum() * n_spatial
             chunk_mean = np.einsum("i,icj->c", w, batch) / mass
@@ -191,7 +205,8 @@ class InputReader:
             total += mass
             mean += delta * (mass / total)
             square += np.einsum("i,icj,icj->c", w, batch, batch)
-            square += delta**2 * (mass * (total - mass) / total)
+            square += delta**2 * (mass * ((total - mass) / total))
+        mean += shift
         scale = np.sqrt(square / total)
         # A spread within the rounding error of the mean is no spread (as in StandardScaler).
         constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
@@ -220,17 +235,16 @@ class Template(NamedTuple):
         if self.backend is None or self.backend is nw.Implementation.PANDAS:
             frame = pd.DataFrame(columns, index=index)
             for name in restore if self.dtypes else ():
-                # A dtype without room for a hole (int64) keeps the float that has one.
+                # A dtype without room for a hole (int64, bool) gives way to one that has it.
                 with suppress(ValueError, TypeError):
-                    frame[name] = frame[name].astype(self.dtypes[name])
+                    column = frame[name].astype(self.dtypes[name])
+                    if column.isna().equals(frame[name].isna()):
+                        frame[name] = column
             return frame.rename(columns=self.labels)
         frame = nw.from_dict(columns, backend=self.backend)
-        for name in restore:
-            column = nw.col(name)
-            if frame[name].dtype.is_float():
-                column = column.fill_nan(None)
-            frame = frame.with_columns(column.cast(self.dtypes[name]))
-        return frame.to_native()
+        floats = [name for name in columns if frame[name].dtype.is_float()]
+        frame = frame.with_columns(nw.col(n).fill_nan(None) for n in floats)  # NaN is no hole here
+        return frame.with_columns(nw.col(n).cast(self.dtypes[n]) for n in restore).to_native()
 
 
 class Table(NamedTuple):
@@ -243,7 +257,9 @@ class Table(NamedTuple):
 
 def read_table(y: Any) -> Table:
     """Read y (frame, series, array or list) into columns."""
-    data = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
+    data: Any = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
+    series: list[Any]
+    labels: list[Any]
     if isinstance(data, nw.Series):
         series, ndim, labels = [data], 1, [data.name or None]
     elif isinstance(data, nw.DataFrame):
@@ -269,10 +285,17 @@ def read_table(y: Any) -> Table:
         {n: _native_dtype(s) for n, s in zip(names, series, strict=True)},
     )
     columns = {
-        n: RawColumn(s.to_numpy(), isinstance(s.dtype, nw.Categorical | nw.Enum | nw.Boolean))
+        n: RawColumn(_values(s), isinstance(s.dtype, nw.Categorical | nw.Enum | nw.Boolean))
         for n, s in zip(names, series, strict=True)
     }
     return Table(columns, ndim, template)
+
+
+def _values(series: Any) -> NDArray[Any]:
+    """Return a column as numpy; integers with holes as objects, as floats lose their digits."""
+    if series.dtype.is_integer() and series.null_count():
+        return np.array(series.to_list(), dtype=object)
+    return np.asarray(series.to_numpy())
 
 
 def _native_dtype(series: Any) -> Any:
@@ -281,8 +304,16 @@ def _native_dtype(series: Any) -> Any:
 
 
 def _as_array(y: Any) -> NDArray[Any]:
-    """An array or nested list as numpy; a mixed list as objects, not as strings."""
-    array = np.asarray(y)
+    """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
+    if isinstance(y, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(y), np.nan, y.astype(object).data)
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(
+            "y is a list of rows of different lengths. Pass one value per task in every row, NaN "
+            "or None where nothing was observed."
+        ) from error
     if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
         array = np.array(y, dtype=object)
     return array
@@ -292,7 +323,10 @@ def check_weights(sample_weight: Any, n_samples: int, n_tasks: int) -> NDArray[n
     """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere."""
     if sample_weight is None:
         return np.ones((n_samples, n_tasks))
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight cannot be read as numbers: {error}.") from error
     if weight.ndim == 0:
         weight = np.full(n_samples, weight)
     if weight.shape not in ((n_samples,), (n_samples, n_tasks)):
@@ -358,10 +392,16 @@ def split_rows(
     picks = ((np.arange(n_valid) + rng.random()) * (n / n_valid)).astype(np.intp)
     valid = np.zeros(n, dtype=bool)
     valid[order[picks]] = True
-    for k in np.tile(np.argsort(observed.sum(axis=0)), 2):  # twice, as one move may undo another
-        rows = rng.permutation(np.flatnonzero(observed[:, k]))
-        if valid[rows].all():
-            valid[rows[0]] = False
-        elif not valid[rows].any():
-            valid[rows[0]] = True
-    return np.flatnonzero(~valid), np.flatnonzero(valid)
+    total, held_out = observed.sum(axis=0), observed[valid].sum(axis=0)
+    for _ in range(100 * len(total)):  # a rare task may be on one side: move one of its rows
+        one_sided = np.flatnonzero((held_out == 0) | (held_out == total))
+        if len(one_sided) == 0:
+            return np.flatnonzero(~valid), np.flatnonzero(valid)
+        row = rng.choice(np.flatnonzero(observed[:, rng.choice(one_sided)]))
+        valid[row] = not valid[row]
+        held_out = held_out + (1 if valid[row] else -1) * observed[row]
+    raise ValueError(
+        "early_stopping found no split with observed targets of every task for training and for "
+        f"validation: tasks {[names[int(k)] for k in one_sided]} share too few rows with others. "
+        "Pass X_val and y_val, or set early_stopping=False."
+    )

@@ -21,6 +21,7 @@ turns those into one scalar to minimise. Both are plain `torch.nn.Module` object
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,8 @@ class TaskLosses(nn.Module):
     family : {'likelihood', 'squared'}, default='likelihood'
         Cross-entropy or Brier score for classes; squared error for numbers in both.
     """
+
+    order: Tensor
 
     def __init__(
         self, kinds: Sequence[str], n_outputs: Sequence[int], family: str = "likelihood"
@@ -137,6 +140,7 @@ class Combiner(nn.Module):
     """
 
     family = "likelihood"
+    weights: Tensor | None
 
     def __init__(self, weights: Tensor | None = None) -> None:
         super().__init__()
@@ -170,13 +174,15 @@ class Weighted(Combiner):
     the sum over batches is then exactly the objective, however unevenly a rare task falls.
     """
 
+    expected: Tensor | None
+
     def __init__(self, weights: Tensor | None = None) -> None:
         super().__init__(weights)
         self.register_buffer("expected", None)
 
     def start(self, reference: Tensor, counts: Tensor) -> None:
         """Remember the expected counts."""
-        self.expected = counts.clone()
+        self.expected = torch.where(counts > 0, counts, 1)
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the objective's unbiased estimate from one batch."""
@@ -225,9 +231,14 @@ class LogProd(Combiner):
 
     References
     ----------
-    .. [1] A. Piccolboni, "Multi-task learning with a product of losses", 2018; the geometric mean
-       of losses is also used in S. Chennupati et al., "MultiNet++", CVPR Workshops 2019.
+    .. [1] A. Piccolboni, "A simple loss function for multi-task learning with Keras
+       implementation", 2018; the geometric mean of losses is also used in S. Chennupati et al.,
+       "MultiNet++", CVPR Workshops 2019.
     """
+
+    running: Any  # tensors, None before the first batch
+    lowest: Any
+    lowest_loss: Any
 
     def __init__(
         self, weights: Tensor | None = None, decay: float = 0.95, floor: float = 1e-6
@@ -241,34 +252,40 @@ class LogProd(Combiner):
     def start(self, reference: Tensor, counts: Tensor) -> None:
         """Start the denominators at the constant predictor's sum of losses in a batch."""
         self.running = reference * counts
-        self.lowest = self.running * self.floor
-        self.lowest_loss = reference * self.floor
+        self.lowest = (self.running * self.floor).clamp_min(_smallest(reference))
+        self.lowest_loss = (reference * self.floor).clamp_min(_smallest(reference))
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the surrogate of one batch; in training mode, update the denominators."""
         sums = losses * counts
         past = sums.detach()
         if self.lowest_loss is None:  # no start: each task is measured by its own first batch
-            self._meet(past, counts)
+            self._meet(past)
         value = self._weighted(sums / self.running.clamp_min(self.lowest)).sum()
         if self.training:
             self.running = self.decay * self.running + (1 - self.decay) * past
         return value
 
-    def _meet(self, sums: Tensor, counts: Tensor) -> None:
-        """Start the denominators of tasks that have not been observed before."""
-        tiny = torch.finfo(sums.dtype).tiny
+    def _meet(self, sums: Tensor) -> None:
+        """Start the denominators of tasks that have had no loss before."""
+        smallest = _smallest(sums)
         if self.running is None or self.lowest is None:
-            self.running, self.lowest = torch.zeros_like(sums), torch.full_like(sums, tiny)
-        new = (self.lowest <= tiny) & (counts > 0)
+            self.running, self.lowest = torch.zeros_like(sums), torch.full_like(sums, smallest)
+        new = (self.running == 0) & (sums > 0)
         self.running = torch.where(new, sums, self.running)
-        self.lowest = torch.where(new, sums * self.floor, self.lowest).clamp_min(tiny)
+        self.lowest = torch.where(new, (sums * self.floor).clamp_min(smallest), self.lowest)
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum of logarithms over tasks with observed targets."""
-        lowest = torch.finfo(losses.dtype).tiny if self.lowest_loss is None else self.lowest_loss
+        lowest = _smallest(losses) if self.lowest_loss is None else self.lowest_loss
         logs = torch.where(counts > 0, losses.clamp_min(lowest), 1).log()
         return self._weighted(logs).sum()
+
+
+def _smallest(values: Tensor) -> float:
+    """Return a number to divide by, whose inverse leaves room for weights and counts."""
+    info = torch.finfo(values.dtype)
+    return info.tiny / info.eps
 
 
 LOSSES: dict[str, type[Combiner]] = {

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_consistent_length, column_or_1d
 
 __all__ = ["masked_score"]
 
@@ -38,7 +39,7 @@ def masked_score(
     Parameters
     ----------
     metric : callable
-        ``metric(y_true, y_pred, sample_weight=...)`` returning a float.
+        ``metric(y_true, y_pred)`` returning a float; with `sample_weight`, it is passed on.
     y_true : array-like of shape (n_samples,)
         Targets of one task; NaN, None or ``pd.NA`` where not observed.
     y_pred : array-like of shape (n_samples,) or (n_samples, n_classes)
@@ -62,18 +63,28 @@ def masked_score(
     >>> masked_score(mean_absolute_error, [1.0, float("nan"), 3.0], [1.0, 9.0, 5.0])
     1.0
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    seen = ~pd.isna(y_true)
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    if weight is not None:
+    # A list of strings and NaN is read as objects: numpy would make NaN the string "nan".
+    y_true = column_or_1d(np.asarray(y_true, dtype=None if hasattr(y_true, "dtype") else object))
+    y_pred = np.asarray(y_pred)
+    check_consistent_length(y_true, y_pred, sample_weight)
+    seen, weights = ~pd.isna(y_true), dict[str, Any]()
+    if sample_weight is not None:
+        weight = column_or_1d(sample_weight, dtype=np.float64, input_name="sample_weight")
+        if not np.isfinite(weight).all() or (weight < 0).any():
+            raise ValueError(
+                "sample_weight holds negative or non-finite values. Pass weights >= 0."
+            )
         seen &= weight > 0
+        weights["sample_weight"] = weight[seen]
     if seen.sum() < min_samples:
+        metric_name = getattr(metric, "__name__", "the metric")
         warnings.warn(
-            f"Task {name!r} has {seen.sum()} observed rows, {metric.__name__} needs "
-            f"{min_samples}: its score is NaN.",
+            f"Task {name!r} has {seen.sum()} observed rows, {metric_name} needs {min_samples}: its "
+            "score is NaN.",
             UndefinedMetricWarning,
             stacklevel=2,
         )
         return float("nan")
-    weight = None if weight is None else weight[seen]
-    return float(metric(y_true[seen], y_pred[seen], sample_weight=weight))
+    # Metrics want to see numbers or strings, not objects that happen to be such.
+    observed = np.asarray(y_true[seen].tolist()) if y_true.dtype == object else y_true[seen]
+    return float(metric(observed, y_pred[seen], **weights))

@@ -51,13 +51,13 @@ class ConvTrunk(BaseEstimator):
 
     Parameters
     ----------
-    width : int, default=32
+    width : int, default=16
         Channels of the first stage; they double per stage, up to four times.
     n_features : int, default=128
         Size F of the representation.
     """
 
-    def __init__(self, width: int = 32, n_features: int = 128) -> None:
+    def __init__(self, width: int = 16, n_features: int = 128) -> None:
         self.width = width
         self.n_features = n_features
 
@@ -93,19 +93,21 @@ ADAPTIVE_POOL: dict[int, Any] = {
 
 
 class _Stage(nn.Module):
-    """Convolution, pooling by 2, and a residual convolution, each normalised."""
+    """Convolution and pooling by 2, then a residual convolution at the lower resolution."""
 
     def __init__(self, n_dims: int, n_in: int, n_out: int) -> None:
         super().__init__()
         conv = CONV[n_dims]
         self.enter = nn.Sequential(
-            conv(n_in, n_out, 3, padding=1, bias=False), _norm(n_out), nn.ReLU()
+            conv(n_in, n_out, 3, padding=1, bias=False),
+            MAX_POOL[n_dims](2, ceil_mode=True),  # before the norm: a quarter of its cost
+            _norm(n_out),
+            nn.ReLU(),
         )
-        self.pool = MAX_POOL[n_dims](2, ceil_mode=True)
         self.residual = nn.Sequential(conv(n_out, n_out, 3, padding=1, bias=False), _norm(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.enter(x))
+        x = self.enter(x)
         return torch.relu(x + self.residual(x))
 
 
@@ -119,7 +121,7 @@ class MultiTaskModule(nn.Module):
     Parameters
     ----------
     trunk : nn.Module
-        Maps (B, *input_shape) to features (B, F) or (B, M, F).
+        Maps ``(B, *input_shape)`` to features (B, F) or (B, M, F).
     n_features : int
         F.
     n_outputs : sequence of int
@@ -179,6 +181,8 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     if isinstance(trunk, str):
         name = ("dense" if len(input_shape) == 1 else "conv") if trunk == "auto" else trunk
         trunk = TRUNKS[name]()
+    if isinstance(trunk, type) and hasattr(trunk, "build"):
+        raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
     if isinstance(trunk, nn.Module):
         module = copy.deepcopy(trunk)
     elif hasattr(trunk, "build"):
@@ -188,8 +192,14 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     if not isinstance(module, nn.Module):
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
     training = module.training
-    with torch.no_grad():
-        features = module.eval()(torch.zeros(2, *input_shape))
+    try:
+        with torch.no_grad():
+            features = module.eval()(torch.zeros(2, *input_shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): {error}. "
+            "Pass a trunk that takes samples of this shape, or another input_shape."
+        ) from error
     module.train(training)
     if not isinstance(features, Tensor) or features.ndim not in (2, 3) or len(features) != 2:
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
