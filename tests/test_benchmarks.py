@@ -1,0 +1,270 @@
+"""The benchmark on real data, on tiny made-up sets in its folder format."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.exceptions import UndefinedMetricWarning
+
+from sklearn_mtl import Task
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "benchmarks" / "real_data.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """The script as a module; the thread count of torch is left as found."""
+    spec = importlib.util.spec_from_file_location("real_data", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["real_data"] = module  # dataclasses look their module up
+    n_threads = torch.get_num_threads()
+    spec.loader.exec_module(module)
+    yield module
+    torch.set_num_threads(n_threads)
+    del sys.modules["real_data"]
+
+
+PARTS = [
+    {"name": "defect", "kind": "binary"},
+    {
+        "name": "sort",
+        "kind": "multiclass",
+        "classes": ["crack", "hole", "scratch"],
+        "depends_on": "defect",
+        "when": 1,
+    },
+    {"name": "depth", "kind": "regression", "depends_on": "sort", "when": ["crack", "hole"]},
+]
+STAYS = [
+    {"name": "died", "kind": "binary"},
+    {"name": "cost", "kind": "regression"},
+    {"name": "days", "kind": "regression", "depends_on": "died", "when": 1},
+]
+
+
+def write_images(root, name="parts", n=96, channels=None, split=None):
+    """Images of 8 x 8, two of each part, with a class, its sub-class and a number under both."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(n // 2), 2)
+    defect = group % 2
+    sort = np.where(defect == 1, group // 2 % 3, np.nan)
+    depth = np.where(np.isin(sort, [0, 1]), rng.uniform(size=n), np.nan)
+    X = rng.integers(0, 60, size=(n, 8, 8) if channels is None else (n, 8, 8, channels))
+    X[defect == 1, 2:6, 2:6] += 150
+    extra = {"group": group} if split is None else {"split": split}
+    folder = root / name
+    folder.mkdir()
+    np.savez(
+        folder / "data.npz",
+        X=X.astype(np.uint8),
+        Y=np.column_stack([defect, sort, depth]).astype(np.float32),
+        task_names=np.array([task["name"] for task in PARTS]),
+        **extra,
+    )
+    (folder / "meta.json").write_text(json.dumps({"tasks": PARTS}))
+
+
+def write_tables(root, name="stays", n=80, noise=False, aux=None):
+    """A table with numbers, codes, categories and holes, and conditional and missing targets."""
+    rng = np.random.default_rng(0)
+    age = rng.normal(60, 10, size=n)
+    ward = rng.choice(["a", "b", "c"], size=n).astype(object)
+    died = (age > 60).astype(int)
+    cost = age + 5 * (ward == "a") + rng.normal(size=n)
+    if noise:
+        died, cost = rng.integers(0, 2, size=n), rng.normal(size=n)
+    days = np.where(died == 1, rng.normal(size=n) if noise else 100 - age, np.nan)
+    cost[rng.random(n) < 0.2] = np.nan
+    X = pd.DataFrame({"age": age, "ward": ward, "site": rng.integers(1, 4, size=n), "lab": age / 2})
+    X.loc[::7, "lab"] = np.nan
+    X.loc[::9, "ward"] = np.nan
+    X.loc[0, "ward"] = "seen once"
+    folder = root / name
+    folder.mkdir()
+    X.to_csv(folder / "X.csv.gz", index=False)
+    pd.DataFrame({"died": died, "cost": cost, "days": days}).to_csv(
+        folder / "Y.csv.gz", index=False
+    )
+    if aux is not None:
+        pd.DataFrame(aux).to_csv(folder / "aux.csv.gz", index=False)
+    meta = {"tasks": STAYS, "categorical_features": ["ward", "site"]}
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+
+def test_images_are_read_channels_first_with_named_classes(bench, tmp_path):
+    write_images(tmp_path)
+    data = bench.read_data_set(tmp_path / "parts")
+    assert data.X.shape == (96, 1, 8, 8)
+    assert data.X.dtype == np.uint8
+    assert data.tasks == [
+        Task("defect", "classification"),
+        Task("sort", "classification", given=("defect", 1)),
+        Task("depth", "regression", given=("sort", ["crack", "hole"])),
+    ]
+    assert set(data.y["sort"].dropna()) == {"crack", "hole", "scratch"}
+    assert data.y["sort"].isna().sum() == 48
+    assert len(np.unique(data.group)) == 48
+    assert data.split is None
+
+
+def test_the_last_axis_of_colour_images_becomes_the_first(bench, tmp_path):
+    write_images(tmp_path, channels=3)
+    data = bench.read_data_set(tmp_path / "parts")
+    stored = np.load(tmp_path / "parts" / "data.npz")["X"]
+    assert data.X.shape == (96, 3, 8, 8)
+    np.testing.assert_array_equal(data.X[5, 2], stored[5, :, :, 2])
+
+
+def test_a_code_of_a_named_class_may_stand_in_a_condition(bench, tmp_path):
+    write_images(tmp_path)
+    tasks = [*PARTS[:2], {**PARTS[2], "when": [0, 1]}]
+    (tmp_path / "parts" / "meta.json").write_text(json.dumps({"tasks": tasks}))
+    data = bench.read_data_set(tmp_path / "parts")
+    assert data.tasks[2].given == ("sort", ["crack", "hole"])
+
+
+def test_tables_keep_their_holes_and_categories(bench, tmp_path):
+    write_tables(tmp_path, aux={"group": np.arange(80) // 2})
+    data = bench.read_data_set(tmp_path / "stays")
+    assert data.categories == ["ward", "site"]
+    assert data.X["lab"].isna().sum() == 12
+    assert data.tasks[2] == Task("days", "regression", given=("died", 1))
+    np.testing.assert_array_equal(data.group, np.arange(80) // 2)
+
+
+def test_a_matrix_in_an_archive_is_a_table(bench, tmp_path):
+    write_images(tmp_path)
+    path = tmp_path / "parts" / "data.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "X": arrays["X"].reshape(96, -1)})
+    data = bench.read_data_set(tmp_path / "parts")
+    assert isinstance(data.X, pd.DataFrame)
+    assert data.X.shape == (96, 64)
+    assert data.categories == []
+
+
+# -- splitting -------------------------------------------------------------------------------
+
+
+def test_random_splits_differ_between_seeds(bench, tmp_path):
+    write_tables(tmp_path)
+    (train, test), (_, other) = bench.splits(bench.read_data_set(tmp_path / "stays"), 2)
+    assert (len(train), len(test)) == (60, 20)
+    assert not set(train) & set(test)
+    assert set(test) != set(other)
+
+
+def test_a_group_stays_on_one_side(bench, tmp_path):
+    write_images(tmp_path)
+    data = bench.read_data_set(tmp_path / "parts")
+    for train, test in bench.splits(data, 3):
+        assert len(train) + len(test) == 96
+        assert not set(data.group[train]) & set(data.group[test])
+
+
+@pytest.mark.parametrize("held_out", ["val", "test"])
+def test_an_official_split_is_kept(bench, tmp_path, held_out):
+    split = np.array(["train"] * 80 + ["val"] * 6 + ["none"] * 10)
+    split[86:90] = held_out
+    write_images(tmp_path, split=split)
+    (train, test), again = bench.splits(bench.read_data_set(tmp_path / "parts"), 2)
+    np.testing.assert_array_equal(train, np.flatnonzero(split == "train"))
+    np.testing.assert_array_equal(test, np.flatnonzero(split == held_out))
+    np.testing.assert_array_equal(again[1], test)
+
+
+# -- scores ----------------------------------------------------------------------------------
+
+
+def test_constants_are_learnt_on_train_and_scored_on_observed_test_rows(bench):
+    tasks = [Task("c", "classification"), Task("r", "regression")]
+    train = pd.DataFrame({"c": ["u", "u", "v", None], "r": [1.0, 3.0, np.nan, np.nan]})
+    test = pd.DataFrame({"c": ["u", "v", "v", None], "r": [0.0, 2.0, np.nan, 1.0]})
+    accuracy, r2 = bench.constant_scores(tasks, train, test)
+    assert accuracy == pytest.approx(1 / 3)
+    assert r2 == pytest.approx(1 - (4 + 0 + 1) / 2)
+
+
+def test_half_interval(bench):
+    values = np.array([0.5, 0.7, 0.6, np.nan])
+    t = stats.t.ppf(0.975, 2)
+    assert bench.half_interval(values, 0.0) == pytest.approx(t * 0.1 / np.sqrt(3))
+    assert bench.half_interval(values, 1 / 3) == pytest.approx(t * 0.1 * np.sqrt(2 / 3))
+    assert np.isnan(bench.half_interval(values[:1], 1 / 3))
+
+
+def test_evaluate_counts_observed_targets_and_scores_binary_tasks_by_auc(bench, tmp_path):
+    write_images(tmp_path)
+    data = bench.read_data_set(tmp_path / "parts")
+    result = bench.evaluate(data, "weighted", n_seeds=2, max_epochs=2)
+    assert result.joint.shape == result.constant.shape == result.auc.shape == (2, 3)
+    np.testing.assert_array_equal(result.n_train + result.n_test, [data.y.count()] * 2)
+    np.testing.assert_array_equal(np.isfinite(result.auc), [[True, False, False]] * 2)
+    assert result.test_share == pytest.approx(1 / 3)
+
+
+def test_a_task_without_a_test_target_is_left_out(bench, tmp_path):
+    group = np.repeat(np.arange(48), 2)
+    write_images(tmp_path, split=np.where((group >= 40) & (group % 2 == 0), "val", "train"))
+    data = bench.read_data_set(tmp_path / "parts")
+    with pytest.warns(UndefinedMetricWarning, match="0 observed rows"):
+        result = bench.evaluate(data, "logprod", max_epochs=1)
+    np.testing.assert_array_equal(np.isfinite(result.joint), [[True, False, False]])
+    np.testing.assert_array_equal(np.isfinite(result.constant), [[True, False, False]])
+    text = bench.report(result, "command")
+    row = next(line for line in text.splitlines() if line.startswith("depth"))
+    assert row.split()[-2:] == ["0", "R2"]
+
+
+# -- the whole script ------------------------------------------------------------------------
+
+
+def test_prints_and_writes_a_table_per_set_and_loss(bench, tmp_path, capsys):
+    write_images(tmp_path)
+    write_tables(tmp_path)
+    output = tmp_path / "out.txt"
+    argv = ["parts", "stays", "--data", str(tmp_path), "--loss", "logprod", "masked_mse"]
+    argv += ["--max-epochs", "8", "--output", str(output)]
+    assert bench.main(argv) == 0
+    text = capsys.readouterr().out
+    assert output.read_text(encoding="utf-8").strip() == text.strip()
+    assert text.count("mean over tasks") == 4
+    assert "sort=crack|ho…" in text
+    assert "random 75/25, by group" in text
+    assert "--data DIR stays --loss logprod masked_mse --max-epochs 8\n" in text
+    assert str(tmp_path) not in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_several_seeds_give_intervals(bench, tmp_path, capsys):
+    write_tables(tmp_path)
+    argv = ["stays", "--data", str(tmp_path), "--max-epochs", "8", "--seeds", "2"]
+    assert bench.main(argv) == 0
+    text = capsys.readouterr().out
+    assert "mean over 2 splits and model seeds" in text
+    last = next(line for line in text.splitlines() if line.startswith("mean over tasks"))
+    assert last.count("±") == 2
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_fails_where_nothing_can_be_learnt(bench, tmp_path, capsys):
+    write_tables(tmp_path, noise=True)
+    assert bench.main(["stays", "--data", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "FAILED: not above the best constant" in captured.out
+    assert "stays (loss='logprod')" in captured.err
+
+
+def test_says_which_folder_is_absent(bench, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["nowhere", "--data", str(tmp_path)])
+    assert "no meta.json in the folders ['nowhere']" in capsys.readouterr().err

@@ -1,0 +1,554 @@
+import contextlib
+import os
+import pickle
+import signal
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from _asserts import assert_random_states_untouched
+from _inputs import make_table
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch import nn
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl import _engine as engine
+from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses
+from sklearn_mtl.networks import DenseTrunk
+
+X, Y = make_table(60)
+N_TASKS = Y.shape[1]
+LOW_RATE = 1e-12  # so that the weights stand still
+
+
+def make(callbacks=(), **params):
+    """A small estimator: four batches of 15 rows per epoch."""
+    net_params = {"callbacks": list(callbacks)} if callbacks else None
+    defaults = {
+        "trunk": DenseTrunk((8,)),
+        "max_epochs": 3,
+        "batch_size": 15,
+        "random_state": 0,
+        "net_params": net_params,
+    }
+    return MultiTaskCNNEstimator(**(defaults | params))
+
+
+def weights_of(estimator):
+    return nn.utils.parameters_to_vector(estimator.module_.parameters()).detach()
+
+
+def assert_consistent(estimator, n_iter):
+    """A fitted estimator: finite predictions and a record of `n_iter` epochs."""
+    assert estimator.n_iter_ == n_iter
+    assert {rows.shape for rows in estimator.history_.values()} == {(n_iter, N_TASKS)}
+    assert np.isfinite(estimator.history_["train_loss"]).all()
+    assert np.isfinite(estimator.predict(X)).all()
+    twin = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(twin.predict(X), estimator.predict(X))
+
+
+# -- batches -------------------------------------------------------------------------------------
+
+
+def make_batches(n_rows=23, batch_size=5, shuffle_seed=0):
+    """Rows 0, 2, 4, ... of an X that says the number of its row; y is ten times that."""
+    values = np.arange(2.0 * n_rows)[:, None]
+    recipe = engine.Recipe(1, batch_size, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
+    rows = np.arange(0, 2 * n_rows, 2)
+    weight = np.ones_like(values)
+    return engine.Batches(lambda r: values[r], 10 * values, weight, rows, recipe, shuffle_seed)
+
+
+@pytest.mark.parametrize("shuffle_seed", [None, 0])
+@pytest.mark.parametrize("n_rows", [1, 5, 6, 23, 64])
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_batches_hold_every_row_once(n_rows, batch_size, shuffle_seed):
+    """In sizes that differ by at most one, read forwards, and each with its target."""
+    batches = make_batches(n_rows, batch_size, shuffle_seed)
+    for _ in range(2):
+        parts = [(x[:, 0], target[:, 0]) for x, (target, _) in batches]
+        sizes = [len(x) for x, _ in parts]
+        assert len(parts) == len(batches)
+        assert max(sizes) <= min(batch_size, min(sizes) + 1)
+        assert all((x.diff() > 0).all() and torch.equal(target, 10 * x) for x, target in parts)
+        assert sorted(torch.cat([x for x, _ in parts]).tolist()) == list(range(0, 2 * n_rows, 2))
+
+
+def test_batches_are_shuffled_reproducibly():
+    """Anew in every pass, alike for one seed; without a seed in order."""
+
+    def passes(seed):
+        batches = make_batches(shuffle_seed=seed)
+        return [[x[:, 0].tolist() for x, _ in batches] for _ in range(2)]
+
+    assert passes(1) == passes(1)
+    assert passes(1) != passes(2)
+    assert passes(1)[0] != passes(1)[1]
+    assert [row for part in passes(None)[1] for row in part] == list(range(0, 46, 2))
+
+
+# -- the record ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_task", [False, True])
+def test_losses_of_an_epoch_are_one_pass_over_all_observed_targets(per_task):
+    """Not a mean of batch means, however unevenly holes and weights fall into batches."""
+    rng = np.random.default_rng(0)
+    weight = rng.choice([0.2, 1.0, 5.0], size=Y.shape if per_task else len(Y))
+    X_val, y_val = make_table(20, seed=1)
+    estimator = make(learning_rate=LOW_RATE, weight_decay=0, precision="float64", batch_size=7)
+    estimator.fit(X, Y, weight, X_val=X_val, y_val=y_val)
+    weight = np.broadcast_to(weight.reshape(len(Y), -1), Y.shape)
+    scale = [
+        np.sqrt(np.cov(column[seen], aweights=w[seen], ddof=0))
+        for column, w, seen in zip(Y.T, weight.T, ~np.isnan(Y.T), strict=True)
+    ]
+
+    def one_pass(X, y, weight):
+        predicted, proba = estimator.predict(X), estimator.predict_proba(X)
+        losses = [log_loss(y[:, 0], proba, sample_weight=weight[:, 0])]
+        for k in (1, 2):
+            seen = ~np.isnan(y[:, k])
+            error = (y[seen, k] - predicted[seen, k]) / scale[k]
+            losses.append(np.average(error**2, weights=weight[seen, k]))
+        return losses
+
+    losses = one_pass(X, Y, weight), one_pass(X_val, y_val, np.ones_like(y_val))
+    for name, expected in zip(("train_loss", "valid_loss"), losses, strict=True):
+        np.testing.assert_allclose(estimator.history_[name], np.tile(expected, (3, 1)), rtol=1e-6)
+
+
+def test_a_task_without_validation_targets_has_no_validation_loss():
+    X_val, y_val = make_table(20, seed=1)
+    y_val[:, 1] = np.nan
+    history = make().fit(X, Y, X_val=X_val, y_val=y_val).history_
+    assert np.isnan(history["valid_loss"][:, 1]).all()
+    assert np.isfinite(history["valid_loss"][:, [0, 2]]).all()
+
+
+def test_validation_data_change_nothing_but_the_record():
+    plain, validated = make().fit(X, Y), make().fit(X, Y, X_val=X[:9], y_val=Y[:9])
+    assert torch.equal(weights_of(plain), weights_of(validated))
+    assert set(plain.history_) == {"train_loss", "effective_weight"}
+    assert set(validated.history_) == {"train_loss", "valid_loss", "effective_weight"}
+    assert_consistent(plain, n_iter=3)
+    assert_consistent(validated, n_iter=3)
+
+
+def test_effective_weights_of_logprod_are_inverse_losses():
+    estimator = make(learning_rate=LOW_RATE, max_epochs=25, task_weights=[1, 2, 3])
+    history = estimator.fit(X, Y).history_
+    product = history["effective_weight"] * history["train_loss"] / [1, 2, 3]
+    np.testing.assert_allclose(product[-5:].mean(axis=0), 1, rtol=0.15)
+
+
+@pytest.mark.parametrize("loss", ["weighted", "masked_mse"])
+def test_effective_weights_are_the_given_weights(loss):
+    history = make(loss=loss, task_weights=[1, 2, 3]).fit(X, Y).history_
+    np.testing.assert_allclose(history["effective_weight"], np.tile([1, 2, 3], (3, 1)), rtol=1e-6)
+
+
+def test_combiners_are_told_what_to_expect():
+    """Counts in a batch, and the constant predictor's losses, from which the floor is measured."""
+    estimator = make(loss="weighted").fit(X, Y)
+    expected = estimator.net_.criterion_.combine.expected
+    np.testing.assert_allclose(expected, estimator.n_observed_ / 4)
+    share = np.array([1 - Y[:, 0].mean(), Y[:, 0].mean()])
+    constant = [-share @ np.log(share), 1, 1]
+    combine = make(loss="logprod").fit(X, Y).net_.criterion_.combine
+    lowest = combine.objective(torch.zeros(3), torch.ones(3)).item()
+    assert lowest == pytest.approx(np.log(combine.floor * np.array(constant)).sum(), rel=1e-5)
+
+
+def test_asking_for_effective_weights_changes_nothing():
+    criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd())
+    criterion.combine.start(torch.ones(1), torch.ones(1))
+    weights = criterion.effective_weights(torch.tensor([5.0]), torch.ones(1))
+    assert weights.tolist() == criterion.combine.running.tolist() == [1]
+    assert criterion.combine.training
+
+
+def sum_of_roots(losses, counts):
+    return losses.sqrt().sum()
+
+
+def test_a_callable_loss_has_effective_weights():
+    history = make(loss=sum_of_roots).fit(X, Y).history_
+    np.testing.assert_allclose(history["effective_weight"], 0.5 * history["train_loss"] ** -0.5)
+
+
+def test_a_loss_object_is_copied():
+    loss = LogProd(decay=0.5)
+    estimator = make(loss=loss).fit(X, Y)
+    assert loss.running is None
+    assert not torch.equal(weights_of(estimator), weights_of(make().fit(X, Y)))
+
+
+# -- callbacks and schedules ---------------------------------------------------------------------
+
+
+class Recorder(Callback):
+    """Notes what happens, and acts once at a given event."""
+
+    def __init__(self, event=None, count=1, act=None):
+        self.event, self.count, self.act = event, count, act
+        self.events, self.rates = [], []
+
+    def _note(self, event, net):
+        self.events.append(event)
+        if event == self.event and self.events.count(event) == self.count:
+            self.act()
+
+    def on_train_begin(self, net, **kwargs):
+        self._note("train_begin", net)
+
+    def on_train_end(self, net, **kwargs):
+        self._note("train_end", net)
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._note("epoch_begin", net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self._note("epoch_end", net)
+
+    def on_batch_begin(self, net, training=True, **kwargs):
+        self._note("batch_begin" if training else "valid_begin", net)
+
+    def on_batch_end(self, net, training=True, **kwargs):
+        self.rates.append(net.optimizer_.param_groups[0]["lr"])
+        self._note("batch_end" if training else "valid_end", net)
+
+
+def test_callbacks_of_the_user_fire():
+    recorder = Recorder()
+    make([recorder], max_epochs=2, batch_size=30).fit(X, Y, X_val=X[:9], y_val=Y[:9])
+    batches = ["batch_begin", "batch_end"] * 2 + ["valid_begin", "valid_end"]
+    epoch = ["epoch_begin", *batches, "epoch_end"]
+    assert recorder.events == ["train_begin", *epoch, *epoch, "train_end"]
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    recorder = Recorder()
+    make([recorder], max_epochs=20, learning_rate=0.01).fit(X, Y)
+    rates = np.array(recorder.rates)
+    assert len(rates) == 80
+    np.testing.assert_allclose(rates[:4], [0.0025, 0.005, 0.0075, 0.01])
+    assert (np.diff(rates[4:]) < 0).all()
+    assert rates[-1] < 1e-4
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 19, 20, 21, 1000])
+def test_every_step_of_the_schedule_learns(n_steps):
+    factors = [engine.Cosine(n_steps)(step) for step in range(n_steps)]
+    assert min(factors) > 0
+    assert max(factors) == 1
+    assert engine.Cosine(n_steps)(n_steps) == pytest.approx(0 if n_steps > 1 else 1)
+
+
+def test_a_schedule_of_the_user_replaces_ours():
+    recorder = Recorder()
+    steps = LRScheduler("StepLR", step_size=1, gamma=0.1)
+    estimator = make([recorder, steps], learning_rate=0.01).fit(X, Y)
+    np.testing.assert_allclose(recorder.rates, np.repeat([0.01, 0.001, 0.0001], 4))
+    assert sum(isinstance(c, LRScheduler) for _, c in estimator.net_.callbacks_) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", torch.optim.NAdam])
+def test_optimizers_go_by_name_or_class(optimizer):
+    name = optimizer if isinstance(optimizer, str) else optimizer.__name__
+    estimator = make(optimizer=optimizer).fit(X, Y)
+    assert type(estimator.net_.optimizer_).__name__ == name
+    assert_consistent(estimator, n_iter=3)
+
+
+@pytest.mark.parametrize("optimizer", ["LBFGS", "Rprop"])
+def test_optimizers_without_weight_decay(optimizer):
+    assert_consistent(make(optimizer=optimizer, loss="weighted").fit(X, Y), n_iter=3)
+
+
+# -- interruption --------------------------------------------------------------------------------
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def interrupt_process():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupt_process_twice():
+    interrupt_process()
+    interrupt_process()
+    raise AssertionError("Ctrl-C came too late")
+
+
+@pytest.fixture
+def default_sigint():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    after = signal.signal(signal.SIGINT, before)
+    assert after is signal.default_int_handler
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("event", "count", "n_iter"),
+    [
+        ("batch_end", 1, 1),
+        ("batch_end", 6, 2),
+        ("batch_end", 8, 2),
+        ("batch_begin", 6, 2),
+        ("batch_begin", 5, 1),
+        ("valid_end", 1, 1),
+        ("valid_begin", 2, 2),
+        ("epoch_begin", 2, 1),
+        ("epoch_end", 2, 2),
+    ],
+)
+def test_a_callback_can_interrupt(event, count, n_iter, early_stopping):
+    recorder = Recorder(event, count, stop)
+    estimator = make([recorder], max_epochs=5, early_stopping=early_stopping)
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+        estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
+    assert recorder.events[-2:] == [event, "train_end"]
+    assert_consistent(estimator, n_iter)
+
+
+@pytest.mark.parametrize("event", ["epoch_begin", "batch_begin"])
+def test_an_interruption_before_the_first_batch_leaves_the_constant_predictor(event):
+    estimator = make([Recorder(event, 1, stop)], max_epochs=5)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == 0
+    assert estimator.predict(X).shape == Y.shape
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("batch_size", [15, 60])
+@pytest.mark.parametrize(
+    ("event", "count"), [("batch_end", 1), ("batch_end", 4), ("valid_end", 2), ("epoch_end", 2)]
+)
+def test_ctrl_c_stops_after_the_batch(event, count, batch_size):
+    """It keeps the weights so far, warns, and leaves Ctrl-C as it was."""
+    recorder = Recorder(event, count, interrupt_process)
+    estimator = make([recorder], max_epochs=9, batch_size=batch_size)
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+        estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
+    in_epoch = 60 // batch_size
+    n_batches = {
+        "batch_end": count,
+        "valid_end": count * in_epoch,
+        "epoch_end": count * in_epoch,
+    }
+    assert recorder.events.count("batch_end") == n_batches[event]
+    assert_consistent(estimator, n_iter=-(-n_batches[event] // in_epoch))
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_a_second_ctrl_c_does_not_wait():
+    estimator = make([Recorder("batch_begin", 2, interrupt_process_twice)])
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+        estimator.fit(X, Y)
+    assert_consistent(estimator, n_iter=1)
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("learning_rate", [1e-3, 1e30])
+def test_ctrl_c_is_as_it_was_after_a_fit(learning_rate):
+    """Whether it succeeds or not."""
+    with contextlib.suppress(ValueError):
+        make(optimizer="SGD", learning_rate=learning_rate).fit(X, Y)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_user_stays():
+    calls = []
+    handler = lambda signum, frame: calls.append(signum)  # noqa: E731
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        estimator = make([Recorder("batch_end", 2, interrupt_process)]).fit(X, Y)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert calls == [signal.SIGINT]
+    assert_consistent(estimator, n_iter=3)
+
+
+def test_training_in_a_thread():
+    estimator = make()
+    thread = threading.Thread(target=estimator.fit, args=(X, Y))
+    thread.start()
+    thread.join()
+    assert torch.equal(weights_of(estimator), weights_of(make().fit(X, Y)))
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+def test_non_finite_weights_are_refused():
+    """And the estimator is left as it was."""
+    estimator = make().fit(X, Y)
+    before = estimator.predict(X)
+    estimator.set_params(optimizer="SGD", learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"non-finite weights. Lower learning_rate"):
+        estimator.fit(X, Y)
+    np.testing.assert_array_equal(estimator.predict(X), before)
+
+
+def test_an_error_in_a_callback_is_not_swallowed():
+    def fail():
+        raise RuntimeError("mine")
+
+    estimator = make([Recorder("batch_end", 2, fail)])
+    with pytest.raises(RuntimeError, match="mine"):
+        estimator.fit(X, Y)
+    assert not hasattr(estimator, "net_")
+
+
+# -- randomness ----------------------------------------------------------------------------------
+
+
+def dropout_trunk():
+    return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5))
+
+
+TRUNKS = pytest.mark.parametrize(
+    "trunk", [DenseTrunk((8,)), dropout_trunk], ids=["dense", "dropout"]
+)
+
+
+@TRUNKS
+def test_global_random_states_are_left_as_found(trunk):
+    with assert_random_states_untouched():
+        estimator = make(trunk=trunk, early_stopping=True).fit(X, Y)
+        estimator.predict(X)
+
+
+def test_dropout_is_off_in_predictions():
+    estimator = make(trunk=dropout_trunk).fit(X, Y)
+    estimator.module_.train()
+    np.testing.assert_array_equal(estimator.predict(X), estimator.predict(X))
+
+
+@TRUNKS
+def test_one_seed_gives_the_same_bits(trunk):
+    def fit(seed):
+        return weights_of(make(trunk=trunk, random_state=seed, early_stopping=True).fit(X, Y))
+
+    torch.manual_seed(1)
+    expected = fit(0)
+    torch.manual_seed(2)
+    assert torch.equal(fit(0), expected)
+    assert not torch.equal(fit(1), expected)
+    assert torch.equal(fit(np.random.RandomState(3)), fit(np.random.RandomState(3)))
+    assert not torch.equal(fit(None), fit(None))
+
+
+def test_the_seed_drives_the_order_of_the_batches():
+    """Also where the weights are given."""
+    trunk = dropout_trunk()[:1]
+    one, other = (make(trunk=trunk, random_state=seed).fit(X, Y) for seed in (0, 1))
+    assert not torch.equal(one.module_.trunk[0].weight, other.module_.trunk[0].weight)
+
+
+# -- early stopping ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped():
+    """Trained on noise, where the validation loss soon rises."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 5)), rng.normal(size=60)
+    X_val, y_val = rng.normal(size=(40, 5)), rng.normal(size=40)
+    estimator = make(
+        trunk=DenseTrunk((64,)), max_epochs=100, early_stopping=True, n_iter_no_change=4, tol=0,
+        learning_rate=0.01, precision="float64",
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimator.fit(X, y, X_val=X_val, y_val=y_val)
+    return estimator, y.std(), X_val, y_val
+
+
+def test_early_stopping_stops_after_n_iter_no_change_epochs(stopped):
+    losses = stopped[0].history_["valid_loss"][:, 0]
+    assert len(losses) == stopped[0].n_iter_ < 100
+    assert losses.argmin() == len(losses) - 1 - 4
+
+
+def test_early_stopping_restores_the_best_epoch(stopped):
+    estimator, scale, X_val, y_val = stopped
+    loss = np.mean(((y_val - estimator.predict(X_val)) / scale) ** 2)
+    assert loss == pytest.approx(estimator.history_["valid_loss"].min(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_early_stopping_holds_rows_out(loss):
+    estimator = make(early_stopping=True, loss=loss).fit(X, Y)
+    assert estimator.history_["valid_loss"].shape == (3, N_TASKS)
+    assert np.isfinite(estimator.history_["valid_loss"]).all()
+
+
+def test_early_stopping_waits_while_the_loss_falls():
+    estimator = make(early_stopping=True, n_iter_no_change=2, max_epochs=15).fit(X, X @ [1, 2, 3])
+    assert estimator.n_iter_ == 15
+
+
+def test_early_stopping_of_the_user_is_no_interruption():
+    callback = EarlyStopping("train_loss", patience=2, threshold=10, threshold_mode="abs")
+    assert_consistent(make([callback], max_epochs=9).fit(X, Y), n_iter=3)
+
+
+# -- precision and prediction --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("float32", torch.float32), ("float64", torch.float64), ("bfloat16", torch.float32)],
+)
+def test_precision(precision, dtype):
+    """Weights in `dtype`; predictions in float64 that agree but for rounding."""
+    estimator = make(precision=precision, max_epochs=20).fit(X, Y)
+    expected = make(precision="float64", max_epochs=20).fit(X, Y).predict_proba(X)
+    assert {p.dtype for p in estimator.module_.parameters()} == {dtype}
+    proba = estimator.predict_proba(X)
+    assert proba.dtype == estimator.predict(X).dtype == np.float64
+    np.testing.assert_allclose(proba, expected, atol=0.1 if precision == "bfloat16" else 1e-4)
+    assert_consistent(estimator, n_iter=20)
+
+
+def test_automatic_precision_is_float64_for_dense_full_batches():
+    assert (
+        make(precision="auto", batch_size=60).fit(X, Y).module_.heads.weight.dtype == torch.float64
+    )
+    assert (
+        make(precision="auto", batch_size=59).fit(X, Y).module_.heads.weight.dtype == torch.float32
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 3 * 60])
+def test_predictions_do_not_depend_on_the_chunks(chunk, monkeypatch):
+    estimator = make(precision="float64").fit(X, Y)
+    expected, embedded = estimator.predict(X), estimator.embed(X)
+    monkeypatch.setattr(engine, "CHUNK_VALUES", chunk)
+    np.testing.assert_allclose(estimator.predict(X), expected, rtol=1e-12)
+    np.testing.assert_allclose(estimator.embed(X), embedded, rtol=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("loss", LOSSES)
+def test_cuda_agrees_with_the_cpu(loss):
+    there, here = (
+        make(loss=loss, device=device, precision="float64", early_stopping=True).fit(X, Y)
+        for device in ("cuda", "cpu")
+    )
+    assert there.module_.heads.weight.is_cuda
+    np.testing.assert_allclose(there.predict_proba(X), here.predict_proba(X), rtol=1e-6)
+    for name, rows in here.history_.items():
+        np.testing.assert_allclose(there.history_[name], rows, rtol=1e-6)

@@ -1,0 +1,66 @@
+"""scikit-learn's own checks: all of them, without an exemption."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl.networks import DenseTrunk
+
+
+def short(**params: Any) -> MultiTaskCNNEstimator:
+    """A configuration that is trained briefly: the checks ask for manners, not for skill."""
+    return MultiTaskCNNEstimator(max_epochs=3, **params)
+
+
+CONFIGURATIONS = [
+    MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
+    short(loss="weighted"),
+    short(loss="masked_mse"),
+    short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False),
+    short(task_weights="n_observed", class_weight="balanced"),
+    short(precision="float64", conditional_output="expected"),
+]
+
+
+@pytest.fixture(autouse=True)
+def array_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this variable, the check of array API input skips itself."""
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+
+
+# The check of a single row fits one label, of which the estimator warns.
+@pytest.mark.filterwarnings("ignore:Task 'y0' has one observed label:UserWarning")
+@parametrize_with_checks(CONFIGURATIONS)
+def test_scikit_learn_checks(estimator: MultiTaskCNNEstimator, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", CONFIGURATIONS, ids=str)
+def test_checks_have_not_vanished(estimator: MultiTaskCNNEstimator) -> None:
+    """Some tags switch most of the checks off, without a word."""
+    names = [
+        getattr(check, "func", check).__name__ for _, check in estimator_checks_generator(estimator)
+    ]
+    assert len(names) >= 45
+    assert {
+        "check_estimators_nan_inf",
+        "check_estimators_pickle",
+        "check_fit_idempotent",
+        "check_methods_subset_invariance",
+        "check_n_features_in",
+        "check_readonly_memmap_input",
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_array_api_input",
+    } <= set(names)
+    tags = get_tags(estimator)
+    assert not tags.non_deterministic
+    assert not tags.no_validation
+    assert not tags._skip_test
+    assert tags.input_tags.two_d_array
+    assert tags.target_tags.required
+    assert tags.target_tags.multi_output

@@ -1,0 +1,215 @@
+import copy
+import inspect
+
+import pytest
+import torch
+from _asserts import assert_finite
+from _inputs import EnsembleTrunk
+from sklearn.base import clone
+from torch import nn
+
+from sklearn_mtl.networks import TRUNKS, ConvTrunk, DenseTrunk, MultiTaskModule, build_trunk
+
+ROWS = [(1,), (5,)]
+SEQUENCES = [(2, 7), (1, 64), (3, 100)]
+IMAGES = [(1, 8, 8), (3, 9, 13), (1, 28, 28), (3, 33, 47), (2, 64, 64), (1, 2, 50)]
+VOLUMES = [(1, 4, 4, 4), (2, 5, 9, 7)]
+SHAPED = SEQUENCES + IMAGES + VOLUMES
+# A shape for each spec: what it accepts.
+BUILDS = [
+    *[(DenseTrunk(), shape) for shape in [*ROWS, (3, 9, 13)]],
+    *[(DenseTrunk(hidden_layer_sizes=()), shape) for shape in ROWS],
+    *[(ConvTrunk(width=4, n_features=6), shape) for shape in SHAPED],
+    *[(ConvTrunk(), shape) for shape in [(1, 1), (1, 1, 1), (3, 33, 47), (1, 4, 4, 4)]],
+    *[(ConvTrunk(width=width, n_features=1), (1, 9, 13)) for width in (1, 3, 12)],
+]
+SPECS = pytest.mark.parametrize("spec", [DenseTrunk((4, 3)), ConvTrunk(2, 3)], ids=repr)
+
+
+def random_inputs(shape, n=3, seed=0):
+    return torch.randn(n, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def small_trunk():
+    return nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
+
+
+@pytest.mark.parametrize(("spec", "shape"), BUILDS, ids=str)
+def test_specs_build_trunks_that_learn_on_any_shape(spec, shape):
+    """Features are finite, rows do not see each other, and every weight gets a gradient."""
+    trunk, n_features = build_trunk(spec, shape)
+    x = random_inputs(shape).requires_grad_()
+    features = trunk(x)
+    assert features.shape == (3, n_features)
+    assert_finite(features)
+    torch.testing.assert_close(trunk(x[1:2]), features[1:2], rtol=1e-4, atol=1e-5)
+    features.square().sum().backward()
+    assert all(p.grad is not None for p in trunk.parameters())
+    assert_finite(x.grad, *(p.grad for p in trunk.parameters()))
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (1, 32, 32), (2, 40, 24), (1, 16, 16, 16)], ids=str)
+def test_conv_features_tell_where_things_are(shape):
+    """The same spot elsewhere is as different as no spot; for an average it would be the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk, _ = build_trunk(ConvTrunk(width=8, n_features=32), shape)
+    here, there, nowhere = torch.zeros(3, 1, *shape)
+    here[(..., *[slice(s // 4, s // 4 + 2) for s in shape[1:]])] = 1
+    there[(..., *[slice(3 * s // 4, 3 * s // 4 + 2) for s in shape[1:]])] = 1
+    features = trunk(here)
+    assert (features - trunk(there)).norm() > 0.6 * (features - trunk(nowhere)).norm()
+
+
+def test_conv_trunk_refuses_rows():
+    with pytest.raises(ValueError, match=r"got \(5,\). Pass input_shape="):
+        build_trunk("conv", (5,))
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_names_build_the_default_spec(name):
+    shape = (5,) if name == "dense" else (1, 9, 13)
+    trunk, n_features = build_trunk(name, shape)
+    expected, n_expected = build_trunk(TRUNKS[name](), shape)
+    assert str(trunk) == str(expected)
+    assert n_features == n_expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [((5,), "dense"), ((2, 9), "conv"), ((1, 9, 9), "conv"), ((1, 4, 4, 4), "conv")],
+)
+def test_auto_is_dense_for_rows_and_conv_for_all_else(shape, name):
+    assert str(build_trunk("auto", shape)[0]) == str(build_trunk(name, shape)[0])
+
+
+def test_no_hidden_layer_is_the_identity():
+    trunk, n_features = build_trunk(DenseTrunk(hidden_layer_sizes=()), (5,))
+    x = random_inputs((5,))
+    assert n_features == 5
+    assert torch.equal(trunk(x), x)
+
+
+# -- modules and factories -----------------------------------------------------------------------
+
+
+def test_a_module_is_copied_with_its_weights():
+    """The copy starts where the original stands, which is never changed."""
+    original = small_trunk()
+    before = copy.deepcopy(original.state_dict())
+    trunk, n_features = build_trunk(original, (2, 3))
+    x = random_inputs((2, 3))
+    assert n_features == 4
+    assert torch.equal(trunk(x), original(x))
+    with torch.no_grad():
+        for parameter in trunk.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(original.state_dict()[key], before[key]) for key in before)
+
+
+def test_the_dry_run_leaves_no_trace():
+    """Batch statistics and the training mode stay as they were, and no gradient remains."""
+    original = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
+    trunk, _ = build_trunk(original, (3,))
+    assert trunk.training
+    assert trunk[0].num_batches_tracked == 0
+    assert torch.equal(trunk[0].running_var, torch.ones(3))
+    assert not build_trunk(original.eval(), (3,))[0].training
+
+
+def test_a_factory_is_called_anew():
+    one, other = (build_trunk(small_trunk, (2, 3))[0] for _ in range(2))
+    assert one is not other
+    assert not torch.equal(one[1].weight, other[1].weight)
+
+
+def test_ensembles_keep_their_members():
+    trunk, n_features = build_trunk(EnsembleTrunk(2, members=3, n_features=5), (2,))
+    assert n_features == 5
+    module = MultiTaskModule(trunk, n_features, [2, 1])
+    x = random_inputs((2,), n=4)
+    assert module(x).shape == (4, 3, 3)
+    torch.testing.assert_close(module.embed(x), trunk(x).mean(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("trunk", "shape"),
+    [
+        (nn.Identity(), "(2, 1, 4, 4)"),
+        (nn.Flatten(0), r"(32,)"),
+        (nn.Unflatten(3, (2, 2)), "(2, 1, 4, 2, 2)"),
+        (nn.Sequential(nn.Flatten(2), nn.LSTM(16, 3)), "tuple"),
+    ],
+)
+def test_features_of_the_wrong_shape_are_refused(trunk, shape):
+    with pytest.raises(ValueError, match="expected features of shape") as error:
+        build_trunk(trunk, (1, 4, 4))
+    assert f"(2, 1, 4, 4) to {shape}," in str(error.value)
+
+
+def test_a_factory_of_something_else_is_refused():
+    with pytest.raises(TypeError, match=r"returned list, expected an nn\.Module"):
+        build_trunk(list, (3,))
+
+
+def test_a_class_in_place_of_a_spec_is_refused():
+    with pytest.raises(ValueError, match=r"Pass an object: DenseTrunk\(\)"):
+        build_trunk(DenseTrunk, (3,))
+
+
+def test_a_module_for_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"trunk fails on a batch of shape \(2, 5\)"):
+        build_trunk(nn.Linear(7, 2), (5,))
+
+
+# -- parameters and seeds ------------------------------------------------------------------------
+
+
+@SPECS
+def test_specs_can_be_cloned_and_searched(spec):
+    params = spec.get_params()
+    assert clone(spec).get_params() == params
+    assert params == {
+        name: getattr(spec, name) for name in inspect.signature(type(spec)).parameters
+    }
+    for name, value in type(spec)().get_params().items():
+        assert getattr(clone(spec).set_params(**{name: value}), name) == value
+
+
+@SPECS
+def test_building_changes_no_parameter(spec):
+    before = repr(spec), copy.copy(vars(spec))
+    build_trunk(spec, (1, 8, 8))
+    assert (repr(spec), vars(spec)) == before
+
+
+@SPECS
+def test_weights_come_from_torchs_seed(spec):
+    def weights(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            trunk, _ = build_trunk(spec, (1, 8, 8))
+        return nn.utils.parameters_to_vector(trunk.parameters())
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+# -- heads ---------------------------------------------------------------------------------------
+
+
+def test_heads_start_from_the_constant_predictor():
+    bias = torch.tensor([0.5, -1.5, 2.0])
+    module = MultiTaskModule(nn.Flatten(), 6, [2, 1], bias)
+    output = module(torch.zeros(4, 2, 3))
+    assert torch.equal(output, bias.expand(4, 3))
+    module.heads.bias.data.zero_()
+    assert bias.tolist() == [0.5, -1.5, 2.0]
+
+
+def test_heads_are_one_linear_map_of_the_embedding():
+    module = MultiTaskModule(small_trunk(), 4, [3, 1, 2])
+    x = random_inputs((2, 3))
+    assert module(x).shape == (3, 6)
+    assert torch.equal(module.embed(x), module.trunk(x))
+    assert torch.equal(module(x), module.heads(module.embed(x)))

@@ -1,0 +1,554 @@
+"""The border: X of every rank and container, weights, seeds and row splits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import zarr
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sklearn_mtl import MultiTaskCNNEstimator, _validation
+from sklearn_mtl._validation import (
+    InputReader,
+    as_input,
+    check_weights,
+    random_seed,
+    read_table,
+    split_rows,
+)
+from sklearn_mtl.networks import DenseTrunk
+
+N = 40
+
+
+def fitted(
+    X: Any,
+    *,
+    input_shape: Any = None,
+    data_format: str = "channels_first",
+    weight: Any = None,
+    rows: Any = None,
+) -> InputReader:
+    rows = np.arange(len(X)) if rows is None else rows
+    weight = np.ones(len(rows)) if weight is None else weight
+    return InputReader(input_shape, data_format, "Est").fit(as_input(X), rows, weight)
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(N, *shape))
+
+
+# -- shapes ----------------------------------------------------------------------------------
+
+FIRST, LAST = "channels_first", "channels_last"
+
+
+@pytest.mark.parametrize(
+    ("shape", "params", "expected"),
+    [
+        ((5,), {}, (5,)),
+        ((1,), {}, (1,)),
+        ((5,), {"data_format": LAST}, (5,)),
+        ((6, 7), {}, (1, 6, 7)),
+        ((6, 7), {"data_format": LAST}, (1, 6, 7)),
+        ((6, 3), {}, (1, 6, 3)),
+        ((2, 6, 7), {}, (2, 6, 7)),
+        ((1, 6, 1), {}, (1, 6, 1)),  # channels may stand on either side: first, as said
+        ((3, 6, 3), {}, (3, 6, 3)),
+        ((6, 7, 2), {}, (6, 7, 2)),  # two channels last are rare
+        ((6, 7, 3), {"data_format": LAST}, (3, 6, 7)),
+        ((2, 4, 6, 7), {}, (2, 4, 6, 7)),
+        ((4, 6, 7, 2), {"data_format": LAST}, (2, 4, 6, 7)),
+        ((42,), {"input_shape": (1, 6, 7)}, (1, 6, 7)),
+        ((42,), {"input_shape": [2, 21]}, (2, 21)),
+        ((42,), {"input_shape": (42,)}, (42,)),
+        ((6, 7), {"input_shape": (6, 7)}, (6, 7)),  # a sequence of six channels
+        ((6, 7, 3), {"input_shape": (6, 7, 3)}, (6, 7, 3)),  # says that channels come first
+        ((6, 7), {"input_shape": (42,)}, (42,)),
+        ((24,), {"input_shape": (2, 2, 2, 3)}, (2, 2, 2, 3)),
+        ((2, 3, 2, 2, 2), {"input_shape": (6, 8)}, (6, 8)),
+        ((42,), {"input_shape": np.array([1, 6, 7])}, (1, 6, 7)),
+    ],
+)
+def test_input_shape(shape: tuple[int, ...], params: Any, expected: tuple[int, ...]) -> None:
+    reader = fitted(draw(*shape), **params)
+    assert reader.sample_shape_ == shape
+    assert reader.input_shape_ == expected
+    assert reader.mean_.shape == reader.scale_.shape == (expected[0], *[1] * (len(expected) - 1))
+    batch = reader.read(draw(*shape), np.array([1, 5, 7]))
+    assert batch.shape == (3, *expected)
+    assert batch.dtype == np.float64
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("height", [2, 5, 64])
+def test_channels_that_seem_to_come_last_are_refused(channels: int, height: int) -> None:
+    X = draw(height, 7, channels)
+    message = rf"shape \(n, {height}, 7, {channels}\).*data_format='channels_first'.*channels_last"
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        fitted(X)
+    assert fitted(X, data_format=LAST).input_shape_ == (channels, height, 7)
+    assert fitted(X, input_shape=X.shape[1:]).input_shape_ == X.shape[1:]
+
+
+@pytest.mark.parametrize("spatial", [(6, 7), (3, 4, 5)])
+def test_channels_last_are_the_same_images(spatial: tuple[int, ...]) -> None:
+    first = draw(3, *spatial)
+    last = np.moveaxis(first, 1, -1)
+    rows = np.array([0, 3, 4])
+    expected = fitted(first).read(first, rows)
+    np.testing.assert_array_equal(fitted(last, data_format=LAST).read(last, rows), expected)
+    # Flat images keep their layout: channels_last says what is flattened.
+    for X, data_format in ((first, FIRST), (last, LAST)):
+        flat = X.reshape(N, -1)
+        reader = fitted(flat, input_shape=(3, *spatial), data_format=data_format)
+        np.testing.assert_array_equal(reader.read(flat, rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_shape"),
+    [
+        ((6,), (2, 2)),
+        ((6,), ()),
+        ((6,), (-2, -3)),
+        ((6,), (2.0, 3)),
+        ((6,), ("six",)),
+        ((32,), (2, 2, 2, 2, 2)),
+        ((2, 3), (7,)),
+    ],
+)
+def test_input_shape_that_does_not_fit(shape: Any, input_shape: Any) -> None:
+    message = re.escape(f"input_shape={input_shape} does not fit X, whose samples have shape")
+    with pytest.raises(ValueError, match=message):
+        fitted(draw(*shape), input_shape=input_shape)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros(5), "Expected 2D array, got 1D array"),
+        (np.zeros((5, 1, 2, 2, 2, 2)), r"6 dimensions, expected 2 to 5.*Pass input_shape="),
+        (np.zeros((5, 0)), r"0 feature\(s\)"),
+        (np.zeros((0, 3)), r"0 sample\(s\)"),
+        (np.zeros((5, 3, 0, 2)), r"X has shape \(5, 3, 0, 2\)"),
+        (np.array([["a"], ["b"]]), "numeric"),
+        (pd.DataFrame({"a": ["x", "y"]}), "could not convert string to float"),
+        (np.zeros((5, 2), dtype=complex), "Complex data not supported"),
+        (np.array(["2020", "2021"], dtype="M8[D]")[:, None], "X holds datetime64"),
+        ([[1.0, 2.0], [1.0]], "inhomogeneous"),
+    ],
+)
+def test_refused_X(X: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fitted(X)
+
+
+def test_samples_of_another_shape() -> None:
+    with pytest.raises(ValueError, match="X has 4 features, but Est is expecting 3 features"):
+        fitted(draw(3)).check_shape(draw(4))
+    with pytest.raises(ValueError, match=r"shape \(6, 7\), but Est was fitted .* \(1, 6, 7\)"):
+        fitted(draw(1, 6, 7)).check_shape(draw(6, 7))
+
+
+# -- statistics ------------------------------------------------------------------------------
+
+
+def exact_statistics(batch: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and standard deviation per channel in extended precision."""
+    values = batch.astype(np.longdouble).reshape(len(batch), batch.shape[1], -1)
+    w = weight.astype(np.longdouble)[:, None, None]
+    total = weight.astype(np.longdouble).sum() * values.shape[2]
+    mean = (w * values).sum(axis=(0, 2)) / total
+    variance = (w * (values - mean[:, None]) ** 2).sum(axis=(0, 2)) / total
+    return mean, np.sqrt(variance)
+
+
+@pytest.mark.parametrize("chunk", [2**21, 64, 7])
+@pytest.mark.parametrize("offset", [0.0, 255.0, 1e9, -1e12])
+@pytest.mark.parametrize("shape", [(3,), (6, 7), (3, 6, 7), (2, 3, 4, 5)])
+def test_statistics_are_exact(
+    shape: tuple[int, ...], offset: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", chunk)
+    X = draw(*shape) + offset
+    rows = np.arange(0, N, 3)
+    weight = np.random.default_rng(1).random(len(rows)) + 0.1
+    reader = fitted(X, rows=rows, weight=weight)
+    mean, scale = exact_statistics(X[rows].reshape(len(rows), *reader.input_shape_), weight)
+    np.testing.assert_allclose(reader.mean_.ravel(), mean.astype(float), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(reader.scale_.ravel(), scale.astype(float), rtol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-9, 1.0, 1e9, 1e100])
+def test_standardised_whatever_the_units(unit: float) -> None:
+    X = (draw(3) + np.array([0, 1, 1e9])) * unit * [1, 1e-3, 1e3]
+    batch = fitted(X).read(X, np.arange(N))
+    np.testing.assert_allclose(batch.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(batch.std(axis=0), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 255.0, 1e9 + 0.1, -1e-300])
+def test_constant_features_become_zero(value: float) -> None:
+    X = np.full((N, 2), value)
+    X[:, 1] = draw(1)[:, 0]
+    reader = fitted(X)
+    assert reader.scale_[0] == 1.0
+    np.testing.assert_allclose(reader.read(X, np.arange(N))[:, 0], 0, atol=1e-6 * abs(value))
+
+
+def test_weights_enter_the_statistics() -> None:
+    X, repeat = draw(3), np.random.default_rng(1).integers(1, 4, size=N)
+    weighted, repeated = fitted(X, weight=repeat.astype(float)), fitted(np.repeat(X, repeat, 0))
+    np.testing.assert_allclose(weighted.mean_, repeated.mean_, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(weighted.scale_, repeated.scale_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e-290, 1e-160, 1e160, 1e290])
+def test_a_common_factor_of_the_weights_changes_nothing(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", 10)  # chunks are merged
+    X, weight = draw(3) * 2 + 100, np.random.default_rng(1).random(N) + 0.1
+    plain, scaled = fitted(X, weight=weight), fitted(X, weight=weight * factor)
+    np.testing.assert_allclose(scaled.mean_, plain.mean_, rtol=1e-12)
+    np.testing.assert_allclose(scaled.scale_, plain.scale_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5,), (6, 7), (3, 6, 7)])
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int16, np.int64, np.float16, np.float32, np.longdouble, ">f8", ">i4"]
+)
+def test_same_numbers_of_any_type_are_read_bit_for_bit(shape: Any, dtype: Any) -> None:
+    X = np.random.default_rng(0).integers(0, 256, size=(N, *shape))
+    typed, plain = X.astype(dtype), X.astype(np.float64)
+    np.testing.assert_array_equal(typed.astype(np.float64), plain)
+    one, other = fitted(typed), fitted(plain)
+    np.testing.assert_array_equal(one.mean_, other.mean_)
+    np.testing.assert_array_equal(one.scale_, other.scale_)
+    batch = one.read(typed, np.arange(0, N, 2))
+    assert batch.dtype == np.dtype("=f8")
+    np.testing.assert_array_equal(batch, other.read(plain, np.arange(0, N, 2)))
+
+
+def test_bytes_train_as_their_floats_do() -> None:
+    X = np.random.default_rng(0).integers(0, 256, size=(N, 1, 8, 8)).astype(np.uint8)
+    y = X.mean(axis=(1, 2, 3))
+    one, other = (
+        MultiTaskCNNEstimator(max_epochs=2, random_state=0).fit(A, y).predict(A)
+        for A in (X, X.astype(float))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: X.tolist(),
+        lambda X: pd.DataFrame(X),
+        lambda X: pd.DataFrame(X, dtype="Float64"),
+        lambda X: pl.DataFrame(X),
+        lambda X: X.astype(object),
+        np.asfortranarray,
+    ],
+    ids=["list", "pandas", "pandas nullable", "polars", "object", "fortran"],
+)
+def test_tables_of_every_container(make: Any) -> None:
+    X = draw(3)
+    inputs = as_input(make(X))
+    reader = InputReader(None, FIRST, "Est").fit(inputs, np.arange(N), np.ones(N))
+    expected = fitted(X).read(X, np.arange(N))
+    np.testing.assert_array_equal(reader.read(inputs, np.arange(N)), expected)
+
+
+# -- finiteness ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 6, 7)])
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")]
+)
+def test_what_is_not_finite_is_named_with_its_rows(shape: Any, value: float, said: str) -> None:
+    X = draw(*shape)
+    X[5].flat[1] = X[7].flat[0] = value
+    message = (
+        rf"(?s)Input X contains {said}.*2 of the 40 rows.*first \[5, 7\].*impute, clip or drop"
+    )
+    with pytest.raises(ValueError, match=message):
+        fitted(X)
+    reader = fitted(np.delete(X, [5, 7], axis=0))
+    with pytest.raises(ValueError, match=r"(?s)Input X .*1 of the 3 rows.*first \[7\]"):
+        reader.read(X, np.array([6, 7, 8]))
+    fitted(X, rows=np.arange(5))  # rows that are not read do no harm
+
+
+# -- larger than memory ----------------------------------------------------------------------
+
+
+class ChunkedArray:
+    """What HDF5 and Zarr arrays offer, and a record of what was read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+        self.chunks = (4, *values.shape[1:])
+        self.largest = 0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        rows = np.asarray(rows)
+        assert rows.ndim == 1, "read by rows"
+        assert (np.diff(rows) > 0).all(), "HDF5 takes increasing rows only"
+        self.largest = max(self.largest, len(rows))
+        return self.values[rows]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise AssertionError("read whole")
+
+
+def small(**params: Any) -> MultiTaskCNNEstimator:
+    defaults = {"trunk": DenseTrunk((4,)), "max_epochs": 2, "random_state": 0, "batch_size": 16}
+    return MultiTaskCNNEstimator(**(defaults | params))
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 8, 8)])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_arrays_on_disk_are_never_read_whole(
+    shape: Any, early_stopping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", 10 * int(np.prod(shape)))
+    monkeypatch.setattr("sklearn_mtl._engine.CHUNK_VALUES", 10 * int(np.prod(shape)))
+    X, y = draw(*shape), draw(2)
+    on_disk = ChunkedArray(X)
+    est = small(early_stopping=early_stopping, validation_fraction=0.3)
+    predicted = est.fit(on_disk, y).predict(on_disk)
+    assert 0 < on_disk.largest <= 16
+    expected = est.fit(X, y).predict(X)
+    np.testing.assert_array_equal(predicted, expected)
+    assert est.score(on_disk, y) == est.score(X, y)
+
+
+def hdf5(path: Path, X: np.ndarray) -> Any:
+    return h5py.File(path / "X.h5", "w").create_dataset("X", data=X, chunks=(4, *X.shape[1:]))
+
+
+def in_zarr(path: Path, X: np.ndarray) -> Any:
+    array = zarr.create_array(
+        path / "X.zarr", shape=X.shape, dtype=X.dtype, chunks=(4, *X.shape[1:])
+    )
+    array[...] = X
+    return array
+
+
+def memmap(path: Path, X: np.ndarray) -> np.memmap:
+    array = np.memmap(path / "X.mm", dtype=X.dtype, mode="w+", shape=X.shape)
+    array[...] = X
+    array.flush()
+    return np.memmap(path / "X.mm", dtype=X.dtype, mode="r", shape=X.shape)
+
+
+@pytest.mark.parametrize("store", [hdf5, in_zarr, memmap])
+@pytest.mark.parametrize("shape", [(6,), (8, 8), (2, 8, 8)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_stores_give_what_their_numbers_give(
+    store: Any, shape: Any, dtype: Any, tmp_path: Path
+) -> None:
+    X = np.random.default_rng(0).integers(0, 256, size=(N, *shape)).astype(dtype)
+    stored, y = store(tmp_path, X), draw(2)
+    est = small()
+    np.testing.assert_array_equal(est.fit(stored, y).predict(stored), est.fit(X, y).predict(X))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        small().fit(stored, y[:-1])
+
+
+@pytest.mark.parametrize("store", [hdf5, in_zarr, memmap])
+def test_stores_are_checked_batch_by_batch(store: Any, tmp_path: Path) -> None:
+    X, y = draw(6), draw(2)
+    est = small().fit(X, y)
+    X[17, 2] = np.nan
+    stored = store(tmp_path, X)
+    for attempt in (lambda: small().fit(stored, y), lambda: est.predict(stored)):
+        with pytest.raises(ValueError, match=r"(?s)Input X contains NaN.*first \[17\]"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros(5), r"X has shape \(5,\)"),
+        (np.zeros((5, 0)), r"X has shape \(5, 0\)"),
+        (np.zeros((5, 2), dtype=complex), "X holds complex128"),
+    ],
+)
+def test_stores_that_cannot_be_X(X: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_input(ChunkedArray(X))
+
+
+def test_memory_maps_stay_maps(tmp_path: Path) -> None:
+    stored = memmap(tmp_path, draw(6))
+    assert np.shares_memory(as_input(stored), stored)
+
+
+# -- y, weights and seeds --------------------------------------------------------------------
+
+
+def test_table_columns_are_those_of_y() -> None:
+    table = read_table(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}))
+    assert list(table.columns) == ["a", "b"]
+    assert table.ndim == 2
+    assert not table.columns["a"].categorical
+    assert read_table([1, 2, 3]).ndim == 1
+    assert read_table(pd.Series(["x"], dtype="category")).columns["y0"].categorical
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [
+        (None, [[1, 1], [1, 1], [1, 1]]),
+        (2, [[2, 2], [2, 2], [2, 2]]),
+        ([1, 0, 2], [[1, 1], [0, 0], [2, 2]]),
+        (np.array([True, False, True]), [[1, 1], [0, 0], [1, 1]]),
+        (pd.Series([1, 0, 2], index=[5, 6, 7]), [[1, 1], [0, 0], [2, 2]]),
+        ([[1, 2], [0, 0], [3, 0]], [[1, 2], [0, 0], [3, 0]]),
+        (pd.DataFrame([[1, 2], [0, 0], [3, 0]]), [[1, 2], [0, 0], [3, 0]]),
+    ],
+)
+def test_weights_by_row_and_by_cell(weight: Any, expected: Any) -> None:
+    out = check_weights(weight, 3, 2)
+    assert out.dtype == np.float64
+    np.testing.assert_array_equal(out, expected)
+    assert not np.shares_memory(out, weight)
+    assert out.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([1, 2], r"sample_weight has shape \(2,\), expected \(3,\) or \(3, 2\)"),
+        (np.ones((3, 3)), r"sample_weight has shape \(3, 3\), expected \(3,\) or \(3, 2\)"),
+        (np.ones((3, 1)), r"sample_weight has shape \(3, 1\), expected \(3,\) or \(3, 2\)"),
+        (np.ones((1, 3, 2)), r"sample_weight has shape \(1, 3, 2\)"),
+        ([1, -1, 1], "sample_weight holds negative or non-finite values. Pass weights >= 0"),
+        ([1, np.nan, 1], "sample_weight holds negative or non-finite"),
+        ([1, None, 1], "sample_weight holds negative or non-finite"),
+        ([1, np.inf, 1], "sample_weight holds negative or non-finite"),
+        ([0, 0, 0], "sample_weight is zero everywhere. Pass at least one non-zero"),
+        (["a", "b", "c"], "sample_weight cannot be read as numbers"),
+        ([[1], [1, 2], [1]], "sample_weight cannot be read as numbers"),
+    ],
+)
+def test_bad_weights(weight: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_weights(weight, 3, 2)
+
+
+def test_random_seed() -> None:
+    assert random_seed(7) == random_seed(np.int64(7)) == 7
+    one, other = (random_seed(np.random.RandomState(3)) for _ in range(2))
+    assert one == other
+    state = np.random.get_state()[1].copy()  # noqa: NPY002 (the global state is left alone)
+    assert random_seed(None) != random_seed(None)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    shared = np.random.RandomState(3)
+    assert random_seed(shared) != random_seed(shared)  # each fit draws anew, as in scikit-learn
+
+
+# -- splits ----------------------------------------------------------------------------------
+
+
+def split(
+    observed: np.ndarray, fraction: float = 0.25, seed: int = 0, codes: Any = None
+) -> tuple[np.ndarray, np.ndarray]:
+    codes = np.zeros((len(observed), 0)) if codes is None else codes
+    names = [f"y{k}" for k in range(observed.shape[1])]
+    return split_rows(observed, codes, fraction, names, np.random.default_rng(seed))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    n=st.integers(4, 60),
+    n_tasks=st.integers(1, 6),
+    share=st.floats(0.1, 1),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**20),
+)
+def test_observed_rows_of_every_task_on_both_sides(
+    n: int, n_tasks: int, share: float, fraction: float, seed: int
+) -> None:
+    observed = np.random.default_rng(seed).random((n, n_tasks)) < share
+    assume((observed.sum(axis=0) >= 2).all())
+    try:
+        train, valid = split(observed, fraction, seed)
+    except ValueError:
+        # Only tasks that share few rows can make it impossible.
+        assert observed.sum(axis=0).min() <= 3
+        return
+    assert sorted([*train, *valid]) == list(range(n))
+    assert (np.diff(train) > 0).all()
+    assert (np.diff(valid) > 0).all()
+    assert observed[train].any(axis=0).all()
+    assert observed[valid].any(axis=0).all()
+    wanted = min(max(1, round(fraction * n)), n - 1)
+    assert abs(len(valid) - wanted) <= 2 * n_tasks  # rare tasks may move a row each
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.8])
+def test_share_and_strata(fraction: float) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.choice(3, p=[0.7, 0.2, 0.1], size=(1000, 1)).astype(float)
+    observed = np.column_stack([np.ones(1000, bool), rng.random(1000) < 0.3])
+    _, valid = split(observed, fraction, codes=codes)
+    assert len(valid) == 1000 * fraction
+    for code in range(3):
+        for seen in (False, True):
+            stratum = (codes[:, 0] == code) & (observed[:, 1] == seen)
+            assert abs(stratum[valid].sum() - fraction * stratum.sum()) <= 1.5
+
+
+def test_split_follows_the_seed() -> None:
+    observed = np.ones((100, 1), dtype=bool)
+    one, same, other = (split(observed, seed=seed)[1] for seed in (1, 1, 2))
+    assert one.tolist() == same.tolist() != other.tolist()
+
+
+def test_rows_in_order_are_split_at_random() -> None:
+    _, valid = split(np.ones((1000, 1), dtype=bool))
+    assert 400 < np.median(valid) < 600
+    assert len(set(np.diff(valid))) > 3
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_task_that_cannot_be_on_both_sides(count: int) -> None:
+    observed = np.ones((20, 2), dtype=bool)
+    observed[count:, 1] = False
+    with pytest.raises(ValueError, match=rf"task 'y1' has {count}\. Pass X_val and y_val"):
+        split(observed)
+
+
+def test_tasks_that_cannot_all_be_on_both_sides() -> None:
+    """Three rows, each pair of them shared by a task: one pair must stay together."""
+    observed = np.zeros((10, 4), dtype=bool)
+    observed[:, 3] = True
+    observed[[0, 1], 0] = observed[[1, 2], 1] = observed[[0, 2], 2] = True
+    with pytest.raises(ValueError, match=r"no split .* every task.*'y\d'.*Pass X_val and y_val"):
+        split(observed)
+
+
+def test_many_rare_tasks_find_a_split() -> None:
+    rng = np.random.default_rng(0)
+    observed = np.zeros((200, 80), dtype=bool)
+    for k in range(80):
+        observed[rng.choice(200, size=3, replace=False), k] = True
+    train, valid = split(observed, 0.1)
+    assert observed[train].any(axis=0).all()
+    assert observed[valid].any(axis=0).all()
