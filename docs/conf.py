@@ -1,0 +1,46 @@
+"""Sphinx configuration. Builds without a network connection."""
+
+import sklearn_mtl
+
+project = "sklearn-mtl"
+author = "The sklearn-mtl developers"
+copyright = f"2026, {author}"
+version = release = sklearn_mtl.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+default_role = "literal"
+
+# A module's page lists its __all__; the parameters of a class stand in its docstring.
+autosummary_ignore_module_all = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_validation_checks = set()
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"benchmarks|__init__\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": ("_repr_html_", "__repr__"),
+    "reset_modules": ("matplotlib",),
+    "min_reported_time": 5,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("sklearn_mtl",),
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"sklearn-mtl {release}"
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": False, "show_prev_next": False}
