@@ -22,7 +22,7 @@ import pandas as pd
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.datasets import make_digit_scenes
 
-X_train, y_train = make_digit_scenes(3000, subset="train", random_state=0)
+X_train, y_train = make_digit_scenes(2000, subset="train", random_state=0)
 X_test, y_test = make_digit_scenes(1000, subset="test", random_state=1)
 print(f"X: {X_train.shape}, {X_train.dtype}")
 print(y_train.head(), "\n")

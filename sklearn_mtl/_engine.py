@@ -139,8 +139,8 @@ class Tally:
         self.n_batches += 1
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """Mean losses (0 where there is none) and counts, on the CPU."""
-        sums, counts = torch.as_tensor(self.sums).cpu(), torch.as_tensor(self.counts).cpu()
+        """Mean losses (0 where there is none) and counts, where the combiner is."""
+        sums, counts = torch.as_tensor(self.sums), torch.as_tensor(self.counts)
         return sums / torch.where(counts > 0, counts, 1), counts
 
 
@@ -201,10 +201,10 @@ class TaskNet(NeuralNet):
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if not kwargs.get("weight_decay"):
             return (groups,), kwargs
-        rest = groups.pop()["params"]
-        groups.append({"params": [p for p in rest if p.ndim > 1]})
-        groups.append({"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0})
-        return (groups,), kwargs
+        own = [group for group in groups if set(group) > {"params"}]  # the user's
+        rest = [p for group in groups if set(group) == {"params"} for p in group["params"]]
+        vectors = {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}
+        return ([*own, {"params": [p for p in rest if p.ndim > 1]}, vectors],), kwargs
 
     def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
         """X is the pair (training batches, validation batches or None)."""
@@ -259,8 +259,8 @@ class TaskNet(NeuralNet):
                 self._record(prefix, *self.tally_.means())
 
     def _record(self, prefix: str, losses: Tensor, counts: Tensor) -> None:
-        seen = counts.numpy() > 0
-        self.record_[f"{prefix}_loss"].append(np.where(seen, losses.numpy(), np.nan))
+        seen = torch.where(counts > 0, losses, torch.nan)
+        self.record_[f"{prefix}_loss"].append(seen.cpu().numpy())
         if prefix == "train":
             weights = self.criterion_.effective_weights(losses, counts / self.tally_.n_batches)
             self.record_["effective_weight"].append(weights.cpu().double().numpy())
@@ -385,7 +385,7 @@ def build_net(
 def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None) -> None:
     """Train the net in place; the caller holds it back until all went well."""
     net.initialize()
-    for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
+    for callback in _callbacks(net, recipe, n_steps=len(batches) * net.max_epochs):
         net.callbacks_.append((type(callback).__name__, callback.initialize()))
     _start_combiner(net, batches)
     net.partial_fit((batches, valid))
@@ -398,7 +398,7 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
     if net.interrupted_:
         warnings.warn(
             f"Training was interrupted in epoch {len(net.record_['train_loss'])} of "
-            f"{recipe.max_epochs}; the weights so far are kept.",
+            f"{net.max_epochs}; the weights so far are kept.",
             ConvergenceWarning,
             stacklevel=3,
         )

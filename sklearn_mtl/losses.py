@@ -205,7 +205,7 @@ class MaskedMSE(Weighted):
     family = "squared"
 
 
-class LogProd(Combiner):
+class LogProd(Weighted):
     r"""Product of the task losses, as a sum of logarithms.
 
     With an unknown noise variance per task, the profile likelihood asks to minimise
@@ -215,9 +215,9 @@ class LogProd(Combiner):
     so that tasks are balanced by themselves: multiplying a task's loss by a constant changes
     nothing [1]_. The logarithm of a *batch's* loss would be another objective, whose minimiser is
     not the conditional mean when few targets are observed; so the gradient weights
-    :math:`w_k / S_k` take their denominators from *earlier* batches, :math:`\sum_k w_k S_{kb} /
-    R_k` with :math:`R_k \leftarrow d R_k + (1 - d) S_{kb}`, :math:`S_{kb}` the batch's sum of
-    losses. A task without an observed target in a batch adds 0.
+    :math:`w_k / L_k` take their denominators from *earlier* batches: it is `Weighted` with weights
+    :math:`w_k / R_k`, where :math:`R_k \leftarrow d R_k + (1 - d) L_{kb}` after every batch in
+    which task k was observed. A task without an observed target adds 0, and keeps its weight.
 
     Parameters
     ----------
@@ -238,46 +238,44 @@ class LogProd(Combiner):
 
     running: Any  # tensors, None before the first batch
     lowest: Any
-    lowest_loss: Any
 
     def __init__(
         self, weights: Tensor | None = None, decay: float = 0.95, floor: float = 1e-6
     ) -> None:
         super().__init__(weights)
         self.decay, self.floor = decay, floor
-        self.register_buffer("running", None)  # sums of losses in earlier batches, R_k
+        self.register_buffer("running", None)  # mean losses of earlier batches, R_k
         self.register_buffer("lowest", None)  # floor under them
-        self.register_buffer("lowest_loss", None)  # the same floor under a mean loss
 
     def start(self, reference: Tensor, counts: Tensor) -> None:
-        """Start the denominators at the constant predictor's sum of losses in a batch."""
-        self.running = reference * counts
-        self.lowest = (self.running * self.floor).clamp_min(_smallest(reference))
-        self.lowest_loss = (reference * self.floor).clamp_min(_smallest(reference))
+        """Start the denominators at the constant predictor's losses."""
+        super().start(reference, counts)
+        self.running = reference.clone()
+        self.lowest = (reference * self.floor).clamp_min(_smallest(reference))
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the surrogate of one batch; in training mode, update the denominators."""
-        sums = losses * counts
-        past = sums.detach()
-        if self.lowest_loss is None:  # no start: each task is measured by its own first batch
+        past = losses.detach()
+        if self.expected is None:  # no start: each task is measured by its own first batch
             self._meet(past)
-        value = self._weighted(sums / self.running.clamp_min(self.lowest)).sum()
+        value = super().forward(losses / self.running.clamp_min(self.lowest), counts)
         if self.training:
-            self.running = self.decay * self.running + (1 - self.decay) * past
+            moved = self.decay * self.running + (1 - self.decay) * past
+            self.running = torch.where(counts > 0, moved, self.running)
         return value
 
-    def _meet(self, sums: Tensor) -> None:
+    def _meet(self, losses: Tensor) -> None:
         """Start the denominators of tasks that have had no loss before."""
-        smallest = _smallest(sums)
+        smallest = _smallest(losses)
         if self.running is None or self.lowest is None:
-            self.running, self.lowest = torch.zeros_like(sums), torch.full_like(sums, smallest)
-        new = (self.running == 0) & (sums > 0)
-        self.running = torch.where(new, sums, self.running)
-        self.lowest = torch.where(new, (sums * self.floor).clamp_min(smallest), self.lowest)
+            self.running, self.lowest = torch.zeros_like(losses), torch.full_like(losses, smallest)
+        new = (self.running == 0) & (losses > 0)
+        self.running = torch.where(new, losses, self.running)
+        self.lowest = torch.where(new, (losses * self.floor).clamp_min(smallest), self.lowest)
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum of logarithms over tasks with observed targets."""
-        lowest = _smallest(losses) if self.lowest_loss is None else self.lowest_loss
+        lowest = _smallest(losses) if self.expected is None else self.lowest
         logs = torch.where(counts > 0, losses.clamp_min(lowest), 1).log()
         return self._weighted(logs).sum()
 

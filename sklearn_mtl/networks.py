@@ -194,7 +194,7 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     training = module.training
     try:
         with torch.no_grad():
-            features = module.eval()(torch.zeros(2, *input_shape))
+            features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
     except RuntimeError as error:
         raise ValueError(
             f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): {error}. "
@@ -208,3 +208,8 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
             "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
         )
     return module, features.shape[-1]
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the floating-point type that a module computes in."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

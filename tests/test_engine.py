@@ -341,13 +341,9 @@ def test_ctrl_c_stops_after_the_batch(event, count, batch_size):
     with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
         estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
     in_epoch = 60 // batch_size
-    n_batches = {
-        "batch_end": count,
-        "valid_end": count * in_epoch,
-        "epoch_end": count * in_epoch,
-    }
-    assert recorder.events.count("batch_end") == n_batches[event]
-    assert_consistent(estimator, n_iter=-(-n_batches[event] // in_epoch))
+    n_batches = count if event == "batch_end" else count * in_epoch
+    assert recorder.events.count("batch_end") == n_batches
+    assert_consistent(estimator, n_iter=-(-n_batches // in_epoch))
 
 
 @pytest.mark.usefixtures("default_sigint")

@@ -360,19 +360,30 @@ def test_state_dict_brings_the_state_back(name):
 
 
 def test_logprod_measures_a_batch_by_earlier_batches():
-    """A table: three batches, denominators held, then moved towards the sums of losses."""
+    """A table: three batches, denominators held, then moved towards the losses."""
     combine = LogProd(torch.tensor([1.0, 2.0]).double(), decay=0.75)
     combine.start(torch.tensor([2.0, 0.5]).double(), torch.tensor([2.0, 4.0]).double())
     table = [
         # losses, counts, denominators before, value
-        ([3.0, 1.0], [4.0, 2.0], [4.0, 2.0], 12 / 4 + 2 * 2 / 2),
-        ([1.0, 0.0], [1.0, 0.0], [6.0, 2.0], 1 / 6),
-        ([1.0, 3.0], [4.75, 0.5], [4.75, 1.5], 1 + 2 * 1.5 / 1.5),
+        ([3.0, 1.0], [4.0, 2.0], [2.0, 0.5], 3 / 2 * 2 + 2 * (1 / 0.5 / 2)),
+        ([1.0, 0.0], [1.0, 0.0], [2.25, 0.625], 1 / 2.25 / 2),
+        ([2.0, 2.5], [2.0, 2.0], [1.9375, 0.625], 2 / 1.9375 + 2 * (2.5 / 0.625 / 2)),
     ]
     for losses, counts, before, value in table:
         torch.testing.assert_close(combine.running, torch.tensor(before).double())
         actual = combine(torch.tensor(losses).double(), torch.tensor(counts).double())
         assert actual.item() == pytest.approx(value)
+
+
+def test_logprod_keeps_the_weight_of_a_rare_task():
+    """Observed in one of a hundred batches: in between, the weight neither grows nor falls."""
+    combine, one = LogProd(), torch.ones(1).double()
+    combine.start(one, 0.01 * one)
+    for step in range(500):
+        seen = one * (step % 100 == 0)
+        combine(2 * seen, seen)
+    _, weight = value_and_gradient(combine, 2 * one, 0.01 * one)
+    assert 0.5 < weight < 1
 
 
 def test_logprod_learns_nothing_in_evaluation_mode():
