@@ -1,4 +1,30 @@
-"""Deep multi-task learning for people who use scikit-learn."""
+"""Deep multi-task learning for people who use scikit-learn.
+
+One network learns several targets of the same rows: classes and numbers side by side in one y,
+with NaN wherever a target was not observed or does not exist. `MultiTaskCNNEstimator` is the
+estimator, `Task` declares a column of y. The parts are public, for those who build on them:
+
+- `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
+- `sklearn_mtl.networks`: trunks and the multi-head module;
+- `sklearn_mtl.metrics`: scikit-learn's metrics on observed targets;
+- `sklearn_mtl.datasets`: scenes with a class, a number and a conditional number.
+
+A class, a number, and a number with holes, from a plain float matrix:
+
+>>> import numpy as np
+>>> from sklearn_mtl import MultiTaskCNNEstimator
+>>> rng = np.random.default_rng(0)
+>>> X = rng.normal(size=(200, 5))
+>>> positive = X[:, 0] > 0
+>>> y = np.column_stack([positive, X[:, 1], np.where(positive, X[:, 2], np.nan)])
+>>> estimator = MultiTaskCNNEstimator(random_state=0).fit(X, y)
+>>> estimator.predict(X).shape
+(200, 3)
+>>> estimator.n_observed_.tolist() == [200, 200, positive.sum()]
+True
+>>> estimator.score(X, y) > 0.8
+True
+"""
 
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
 from sklearn_mtl._targets import Task

@@ -45,6 +45,12 @@ __all__ = [
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
+# Held while torch's global generator is ours, so that fits in threads do not mix their draws.
+GENERATOR = threading.RLock()
+
+# What skorch takes besides, and has no effect here: batches come from `Batches`.
+NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_valid", "warm_start"}
+
 # Input values per chunk when predicting; larger chunks are no faster and only take memory.
 CHUNK_VALUES = 2**22
 
@@ -99,8 +105,9 @@ class Batches:
     ) -> None:
         dtype = DTYPES[recipe.precision]
         self.read, self.rows, self.batch_size = read, rows, recipe.batch_size
-        # Weights up to one: a common factor changes nothing, and none overflows float32.
-        weight = weight[rows] / weight[rows].max()
+        # Weights up to one: a task's common factor changes nothing, and none overflows float32.
+        largest = weight[rows].max(axis=0)
+        weight = weight[rows] / np.where(largest > 0, largest, 1)
         self.targets = torch.from_numpy(values[rows]).to(dtype)
         self.weight = torch.from_numpy(weight).to(dtype)
         self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
@@ -151,10 +158,6 @@ class MultiTaskLoss(nn.Module):
         super().__init__()
         self.task_losses, self.combine = task_losses, combine
 
-    def forward(self, output: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the scalar loss of a batch."""
-        return self.combine(*self.task_losses(output, *target))
-
     def objective(self, losses: Tensor, counts: Tensor) -> float:
         """Return the scalar for mean losses over a whole data set."""
         rule = self.combine.objective if isinstance(self.combine, Combiner) else self.combine
@@ -163,11 +166,11 @@ class MultiTaskLoss(nn.Module):
     def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Differentiate the batch's scalar by each task's mean loss."""
         losses = losses.clone().requires_grad_()
-        was_training = self.training
-        self.eval()
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.combine(losses, counts), losses)
-        self.train(was_training)
+        combine = self.combine
+        if isinstance(combine, nn.Module):
+            combine = copy.deepcopy(combine).eval()  # looking must not change what it has learned
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            (gradient,) = torch.autograd.grad(combine(losses, counts), losses)
         return gradient
 
 
@@ -306,9 +309,13 @@ class Cosine:
 @contextlib.contextmanager
 def seeded(seed: int, device: str) -> Iterator[None]:
     """Draw from `seed` inside, and leave torch's global random states as they were found."""
-    devices = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    found = torch.device(device)
+    devices = [found] if found.type == "cuda" else []
+    with GENERATOR, torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
+        if devices:
+            with torch.cuda.device(found):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -356,9 +363,8 @@ def build_net(
     trunk_module, n_features = build_trunk(trunk, input_shape)
     module = MultiTaskModule(trunk_module, n_features, n_outputs, torch.from_numpy(bias))
     weights = None if task_weights is None else torch.from_numpy(task_weights)
-    if isinstance(loss, type):
-        raise ValueError(f"loss={loss.__name__} is a class. Pass an object: {loss.__name__}().")
     combine = LOSSES[loss](weights) if isinstance(loss, str) else copy.deepcopy(loss)
+    _check_combiner(combine, loss, len(kinds))
     task_losses = TaskLosses(kinds, n_outputs, getattr(combine, "family", "likelihood"))
     optimizer = resolve_optimizer(recipe.optimizer)
     own = {
@@ -370,11 +376,17 @@ def build_net(
         "verbose": recipe.verbose,
         "train_split": None,
     }
+    taken = sorted(
+        name for name in recipe.net_params if name in own or name.split("__")[0] in NOT_FOR_USERS
+    )
+    if taken:
+        raise ValueError(
+            f"net_params sets {taken}, which the estimator sets itself. Use its own parameters "
+            "instead, such as learning_rate for 'lr' and early_stopping for 'train_split'."
+        )
     # LBFGS and others know none: no decay is then what they do anyway.
     if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
         own["optimizer__weight_decay"] = recipe.weight_decay
-    if len(input_shape) == 3:  # convolutions over images are faster with channels last
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     net = TaskNet(
         module.to(dtype), MultiTaskLoss(task_losses, combine).to(dtype), **(own | recipe.net_params)
     )
@@ -382,10 +394,34 @@ def build_net(
     return net
 
 
+def _check_combiner(combine: Any, loss: Any, n_tasks: int) -> None:
+    """Try the loss on two vectors, so that a wrong one fails here and by its name."""
+    if isinstance(loss, type):
+        raise ValueError(f"loss={loss.__name__} is a class. Pass an object: {loss.__name__}().")
+    if isinstance(loss, (nn.modules.loss._Loss, TaskLosses)):
+        raise ValueError(
+            f"loss={loss!r} compares predictions with targets, but loss= combines task losses. "
+            "Use 'weighted' or 'masked_mse', or a callable (losses, counts) -> scalar."
+        )
+    losses, counts = torch.ones(n_tasks, requires_grad=True), torch.ones(n_tasks)
+    trial = copy.deepcopy(combine).eval() if isinstance(combine, nn.Module) else combine
+    try:
+        value = trial(losses, counts)
+    except Exception as error:  # whatever a user's callable raises
+        raise ValueError(
+            f"loss={loss!r} fails for {n_tasks} tasks, called with losses and counts of shape "
+            f"({n_tasks},): {error}."
+        ) from error
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        raise ValueError(
+            f"loss={loss!r} must return a differentiable scalar tensor, got {value!r}."
+        )
+
+
 def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None) -> None:
     """Train the net in place; the caller holds it back until all went well."""
     net.initialize()
-    for callback in _callbacks(net, recipe, n_steps=len(batches) * net.max_epochs):
+    for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
         net.callbacks_.append((type(callback).__name__, callback.initialize()))
     _start_combiner(net, batches)
     net.partial_fit((batches, valid))
@@ -398,7 +434,7 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
     if net.interrupted_:
         warnings.warn(
             f"Training was interrupted in epoch {len(net.record_['train_loss'])} of "
-            f"{net.max_epochs}; the weights so far are kept.",
+            f"{recipe.max_epochs}; the weights so far are kept.",
             ConvergenceWarning,
             stacklevel=3,
         )

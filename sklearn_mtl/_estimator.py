@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import Tags, check_array, check_consistent_length
+from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -61,11 +62,12 @@ class MultiTaskCNNEstimator(BaseEstimator):
         - 'weighted': weighted sum of cross-entropy (classes) and squared error (numbers).
         - 'masked_mse': weighted sum of squared errors, Brier scores for classes.
         - an object of `sklearn_mtl.losses` (copied), or a callable ``(losses, counts) -> scalar``
-          over the mean losses of a batch and their numbers of observed targets, two tensors of
-          shape (n_tasks,).
+          of the mean losses of a batch and the sums of weights of their observed targets (a
+          task's largest weight is 1), two tensors of shape (n_tasks,). It should have no state.
     task_weights : None, 'n_observed', array-like of shape (n_tasks,) or dict, default=None
         Weight of each task, 1 by default. 'n_observed' is K n_k / sum(n): each observed target
-        counts alike, instead of each task. A dict name -> weight may be partial.
+        counts alike, instead of each task; n_k are sums of sample weights, where there are any.
+        A dict name -> weight may be partial. Only for a `loss` given by name.
     class_weight : None, 'balanced' or dict, default=None
         'balanced', or a dict from task name to 'balanced' or to a dict label -> weight; multiplied
         into the sample weights.
@@ -102,8 +104,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
         and 0 for other optimizers. Lower it where there is little noise and time to train long.
     early_stopping : bool, default=False
         Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
-        and keep the best weights. Validation data are `X_val`, `y_val` of `fit`, else a fraction
-        of the rows in which every task has observed targets on both sides.
+        and keep the best weights. Validation data are `X_val`, `y_val` of `fit` (pass them when
+        rows come in groups), else a fraction of the rows in which every task has observed targets
+        on both sides.
     validation_fraction : float, default=0.1
         Share of rows held out for early stopping.
     n_iter_no_change : int, default=10
@@ -122,8 +125,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
         there it costs next to nothing, and a sample weight of 2 equals the row twice to the last
         digits. 'bfloat16' keeps weights and losses in float32.
     net_params : dict, default=None
-        Parameters for the skorch ``NeuralNet``, e.g. ``{"callbacks": [...]}`` or
-        ``{"optimizer__betas": (0.9, 0.99)}``.
+        Parameters for the skorch ``NeuralNet`` that are not set by others here, e.g.
+        ``{"callbacks": [...]}`` or ``{"optimizer__betas": (0.9, 0.99)}``.
 
     Attributes
     ----------
@@ -136,15 +139,15 @@ class MultiTaskCNNEstimator(BaseEstimator):
         only where there is one.
     n_features_in_ : int
         Number of values in one sample.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Column names of X, where it had string names.
     n_iter_ : int
         Number of epochs run.
     n_observed_ : ndarray of int of shape (n_tasks,)
-        Rows in which each target was observed.
+        Rows in which each target was observed, those held out for early stopping included.
     n_applicable_ : ndarray of int of shape (n_tasks,)
         Rows in which each target applies: all of them, or those in which the gate holds.
-    history_ : dict of str to ndarray of shape (n_iter_, n_tasks)
+    history_ : dict of str to ndarray of shape (`n_iter_`, n_tasks)
         ``'train_loss'`` and, with validation data, ``'valid_loss'``: mean loss over the observed
         targets per epoch, in training mode for the former (numbers are standardised), NaN where
         there were none; ``'effective_weight'``: the factor by which each loss entered.
@@ -292,6 +295,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
             One column per task; NaN, None or ``pd.NA`` where not observed.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             Weights of rows, or of single targets. A weight of 0 equals a target not observed.
+            They count relative to the others of the same task; `task_weights` weighs tasks. The
+            columns of a frame are matched by name, those of an array are in task order.
         X_val, y_val, sample_weight_val : array-like, default=None
             Validation data for `history_` and early stopping.
 
@@ -317,9 +322,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         encoder = TargetEncoder(self.tasks, self.missing_values, self.class_weight)
         targets = encoder.fit_encode(y, sample_weight)
-        task_weights = self._resolve_task_weights(encoder)
+        task_weights = self._resolve_task_weights(encoder, targets)
         # A row counts as much as its heaviest target; a cell of weight 0 is but a hole.
-        weight = check_weights(sample_weight, *targets.weight.shape).max(axis=1)
+        weight = check_weights(sample_weight, len(targets.weight), encoder.names).max(axis=1)
         seed = random_seed(self.random_state)
         rows, held_out = self._split(encoder, targets, weight, seed, inner=X_val is None)
         reader = InputReader(self.input_shape, self.data_format, type(self).__name__)
@@ -345,9 +350,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
                 task_weights=task_weights,
             )
             engine.train(net, recipe, batches, valid)
-        self._keep(net, encoder, reader, names, task_weights)
-        raw = engine.predict_raw(net, reader.of(inputs), rows, self.n_features_in_)
-        self.noise_std_ = encoder.noise_std(raw, targets.values[rows], targets.weight[rows])
+        raw = engine.predict_raw(net, reader.of(inputs), rows, math.prod(reader.sample_shape_))
+        noise_std = encoder.noise_std(raw, targets.values[rows], targets.weight[rows])
+        self._keep(net, encoder, reader, names, task_weights, noise_std)
         return self
 
     def _require_targets(self, inputs: Any, y: Any) -> None:
@@ -426,20 +431,38 @@ class MultiTaskCNNEstimator(BaseEstimator):
             tol=self.tol,
         )
 
-    def _resolve_task_weights(self, encoder: TargetEncoder) -> NDArray[np.float64]:
+    def _resolve_task_weights(
+        self, encoder: TargetEncoder, targets: EncodedTargets
+    ) -> NDArray[np.float64]:
         """One weight per task."""
         weights, names = self.task_weights, encoder.names
         if weights is None:
             return np.ones(len(names))
+        if not isinstance(self.loss, str):
+            raise ValueError(
+                "task_weights is set, but loss is an object, which has weights of its own. "
+                "Pass them to it, as in LogProd(weights=...), or pass loss as a name."
+            )
         if isinstance(weights, str):  # 'n_observed'
-            return len(names) * encoder.n_observed_ / encoder.n_observed_.sum()
-        if isinstance(weights, Mapping):
+            mass = targets.weight.sum(axis=0)
+            return len(names) * mass / mass.sum()
+        labels = weights.keys() if hasattr(weights, "keys") else ()  # of a dict, or a Series
+        if isinstance(weights, Mapping) or any(isinstance(label, str) for label in labels):
+            weights = dict(weights.items())
             unknown = [name for name in weights if name not in names]
             if unknown:
                 raise ValueError(f"task_weights names unknown tasks {unknown}; known: {names}.")
             weights = [weights.get(name, 1.0) for name in names]
-        weights = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="task_weights")
-        if weights.shape != (len(names),) or (weights < 0).any() or not weights.any():
+        try:
+            weights = np.array(weights, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"task_weights={self.task_weights!r}: {error}.") from error
+        if (
+            not np.isfinite(weights).all()
+            or weights.shape != (len(names),)
+            or (weights < 0).any()
+            or not weights.any()
+        ):
             raise ValueError(
                 f"task_weights={self.task_weights!r} does not fit. Pass {len(names)} weights >= 0, "
                 f"not all 0, one per task: {names}."
@@ -453,13 +476,14 @@ class MultiTaskCNNEstimator(BaseEstimator):
         reader: InputReader,
         names: NDArray[Any] | None,
         task_weights: NDArray[np.float64],
+        noise_std: NDArray[np.float64],
     ) -> None:
-        """Set the fitted attributes, once training has succeeded."""
+        """Set the fitted attributes, once nothing can fail any more."""
         for name in ("classes_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         self._encoder, self._reader = encoder, reader
         self.net_ = net
-        self.n_features_in_ = int(np.prod(reader.sample_shape_))
+        self.n_features_in_ = math.prod(reader.sample_shape_)
         if names is not None:
             self.feature_names_in_ = names
         self.tasks_, self.task_names_ = encoder.tasks_, encoder.names
@@ -467,7 +491,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         if classes:
             self.classes_ = classes[0] if len(classes) == 1 else classes
         self.n_observed_, self.n_applicable_ = encoder.n_observed_, encoder.n_applicable_
-        self.task_weights_ = task_weights
+        self.task_weights_, self.noise_std_ = task_weights, noise_std
         self.history_ = net.task_history()
         self.n_iter_ = len(self.history_["train_loss"])
 
@@ -572,15 +596,18 @@ class MultiTaskCNNEstimator(BaseEstimator):
         raw = self._raw(X)
         check_consistent_length(raw, y)
         predictions, columns = self._encoder.decode(raw), self._encoder.read(y, sample_weight)
-        weight = check_weights(sample_weight, len(predictions[0]), len(columns))
+        weight = check_weights(sample_weight, len(raw), self.task_names_)
         scores = {}
-        for k, task in enumerate(self.tasks_):
+        for k, (task, kind) in enumerate(zip(self.tasks_, self._encoder.kinds_, strict=True)):
             metric, min_samples = DEFAULT_METRICS[task.kind]
-            seen = columns[k].seen & (weight[:, k] > 0)
+            seen = columns[k].seen
+            true, predicted = columns[k].values[seen], predictions[k][seen]
+            if kind.is_class:  # as codes: metrics do not take every type that a label may have
+                true, predicted = kind.encode(true), kind.encode(predicted)
             scores[task.name] = masked_score(
                 metric,
-                columns[k].values[seen],
-                predictions[k][seen],
+                true,
+                predicted,
                 sample_weight=weight[seen, k],
                 min_samples=min_samples,
                 name=task.name,

@@ -234,7 +234,7 @@ class TargetEncoder:
         pairs = _resolve_tasks(self.tasks, list(table.columns), columns, named)
         self.tasks_ = [task for task, _ in pairs]
         columns = [column for _, column in pairs]
-        columns, weight = _weigh(columns, sample_weight)
+        columns, weight = self._weigh(columns, sample_weight)
         self.kinds_ = [
             _fit_kind(t, c, w) for t, c, w in zip(self.tasks_, columns, weight.T, strict=True)
         ]
@@ -263,17 +263,23 @@ class TargetEncoder:
                 )
             picked = dict(zip(self.names, table.columns.values(), strict=True))
         columns = [_clean(c, name, self.missing_values) for name, c in picked.items()]
-        columns, _ = _weigh(columns, sample_weight)
+        columns, _ = self._weigh(columns, sample_weight)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             with _naming(task):
                 kind.check(column.values[column.seen])
         self._applicability(columns)
         return columns
 
+    def _weigh(self, columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:
+        """Weight of each cell, and columns in which a cell of weight 0 was not observed."""
+        weight = check_weights(sample_weight, len(columns[0].seen), self.names)
+        weighed = zip(columns, weight.T, strict=True)
+        return [column._replace(seen=column.seen & (w > 0)) for column, w in weighed], weight
+
     def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
         """Encode another y, e.g. for validation; labels must have been seen in `fit_encode`."""
         columns = self.read(y, sample_weight)
-        weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
+        weight = check_weights(sample_weight, len(columns[0].seen), self.names)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             values = column.values[column.seen]
             if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
@@ -392,6 +398,11 @@ class TargetEncoder:
         ]
         if conditional_output == "estimate":
             return out
+        if conditional_output not in ("nan", "expected"):  # set after fit, perhaps
+            raise ValueError(
+                f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
+                "'expected'."
+            )
         estimate = list(out)
         holds: dict[int, BoolArray] = {}
         probability: dict[int, FloatArray] = {}
@@ -496,13 +507,6 @@ def _clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
         values = np.zeros(len(seen), dtype=observed.dtype)
         values[seen] = observed
     return Column(values, seen, raw.categorical or observed.dtype.kind in "bOU")
-
-
-def _weigh(columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:
-    """Weight of each cell, and columns in which a cell of weight 0 was not observed."""
-    weight = check_weights(sample_weight, len(columns[0].seen), len(columns))
-    weighed = zip(columns, weight.T, strict=True)
-    return [column._replace(seen=column.seen & (w > 0)) for column, w in weighed], weight
 
 
 def _infer_kind(column: Column) -> str:
@@ -628,8 +632,15 @@ def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Any]) -> list[int | No
                 f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} is a "
                 f"{tasks[gate].kind} task. A gate must be a classification task."
             )
-        unknown = np.asarray(kind.encode(as_column(task.labels)) < 0)
-        if unknown.any():
+        unknown = [label for label in task.labels if kind.encode(as_column([label]))[0] < 0]
+        if 0 < len(unknown) < len(task.labels):  # as in a fold without a rare label
+            warnings.warn(
+                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no label "
+                f"{unknown} here; its observed labels are {kind.classes_.tolist()}.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif unknown:
             raise ValueError(
                 f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no such "
                 f"label; its observed labels are {kind.classes_.tolist()}."

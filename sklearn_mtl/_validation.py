@@ -129,13 +129,13 @@ class InputReader:
         In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its
         noise in float32 afterwards.
         """
-        batch = np.subtract(self._samples(X, rows), self.mean_, dtype=np.float64)
+        batch = np.subtract(self._samples(X, rows), self.mean_, dtype=np.float64, order="C")
         batch /= self.scale_
         return batch
 
-    def chunks(self, rows: NDArray[np.intp], size: int | None = None) -> Iterator[NDArray[np.intp]]:
-        """Cut `rows` into pieces that fit comfortably into memory (or of `size` rows)."""
-        size = size or max(1, CHUNK_ELEMENTS // max(1, math.prod(self.sample_shape_)))
+    def chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """Cut `rows` into pieces that fit comfortably into memory."""
+        size = max(1, CHUNK_ELEMENTS // max(1, math.prod(self.sample_shape_)))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
@@ -149,6 +149,22 @@ class InputReader:
                     f"input_shape={wanted} does not fit X, whose samples have shape {shape} "
                     f"({math.prod(shape)} values). Pass the shape of one sample, channels first, "
                     "with the same number of values: (d,), (C, L), (C, H, W) or (C, D, H, W)."
+                )
+            moved = (*wanted[1:], wanted[0])  # the same with channels last
+            if (
+                self.data_format == "channels_first"
+                and len(wanted) > 1
+                and shape == moved != wanted
+            ):
+                raise ValueError(
+                    f"X has samples of shape {shape}, but input_shape={wanted} puts the channels "
+                    "first. Pass data_format='channels_last' too, or transpose X."
+                )
+            if self.data_format == "channels_last" and len(shape) == len(wanted) and shape != moved:
+                raise ValueError(
+                    f"X has samples of shape {shape} with data_format='channels_last', but "
+                    f"input_shape={wanted}, which is channels first. Pass "
+                    f"input_shape={(shape[-1], *shape[:-1])}."
                 )
             return tuple(int(s) for s in wanted)
         if len(shape) == 2:  # images of one channel
@@ -210,7 +226,7 @@ class InputReader:
         scale = np.sqrt(square / total)
         # A spread within the rounding error of the mean is no spread (as in StandardScaler).
         constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-        scale[constant] = 1.0
+        scale[constant] = np.maximum(1.0, 10 * np.finfo(np.float64).eps * np.abs(mean))[constant]
         shape = (n_channels, *[1] * (len(self.input_shape_) - 1))
         return mean.reshape(shape), scale.reshape(shape)
 
@@ -319,10 +335,16 @@ def _as_array(y: Any) -> NDArray[Any]:
     return array
 
 
-def check_weights(sample_weight: Any, n_samples: int, n_tasks: int) -> NDArray[np.float64]:
-    """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere."""
+def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere.
+
+    A frame whose columns are the names of the tasks is matched by name, all else by position.
+    """
+    n_tasks = len(names)
     if sample_weight is None:
         return np.ones((n_samples, n_tasks))
+    if set(getattr(sample_weight, "columns", ())) == set(names):
+        sample_weight = sample_weight[list(names)]
     try:
         weight = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as error:

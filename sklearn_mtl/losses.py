@@ -161,6 +161,13 @@ class Combiner(nn.Module):
         """Return the scalar objective for mean losses over a whole data set."""
         raise NotImplementedError
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Take tensors for buffers that have none before `start`."""
+        for name, buffer in list(self._buffers.items()):
+            if buffer is None and prefix + name in state_dict:
+                self._buffers[name] = torch.empty_like(state_dict[prefix + name])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _weighted(self, values: Tensor) -> Tensor:
         return values if self.weights is None else values * self.weights
 

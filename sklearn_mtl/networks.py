@@ -78,9 +78,12 @@ class ConvTrunk(BaseEstimator):
             channels = width
         pool = ADAPTIVE_POOL[n_dims](tuple(min(4, s) for s in input_shape[1:]))
         cells = math.prod(min(4, s) for s in input_shape[1:])
-        return nn.Sequential(
+        trunk = nn.Sequential(
             *layers, pool, nn.Flatten(), nn.Linear(channels * cells, self.n_features), nn.ReLU()
         )
+        if n_dims == 2:  # convolutions over images are faster with channels last
+            trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return trunk
 
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -195,13 +198,19 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     try:
         with torch.no_grad():
             features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
-    except RuntimeError as error:
+    except Exception as error:  # whatever a user's module raises
         raise ValueError(
             f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): {error}. "
             "Pass a trunk that takes samples of this shape, or another input_shape."
         ) from error
     module.train(training)
-    if not isinstance(features, Tensor) or features.ndim not in (2, 3) or len(features) != 2:
+    if (
+        not isinstance(features, Tensor)
+        or features.ndim not in (2, 3)
+        or len(features) != 2
+        or 0 in features.shape
+        or not features.is_floating_point()
+    ):
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
             f"trunk maps a batch of shape (2, {', '.join(map(str, input_shape))}) to {shape}, "

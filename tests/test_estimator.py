@@ -423,7 +423,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         targets(),
         {"task_weights": [1, np.nan, 1]},
         {},
-        r"task_weights contains NaN",
+        r"task_weights=.*nan.* does not fit",
     ),
     "task_weights of an unknown task": (
         rows(),
@@ -536,16 +536,16 @@ def test_nothing_the_user_passes_is_changed(y: str) -> None:
         "trunk": trunk,
         "net_params": net_params,
         "loss": loss,
-        "task_weights": {"y1": 2.0} if y == "array" else {"size": 2.0},
+        "class_weight": {"y0" if y == "array" else "defect": "balanced"},
         "early_stopping": True,
     }
-    passed = snapshot((X, target, weight, net_params, params["task_weights"]))
+    passed = snapshot((X, target, weight, net_params, params["class_weight"]))
     state = {name: value.clone() for name, value in trunk.state_dict().items()}
     est = small(**params).fit(X, target, sample_weight=weight)
     est.predict(X)
     est.predict_frame(X)
     est.score(X, target, sample_weight=weight)
-    assert snapshot((X, target, weight, net_params, params["task_weights"])) == passed
+    assert snapshot((X, target, weight, net_params, params["class_weight"])) == passed
     assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
     assert loss.running is None
     assert all(est.get_params(deep=False)[name] is value for name, value in params.items())
@@ -1095,3 +1095,134 @@ def test_fitted_attributes_are_documented() -> None:
     est = small().fit(pd.DataFrame(rows(), columns=list("abcd")), targets())
     fitted = {name for name in dir(est) if name.endswith("_") and not name.startswith("_")}
     assert documented == fitted
+
+
+# -- traps that reviewers and users found --------------------------------------------------------
+
+
+class View(torch.nn.Module):
+    """The most common way to flatten, which needs contiguous memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x.view(len(x), 3, -1).view(x.shape)).view(x.size(0), -1)
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_a_trunk_may_view(data_format: str) -> None:
+    X = np.random.default_rng(0).normal(size=(N, 3, 8, 8))
+    X = X if data_format == "channels_first" else np.moveaxis(X, 1, -1)
+    est = MultiTaskCNNEstimator(trunk=View(), data_format=data_format, max_epochs=1)
+    assert est.fit(X, targets()).predict(X).shape == (N, 3)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"loss": LogProd(), "task_weights": [1, 2, 1]}, "task_weights is set, but loss is an"),
+        ({"loss": torch.nn.MSELoss()}, "loss=MSELoss.* combines task losses"),
+        ({"loss": LogProd}, "loss=LogProd is a class"),
+        ({"loss": lambda losses, counts: losses}, "loss=.*scalar"),
+        ({"loss": lambda losses: losses.sum()}, "loss=.* fails for 3 tasks"),
+        ({"loss": LogProd(torch.ones(2))}, "loss=.* fails for 3 tasks"),
+        ({"trunk": DenseTrunk}, "trunk=DenseTrunk is a class"),
+        ({"trunk": torch.nn.Linear(9, 9)}, "trunk fails on a batch"),
+        ({"net_params": {"lr": 1.0}}, "net_params sets .'lr'"),
+        ({"net_params": {"iterator_train__shuffle": True}}, "net_params sets .'iterator_train"),
+        ({"device": "gpu"}, "device='gpu'"),
+        ({"optimizer": "Adamm"}, "optimizer='Adamm'"),
+    ],
+)
+def test_a_wrong_part_is_named(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiTaskCNNEstimator(**params, max_epochs=1).fit(rows(), targets())
+
+
+@pytest.mark.parametrize(
+    ("shape", "params", "message"),
+    [
+        ((8, 8, 3), {"input_shape": (3, 8, 8)}, "data_format='channels_last' too"),
+        (
+            (8, 8, 3),
+            {"input_shape": (8, 8, 3), "data_format": "channels_last"},
+            r"input_shape=\(3, 8, 8\)",
+        ),
+    ],
+)
+def test_channels_are_not_scrambled(shape: tuple[int, ...], params: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiTaskCNNEstimator(**params, max_epochs=1).fit(np.zeros((N, *shape)), targets())
+
+
+def test_n_observed_weighs_repeated_rows_alike() -> None:
+    X, y = rows(), targets()
+    weight = np.where(np.isnan(y).any(axis=1), 1, 2)
+    one = small(task_weights="n_observed").fit(X, y, sample_weight=weight)
+    other = small(task_weights="n_observed").fit(X.repeat(weight, 0), y.repeat(weight, 0))
+    np.testing.assert_allclose(one.task_weights_, other.task_weights_)
+
+
+def test_weights_in_a_frame_are_matched_by_name() -> None:
+    y = pd.DataFrame(targets(), columns=NAMES)
+    weight = pd.DataFrame(1.0, index=y.index, columns=NAMES)
+    weight.loc[: N // 2, "brightness"] = 0.0
+    est = small(tasks=[TASKS[1], TASKS[0], TASKS[2]]).fit(rows(), y, sample_weight=weight)
+    assert est.n_observed_[0] == y["brightness"].loc[N // 2 + 1 :].notna().sum()
+    assert est.n_observed_[1] == y["defect"].notna().sum()
+    weights = pd.Series({"size": 0.5, "brightness": 3.0})
+    est = small(tasks=TASKS, task_weights=weights).fit(rows(), y)
+    assert est.task_weights_.tolist() == [1.0, 3.0, 0.5]
+
+
+def test_the_scale_of_a_tasks_weights_does_not_matter() -> None:
+    weight = np.ones((N, 3))
+    one = small().fit(rows(), targets(), sample_weight=weight)
+    other = small().fit(rows(), targets(), sample_weight=weight * [1, 1e-60, 1e60])
+    np.testing.assert_allclose(one.predict(rows()), other.predict(rows()), rtol=1e-9)
+
+
+def test_a_failure_after_training_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    est = small().fit(rows(), targets())
+    before = dict(vars(est))
+
+    def fail(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sklearn_mtl._engine.predict_raw", fail)
+    with pytest.raises(MemoryError):
+        est.fit(rows() + 1, targets())
+    assert vars(est) == before
+
+
+def test_an_unknown_conditional_output_is_refused_after_fit_too() -> None:
+    est = small().fit(rows(), targets()).set_params(conditional_output="NaN")
+    with pytest.raises(ValueError, match="conditional_output='NaN' is unknown"):
+        est.predict(rows())
+
+
+def test_a_gate_may_lack_a_label_as_in_a_fold() -> None:
+    y = pd.DataFrame({"gate": ["a", "b"] * (N // 2), "depth": [1.0, np.nan] * (N // 2)})
+    tasks = [Task("gate", "classification"), Task("depth", "regression", ("gate", ["a", "rare"]))]
+    with pytest.warns(UserWarning, match=r"'gate' has no label \['rare'\] here"):
+        est = small(tasks=tasks).fit(rows()[: len(y)], y)
+    assert est.n_applicable_[1] == N // 2
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0, 1.5], list(pd.cut([1, 2, 3], 3))])
+def test_labels_of_any_type_are_scored(labels: list[Any]) -> None:
+    y = pd.Series([labels[k % 3] for k in range(N)], name="stars")
+    est = small(tasks={"stars": "classification"}).fit(rows(), y)
+    assert est.score(rows(), y) == np.mean(est.predict(rows()) == y.to_numpy())
+
+
+def test_fits_in_threads_do_not_mix_their_draws() -> None:
+    state = torch.get_rng_state()
+    fits = joblib.Parallel(4, backend="threading")(
+        joblib.delayed(lambda: small(max_epochs=3).fit(rows(), targets()).predict(rows()))()
+        for _ in range(8)
+    )
+    assert all(np.array_equal(fit, fits[0]) for fit in fits)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -591,3 +591,13 @@ def test_random_batches_give_finite_values_and_gradients(name, batches, started,
         assert_finite(
             *value_and_gradient(lambda f, *a: combine(*task_losses(f, *a)), batch.output, *args)
         )
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_fresh_combiner_takes_a_checkpoint(name):
+    started = make_combiner(name, 2)
+    fresh = LOSSES[name]()
+    fresh.load_state_dict(started.state_dict())
+    assert fresh.state_dict().keys() == started.state_dict().keys()
+    for key, value in fresh.state_dict().items():
+        torch.testing.assert_close(value, started.state_dict()[key])

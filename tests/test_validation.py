@@ -424,7 +424,7 @@ def test_table_columns_are_those_of_y() -> None:
     ],
 )
 def test_weights_by_row_and_by_cell(weight: Any, expected: Any) -> None:
-    out = check_weights(weight, 3, 2)
+    out = check_weights(weight, 3, ["a", "b"])
     assert out.dtype == np.float64
     np.testing.assert_array_equal(out, expected)
     assert not np.shares_memory(out, weight)
@@ -449,7 +449,7 @@ def test_weights_by_row_and_by_cell(weight: Any, expected: Any) -> None:
 )
 def test_bad_weights(weight: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_weights(weight, 3, 2)
+        check_weights(weight, 3, ["a", "b"])
 
 
 def test_random_seed() -> None:
