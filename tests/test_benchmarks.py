@@ -268,3 +268,21 @@ def test_says_which_folder_is_absent(bench, tmp_path, capsys):
     with pytest.raises(SystemExit):
         bench.main(["nowhere", "--data", str(tmp_path)])
     assert "no meta.json in the folders ['nowhere']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scores", "code"), [([0.95, 0.9, 0.7], 0), ([0.95, 0.9, 0.5], 1), ([0.95, np.nan, 0.7], 1)]
+)
+def test_digit_scenes_fails_where_a_promise_is_missed(
+    scores: list[float], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = Path(__file__).parents[1] / "examples" / "benchmarks" / "digit_scenes.py"
+    spec = importlib.util.spec_from_file_location("digit_scenes", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "run", lambda loss, seed: (scores, 1.0))
+    monkeypatch.setattr(sys, "argv", ["digit_scenes.py", "--output", str(tmp_path / "table.txt")])
+    assert script.main() == code
+    assert ("passed" in (tmp_path / "table.txt").read_text()) == (code == 0)

@@ -1,0 +1,20 @@
+"""What the documentation shows exists."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_results_shown_are_there():
+    page = (ROOT / "docs" / "benchmarks.rst").read_text()
+    results = re.findall(r"literalinclude:: (\S+)", page)
+    assert len(results) >= 5
+    for result in results:
+        assert "$ python examples/benchmarks/" in (ROOT / "docs" / result).read_text()
+
+
+def test_the_code_of_the_readme_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) >= 2
+    exec("\n".join(blocks).replace("max_epochs=20", "max_epochs=1"), {})
