@@ -387,6 +387,8 @@ def build_net(
     # LBFGS and others know none: no decay is then what they do anyway.
     if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
         own["optimizer__weight_decay"] = recipe.weight_decay
+    if optimizer is torch.optim.LBFGS:  # it flattens gradients by `view`
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net = TaskNet(
         module.to(dtype), MultiTaskLoss(task_losses, combine).to(dtype), **(own | recipe.net_params)
     )

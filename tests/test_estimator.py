@@ -1119,6 +1119,12 @@ def test_a_trunk_may_view(data_format: str) -> None:
     assert est.fit(X, targets()).predict(X).shape == (N, 3)
 
 
+def test_lbfgs_on_images() -> None:
+    X = np.random.default_rng(0).normal(size=(N, 1, 8, 8))
+    est = MultiTaskCNNEstimator(optimizer="LBFGS", max_epochs=1, random_state=0)
+    assert np.isfinite(est.fit(X, targets()).predict(X)).all()
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
