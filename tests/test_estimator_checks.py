@@ -19,8 +19,8 @@ def short(**params: Any) -> MultiTaskCNNEstimator:
 
 CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
-    short(loss="weighted"),
-    short(loss="masked_mse"),
+    MultiTaskCNNEstimator(loss="weighted"),
+    MultiTaskCNNEstimator(loss="masked_mse"),
     short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False),
     short(task_weights="n_observed", class_weight="balanced"),
     short(precision="float64", conditional_output="expected"),
