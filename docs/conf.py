@@ -43,4 +43,12 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = f"sklearn-mtl {release}"
 html_show_sourcelink = False
-html_theme_options = {"navigation_with_keys": False, "show_prev_next": False}
+# Pages without pages below them leave their room to the text; wide tables need all of it.
+html_sidebars = {
+    page: [] for page in ("benchmarks", "changelog", "extending", "quickstart", "user_guide")
+}
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "secondary_sidebar_items": {"**": ["page-toc"], "benchmarks": []},
+}
