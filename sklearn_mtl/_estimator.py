@@ -316,7 +316,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         ConvergenceWarning
             If Ctrl-C interrupted the training; the weights so far are kept.
         """
-        inputs, names = as_input(X, estimator=self), _feature_names(self, X)
+        inputs, named = as_input(X, estimator=self), _with_names_of(self, X)
         self._require_targets(inputs, y)
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
@@ -333,9 +333,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
         batches = engine.Batches(reader.of(inputs), *targets, rows, recipe, shuffle_seed=seed)
         valid = None
         if X_val is not None:
-            valid = self._validation(
-                encoder, reader, recipe, names, X_val, y_val, sample_weight_val
-            )
+            validate_data(named, X_val, reset=False, skip_check_array=True, ensure_2d=False)
+            valid = self._validation(encoder, reader, recipe, X_val, y_val, sample_weight_val)
         elif held_out is not None:
             valid = engine.Batches(reader.of(inputs), *targets, held_out, recipe)
         with engine.seeded(seed, recipe.device):
@@ -352,6 +351,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
             engine.train(net, recipe, batches, valid)
         raw = engine.predict_raw(net, reader.of(inputs), rows, math.prod(reader.sample_shape_))
         noise_std = encoder.noise_std(raw, targets.values[rows], targets.weight[rows])
+        names = getattr(named, "feature_names_in_", None)
         self._keep(net, encoder, reader, names, task_weights, noise_std)
         return self
 
@@ -390,7 +390,6 @@ class MultiTaskCNNEstimator(BaseEstimator):
         encoder: TargetEncoder,
         reader: InputReader,
         recipe: engine.Recipe,
-        names: NDArray[Any] | None,
         X_val: Any,
         y_val: Any,
         sample_weight_val: Any,
@@ -398,7 +397,6 @@ class MultiTaskCNNEstimator(BaseEstimator):
         """Read the validation data that the user brings."""
         inputs = as_input(X_val, estimator=self)
         self._require_targets(inputs, y_val)
-        _check_feature_names(self, X_val, names)
         reader.check_shape(inputs)
         targets = encoder.encode(y_val, sample_weight_val)
         rows = np.flatnonzero(targets.weight.any(axis=1))
@@ -595,8 +593,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
         """
         raw = self._raw(X)
         check_consistent_length(raw, y)
-        predictions, columns = self._encoder.decode(raw), self._encoder.read(y, sample_weight)
-        weight = check_weights(sample_weight, len(raw), self.task_names_)
+        predictions = self._encoder.decode(raw)
+        columns, weight = self._encoder.read(y, sample_weight)
         scores = {}
         for k, (task, kind) in enumerate(zip(self.tasks_, self._encoder.kinds_, strict=True)):
             metric, min_samples = DEFAULT_METRICS[task.kind]
@@ -655,20 +653,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
         return tags
 
 
-def _feature_names(estimator: MultiTaskCNNEstimator, X: Any) -> NDArray[Any] | None:
-    """Return the column names of a frame, without leaving a trace: a fit may yet fail."""
-    probe = copy.copy(estimator)
-    probe.__dict__.pop("feature_names_in_", None)
-    validate_data(probe, X, reset=True, skip_check_array=True, ensure_2d=False)
-    return getattr(probe, "feature_names_in_", None)
-
-
-def _check_feature_names(
-    estimator: MultiTaskCNNEstimator, X: Any, names: NDArray[Any] | None
-) -> None:
-    """Refuse a frame whose columns are not `names`, before the estimator has learned them."""
-    probe = copy.copy(estimator)
-    probe.__dict__.pop("feature_names_in_", None)
-    if names is not None:
-        probe.feature_names_in_ = names
-    validate_data(probe, X, reset=False, skip_check_array=True, ensure_2d=False)
+def _with_names_of(estimator: MultiTaskCNNEstimator, X: Any) -> MultiTaskCNNEstimator:
+    """Return a copy that knows the column names of X; the original stays, as a fit may yet fail."""
+    named = copy.copy(estimator)
+    named.__dict__.pop("feature_names_in_", None)
+    validate_data(named, X, reset=True, skip_check_array=True, ensure_2d=False)
+    return named

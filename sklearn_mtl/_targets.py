@@ -244,10 +244,10 @@ class TargetEncoder:
         self._class_weights = self._resolve_class_weights(columns, weight)
         return self._encode(columns, weight)
 
-    def read(self, y: Any, sample_weight: Any = None) -> list[Column]:
-        """Columns of a y laid out like the one seen in `fit_encode`, in task order.
+    def read(self, y: Any, sample_weight: Any = None) -> tuple[list[Column], FloatArray]:
+        """Columns of a y laid out like the one seen in `fit_encode`, and the weight of each cell.
 
-        Cells of weight 0 count as not observed, here too.
+        Both in task order. Cells of weight 0 count as not observed, here too.
         """
         table = read_table(y)
         if table.template.named and self._template.named:
@@ -263,23 +263,28 @@ class TargetEncoder:
                 )
             picked = dict(zip(self.names, table.columns.values(), strict=True))
         columns = [_clean(c, name, self.missing_values) for name, c in picked.items()]
-        columns, _ = self._weigh(columns, sample_weight)
+        columns, weight = self._weigh(columns, sample_weight)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             with _naming(task):
                 kind.check(column.values[column.seen])
         self._applicability(columns)
-        return columns
+        return columns, weight
 
     def _weigh(self, columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:
-        """Weight of each cell, and columns in which a cell of weight 0 was not observed."""
+        """Columns in which a cell of weight 0 was not observed, and the weight of each cell."""
+        given = getattr(sample_weight, "columns", None)
+        if given is not None and self._template.named and set(given) != set(self.names):
+            raise ValueError(
+                f"sample_weight has the columns {list(given)}, but the tasks are {self.names}. "
+                "Name them alike, or pass an array in task order."
+            )
         weight = check_weights(sample_weight, len(columns[0].seen), self.names)
         weighed = zip(columns, weight.T, strict=True)
         return [column._replace(seen=column.seen & (w > 0)) for column, w in weighed], weight
 
     def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
         """Encode another y, e.g. for validation; labels must have been seen in `fit_encode`."""
-        columns = self.read(y, sample_weight)
-        weight = check_weights(sample_weight, len(columns[0].seen), self.names)
+        columns, weight = self.read(y, sample_weight)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             values = column.values[column.seen]
             if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
@@ -349,16 +354,18 @@ class TargetEncoder:
                 # Gate not applicable itself: not applicable.
                 refused[k] |= refused[gate]
                 # Gate observed and different: not applicable. Observed and holding: applicable.
-                refused[k][known] |= ~self._holds(k, gate, columns[gate].values[known])
+                refused[k][known] |= ~self._holds(k, columns[gate].values[known])
             # A value where the target is not applicable: an error that names the first rows.
             self._check_refused(k, columns[k], refused[k])
             applicable[k] = ~refused[k] & (known | seen)
         return [applicable[k] for k in range(len(columns))]
 
-    def _holds(self, k: int, gate: int, gate_labels: NDArray[Any]) -> BoolArray:
-        """Where task `gate` takes one of the labels that task `k` needs."""
-        kind = self.kinds_[gate]
-        return np.isin(kind.encode(gate_labels), kind.encode(as_column(self.tasks_[k].labels)))
+    def _holds(self, k: int, gate_labels: NDArray[Any]) -> BoolArray:
+        """Where the gate of task `k` takes one of the labels that task `k` needs."""
+        wanted = as_column(self.tasks_[k].labels)
+        if _are_numbers(gate_labels) and _are_numbers(wanted):
+            return np.isin(gate_labels, wanted)
+        return pd.Series(gate_labels, dtype=object).isin(self.tasks_[k].labels).to_numpy()
 
     def _check_refused(self, k: int, column: Column, refused: BoolArray) -> None:
         rows = np.flatnonzero(column.seen & refused)
@@ -412,9 +419,9 @@ class TargetEncoder:
             if gate is None:
                 continue
             proba = self.kinds_[gate].proba(parts[gate])
-            labels = self._holds(k, gate, self.kinds_[gate].classes_)
+            labels = self._holds(k, self.kinds_[gate].classes_)
             probability[k] = probability[gate] * proba[:, labels].sum(axis=1)
-            holds[k] = holds[gate] & self._holds(k, gate, estimate[gate])
+            holds[k] = holds[gate] & self._holds(k, estimate[gate])
             if conditional_output == "expected" and not self.kinds_[k].is_class:
                 out[k] = estimate[k] * probability[k]
             if conditional_output == "nan":

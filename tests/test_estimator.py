@@ -1178,6 +1178,8 @@ def test_weights_in_a_frame_are_matched_by_name() -> None:
     est = small(tasks=[TASKS[1], TASKS[0], TASKS[2]]).fit(rows(), y, sample_weight=weight)
     assert est.n_observed_[0] == y["brightness"].loc[N // 2 + 1 :].notna().sum()
     assert est.n_observed_[1] == y["defect"].notna().sum()
+    with pytest.raises(ValueError, match="sample_weight has the columns .*'defect'"):
+        est.fit(rows(), y, sample_weight=weight.add_prefix("w_"))
     weights = pd.Series({"size": 0.5, "brightness": 3.0})
     est = small(tasks=TASKS, task_weights=weights).fit(rows(), y)
     assert est.task_weights_.tolist() == [1.0, 3.0, 0.5]
@@ -1215,6 +1217,12 @@ def test_a_gate_may_lack_a_label_as_in_a_fold() -> None:
     with pytest.warns(UserWarning, match=r"'gate' has no label \['rare'\] here"):
         est = small(tasks=tasks).fit(rows()[: len(y)], y)
     assert est.n_applicable_[1] == N // 2
+    # Scored on the other fold: the label counts as the gate says, any other new one does not.
+    y.loc[0, "gate"] = "rare"
+    assert np.isfinite(est.score(rows()[: len(y)], y))
+    y.loc[0, "gate"] = "new"
+    with pytest.raises(ValueError, match=r"'depth' exists only given .* the first \[0\]"):
+        est.score(rows()[: len(y)], y)
 
 
 @pytest.mark.parametrize("labels", [[0.5, 1.0, 1.5], list(pd.cut([1, 2, 3], 3))])
