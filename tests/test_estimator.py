@@ -1178,7 +1178,7 @@ def test_weights_in_a_frame_are_matched_by_name() -> None:
     est = small(tasks=[TASKS[1], TASKS[0], TASKS[2]]).fit(rows(), y, sample_weight=weight)
     assert est.n_observed_[0] == y["brightness"].loc[N // 2 + 1 :].notna().sum()
     assert est.n_observed_[1] == y["defect"].notna().sum()
-    with pytest.raises(ValueError, match="sample_weight has the columns .*'defect'"):
+    with pytest.raises(ValueError, match=r"sample_weight has the columns .*'defect'"):
         est.fit(rows(), y, sample_weight=weight.add_prefix("w_"))
     weights = pd.Series({"size": 0.5, "brightness": 3.0})
     est = small(tasks=TASKS, task_weights=weights).fit(rows(), y)
