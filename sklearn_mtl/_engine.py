@@ -354,6 +354,7 @@ def build_net(
     input_shape: tuple[int, ...],
     kinds: Sequence[str],
     n_outputs: Sequence[int],
+    loss_params: Sequence[dict[str, Any]],
     bias: NDArray[np.float64],
     loss: Any,
     task_weights: NDArray[np.float64] | None,
@@ -365,7 +366,9 @@ def build_net(
     weights = None if task_weights is None else torch.from_numpy(task_weights)
     combine = LOSSES[loss](weights) if isinstance(loss, str) else copy.deepcopy(loss)
     _check_combiner(combine, loss, len(kinds))
-    task_losses = TaskLosses(kinds, n_outputs, getattr(combine, "family", "likelihood"))
+    task_losses = TaskLosses(
+        kinds, n_outputs, getattr(combine, "family", "likelihood"), loss_params
+    )
     optimizer = resolve_optimizer(recipe.optimizer)
     own = {
         "optimizer": optimizer,
@@ -469,10 +472,12 @@ def _start_combiner(net: TaskNet, batches: Batches) -> None:
         return
     targets, weight = batches.targets, batches.weight
     constant = net.module_.heads.bias.detach().cpu().expand(len(targets), -1)
-    losses, counts = copy.deepcopy(net.criterion_.task_losses).cpu()(constant, targets, weight)
+    task_losses = copy.deepcopy(net.criterion_.task_losses).cpu()
+    losses, counts = task_losses(constant, targets, weight)
     # A constant target leaves no loss to compare with: its own scale (1) is the reference.
     reference = torch.where(losses > 0, losses, 1)
-    combine.start(reference.to(net.device), (counts / len(batches)).to(net.device))
+    expected = (reference, counts / len(batches), task_losses.powers)
+    combine.start(*(part.to(net.device) for part in expected))
 
 
 def predict_raw(

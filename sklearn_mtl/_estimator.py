@@ -26,7 +26,7 @@ from sklearn_mtl._validation import (
     split_rows,
 )
 from sklearn_mtl.losses import LOSSES
-from sklearn_mtl.metrics import DEFAULT_METRICS, masked_score
+from sklearn_mtl.metrics import masked_score
 from sklearn_mtl.networks import TRUNKS, MultiTaskModule
 
 __all__ = ["MultiTaskCNNEstimator"]
@@ -34,8 +34,8 @@ __all__ = ["MultiTaskCNNEstimator"]
 
 def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
     check_is_fitted(estimator)
-    if not any(task.kind == "classification" for task in estimator.tasks_):
-        raise AttributeError("No task is a classification task, so there are no probabilities.")
+    if not estimator._encoder.classes:
+        raise AttributeError("No task is a class task, so there are no probabilities.")
     return True
 
 
@@ -344,6 +344,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
                 input_shape=reader.input_shape_,
                 kinds=[task.kind for task in encoder.tasks_],
                 n_outputs=encoder.n_outputs,
+                loss_params=[kind.loss_params for kind in encoder.kinds_],
                 bias=encoder.constants(targets),
                 loss=self.loss,
                 task_weights=task_weights,
@@ -375,10 +376,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
         rows = np.flatnonzero(weight)
         if not (self.early_stopping and inner):
             return rows, None
-        classes = np.flatnonzero([kind.is_class for kind in encoder.kinds_])
         train, valid = split_rows(
             targets.weight[rows] > 0,
-            targets.values[np.ix_(rows, classes)],
+            targets.values[rows][:, list(encoder.classes)],
             self.validation_fraction,
             encoder.names,
             np.random.default_rng(seed),
@@ -485,7 +485,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         if names is not None:
             self.feature_names_in_ = names
         self.tasks_, self.task_names_ = encoder.tasks_, encoder.names
-        classes = [kind.classes_ for kind in encoder.kinds_ if kind.is_class]
+        classes = list(encoder.classes.values())
         if classes:
             self.classes_ = classes[0] if len(classes) == 1 else classes
         self.n_observed_, self.n_applicable_ = encoder.n_observed_, encoder.n_applicable_
@@ -597,17 +597,13 @@ class MultiTaskCNNEstimator(BaseEstimator):
         columns, weight = self._encoder.read(y, sample_weight)
         scores = {}
         for k, (task, kind) in enumerate(zip(self.tasks_, self._encoder.kinds_, strict=True)):
-            metric, min_samples = DEFAULT_METRICS[task.kind]
             seen = columns[k].seen
-            true, predicted = columns[k].values[seen], predictions[k][seen]
-            if kind.is_class:  # as codes: metrics do not take every type that a label may have
-                true, predicted = kind.encode(true), kind.encode(predicted)
             scores[task.name] = masked_score(
-                metric,
-                true,
-                predicted,
+                kind.metric,
+                kind.measured(columns[k].values[seen]),
+                kind.measured(predictions[k][seen]),
                 sample_weight=weight[seen, k],
-                min_samples=min_samples,
+                min_samples=kind.min_samples,
                 name=task.name,
             )
         return scores

@@ -10,25 +10,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
-from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, fields
+from inspect import signature
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from sklearn_mtl._validation import RawColumn, check_weights, read_table
+from sklearn_mtl._tables import Column, are_numbers, as_column, clean, first, read_table
+from sklearn_mtl._validation import check_weights
+from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind, RegressionTarget
 
-__all__ = ["KINDS", "EncodedTargets", "TargetEncoder", "Task"]
+__all__ = ["EncodedTargets", "TargetEncoder", "Task"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """One column of y: its name, its kind, and the condition under which it exists.
 
@@ -36,23 +36,43 @@ class Task:
     ----------
     name : str
         Column name. Matches frames by name and arrays by position.
-    kind : {'classification', 'regression'}
-        What the column holds.
+    kind : str
+        What the column holds, and what is predicted of it:
+
+        - 'classification': classes; the most probable one.
+        - 'ordinal': classes from low to high; the median one.
+        - 'regression': numbers; their mean, by squared error.
+        - 'quantile': numbers; a quantile of them, by the pinball loss.
+        - 'poisson': counts or rates >= 0; their mean, by the Poisson deviance with a log link.
+        - 'gamma': amounts > 0; their mean, by the gamma deviance with a log link.
     given : tuple (task, label) or (task, list of labels), default=None
-        The target exists only where classification task ``task`` takes ``label`` (one of the
-        labels). Elsewhere it is *not applicable*: it must be NaN there, and gives no loss. A gate
-        may be conditional itself.
+        The target exists only where class task ``task`` takes ``label`` (one of the labels).
+        Elsewhere it is *not applicable*: it must be NaN there, and gives no loss. A gate may be
+        conditional itself.
+    quantile : float in (0, 1), default=None
+        Level, for kind 'quantile'; None is 0.5, the median.
+    categories : sequence of labels, default=None
+        All labels from low to high, for kind 'ordinal'. None takes the order of y's type (ordered
+        categories of pandas, an Enum of polars), or that of numbers.
+
+    See Also
+    --------
+    sklearn_mtl.kinds : The kinds.
 
     Examples
     --------
     >>> from sklearn_mtl import Task
     >>> Task("size", "regression", given=("defect", "yes"))
-    Task(name='size', kind='regression', given=('defect', 'yes'))
+    Task('size', 'regression', given=('defect', 'yes'))
+    >>> Task("wait", "quantile", quantile=0.9)
+    Task('wait', 'quantile', quantile=0.9)
     """
 
     name: str
     kind: str
     given: tuple[str, Any] | None = None
+    quantile: float | None = None
+    categories: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -68,6 +88,22 @@ class Task:
                 f"Task {self.name!r}: given={self.given!r} is not understood. "
                 "Use given=(task, label) or given=(task, [labels])."
             )
+        with _naming(self):
+            self.make_kind()
+
+    def make_kind(self) -> Kind:
+        """Make the kind, not fitted."""
+        params = {"quantile": self.quantile, "categories": self.categories}
+        params = {name: value for name, value in params.items() if value is not None}
+        unknown = [name for name in params if name not in signature(KINDS[self.kind]).parameters]
+        if unknown:
+            raise ValueError(f"kind={self.kind!r} takes no {unknown[0]}=. Leave it out.")
+        return KINDS[self.kind](**params)
+
+    def __repr__(self) -> str:
+        options = [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]
+        said = [f"{name}={value!r}" for name, value in options if value is not None]
+        return f"Task({', '.join([repr(self.name), repr(self.kind), *said])})"
 
     @property
     def labels(self) -> list[Any]:
@@ -83,106 +119,12 @@ class Task:
 class EncodedTargets(NamedTuple):
     """What the network learns from: no NaN, no labels.
 
-    ``values`` (n, n_tasks) holds class codes and standardised numbers, 0 where nothing was
-    observed; ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed.
+    ``values`` (n, n_tasks) holds class codes and scaled numbers, 0 where nothing was observed;
+    ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed.
     """
 
     values: FloatArray
     weight: FloatArray
-
-
-class ClassificationTarget:
-    """Classes to codes, and logits to probabilities and classes."""
-
-    is_class: ClassVar[bool] = True
-
-    def fit(self, values: NDArray[Any], weight: FloatArray) -> ClassificationTarget:
-        """Learn the classes of the observed `values`."""
-        try:
-            self.classes_ = np.unique(values)
-        except TypeError as error:
-            types = sorted({type(v).__name__ for v in values})
-            raise ValueError(
-                f"labels of mixed types {types} cannot be ordered. Convert them to one type."
-            ) from error
-        self.n_outputs = len(self.classes_)
-        return self
-
-    def check(self, values: NDArray[Any]) -> None:
-        """Refuse strings where `fit` saw numbers, and numbers where it saw strings."""
-        if len(values) and _are_numbers(values) != _are_numbers(self.classes_):
-            raise ValueError(
-                f"y holds labels like {_first(values)!r}, but fit saw {self.classes_.tolist()}. "
-                "Pass labels of the same type."
-            )
-
-    def encode(self, values: NDArray[Any]) -> FloatArray:
-        """Class codes of observed `values`; -1 for a label that was not seen in `fit`."""
-        if _are_numbers(self.classes_) and _are_numbers(values):
-            position = np.searchsorted(self.classes_, values).clip(max=self.n_outputs - 1)
-            return np.where(self.classes_[position] == values, position, -1).astype(np.float64)
-        return pd.Index(self.classes_).get_indexer(values).astype(np.float64)
-
-    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Raw outputs of the best constant predictor: the log of the class frequencies."""
-        frequency = np.bincount(codes.astype(int), weights=weight, minlength=self.n_outputs)
-        # Classes without weight get half an observation, so that the logarithm exists.
-        frequency = np.maximum(frequency / weight.sum(), 0.5 / (len(codes) + 1))
-        return np.log(frequency)
-
-    def proba(self, raw: FloatArray) -> FloatArray:
-        """Class probabilities, averaged over ensemble members: (n, M, C) to (n, C)."""
-        return np.asarray(softmax(raw, axis=-1).mean(axis=1))
-
-    def decode(self, raw: FloatArray) -> NDArray[Any]:
-        """Return the most probable class."""
-        return self.classes_[self.proba(raw).argmax(axis=1)]
-
-
-class RegressionTarget:
-    """Numbers to zero mean and unit variance over the observed training targets, and back."""
-
-    is_class: ClassVar[bool] = False
-    n_outputs: ClassVar[int] = 1
-
-    def fit(self, values: NDArray[Any], weight: FloatArray) -> RegressionTarget:
-        """Learn the weighted mean and standard deviation of the observed `values`."""
-        self.check(values)
-        values = values.astype(np.float64)
-        # Computed on values of order one, so that squares of 1e200 do not overflow.
-        unit = float(np.abs(values).max()) or 1.0
-        mean = np.average(values / unit, weights=weight)
-        scale = np.sqrt(np.average((values / unit - mean) ** 2, weights=weight))
-        if scale <= 10 * np.finfo(np.float64).eps * abs(mean):
-            scale = 1.0 / unit  # a constant target
-        self.mean_, self.scale_ = float(mean * unit), float(scale * unit)
-        return self
-
-    def check(self, values: NDArray[Any]) -> None:
-        """Refuse what is not a number."""
-        if len(values) and not _are_numbers(values):
-            raise ValueError(
-                f"a regression target must hold numbers, got {_first(values)!r}. "
-                "Declare it as 'classification', or convert it to numbers."
-            )
-
-    def encode(self, values: NDArray[Any]) -> FloatArray:
-        """Standardised numbers."""
-        return (values.astype(np.float64) - self.mean_) / self.scale_
-
-    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Raw outputs of the best constant predictor: the mean."""
-        return np.zeros(1)
-
-    def decode(self, raw: FloatArray) -> FloatArray:
-        """Numbers in the units of y, averaged over ensemble members: (n, M, 1) to (n,)."""
-        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.mean_)
-
-
-KINDS: dict[str, type[ClassificationTarget] | type[RegressionTarget]] = {
-    "classification": ClassificationTarget,
-    "regression": RegressionTarget,
-}
 
 
 class TargetEncoder:
@@ -201,7 +143,7 @@ class TargetEncoder:
     ----------
     tasks_ : list of Task
         In output order.
-    kinds_ : list of ClassificationTarget or RegressionTarget
+    kinds_ : list of Kind
         One fitted kind per task.
     n_observed_, n_applicable_ : ndarray of int, shape (n_tasks,)
     """
@@ -223,13 +165,19 @@ class TargetEncoder:
         """Number of raw outputs per task."""
         return [kind.n_outputs for kind in self.kinds_]
 
+    @property
+    def classes(self) -> dict[int, NDArray[Any]]:
+        """Labels of each class task, by the position of the task."""
+        kinds = enumerate(self.kinds_)
+        return {k: kind.classes_ for k, kind in kinds if isinstance(kind, ClassificationTarget)}
+
     # -- from y ------------------------------------------------------------------------------
 
     def fit_encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
         """Learn names, kinds, gates and labels from y, and encode it."""
         table = read_table(y)
         self.y_ndim_, self._template = table.ndim, table.template
-        columns = [_clean(c, name, self.missing_values) for name, c in table.columns.items()]
+        columns = [clean(c, name, self.missing_values) for name, c in table.columns.items()]
         named = table.template.named
         pairs = _resolve_tasks(self.tasks, list(table.columns), columns, named)
         self.tasks_ = [task for task, _ in pairs]
@@ -262,7 +210,7 @@ class TargetEncoder:
                     f"{len(self.tasks_)} tasks: {self.names}."
                 )
             picked = dict(zip(self.names, table.columns.values(), strict=True))
-        columns = [_clean(c, name, self.missing_values) for name, c in picked.items()]
+        columns = [clean(c, name, self.missing_values) for name, c in picked.items()]
         columns, weight = self._weigh(columns, sample_weight)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             with _naming(task):
@@ -288,7 +236,7 @@ class TargetEncoder:
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             values = column.values[column.seen]
             if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
-                unseen = _first(values[kind.encode(values) < 0])
+                unseen = first(values[kind.encode(values) < 0])
                 raise ValueError(
                     f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
                     f"{kind.classes_.tolist()}."
@@ -321,8 +269,7 @@ class TargetEncoder:
         """Weight per class of each task, None for one everywhere."""
         specs = self.class_weight
         if not isinstance(specs, Mapping):
-            classes = [k for k, kind in enumerate(self.kinds_) if kind.is_class]
-            specs = {self.names[k]: specs for k in classes}
+            specs = {self.names[k]: specs for k in self.classes}
         unknown = [name for name in specs if name not in self.names]
         if unknown:
             raise ValueError(
@@ -344,7 +291,7 @@ class TargetEncoder:
         """
         refused: dict[int, BoolArray] = {}
         applicable = {}
-        for k in _gates_first(self._gates):
+        for k in _gatesfirst(self._gates):
             gate, seen = self._gates[k], columns[k].seen
             # No gate: applicable everywhere; a hole is a missing value.
             refused[k], known = np.zeros_like(seen), np.ones_like(seen)
@@ -363,7 +310,7 @@ class TargetEncoder:
     def _holds(self, k: int, gate_labels: NDArray[Any]) -> BoolArray:
         """Where the gate of task `k` takes one of the labels that task `k` needs."""
         wanted = as_column(self.tasks_[k].labels)
-        if _are_numbers(gate_labels) and _are_numbers(wanted):
+        if are_numbers(gate_labels) and are_numbers(wanted):
             return np.isin(gate_labels, wanted)
         return pd.Series(gate_labels, dtype=object).isin(self.tasks_[k].labels).to_numpy()
 
@@ -396,8 +343,8 @@ class TargetEncoder:
         """Labels and numbers in the units of y, one array per task.
 
         ``'estimate'`` is the value if applicable; ``'nan'`` blanks it where a gate up the chain is
-        predicted not to hold; ``'expected'`` multiplies numbers with the probability that the
-        chain of gates holds.
+        predicted not to hold; ``'expected'`` multiplies means with the probability that the chain
+        of gates holds.
         """
         parts = self.split(raw)
         out: list[NDArray[Any]] = [
@@ -410,19 +357,18 @@ class TargetEncoder:
                 f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
                 "'expected'."
             )
-        estimate = list(out)
+        estimate, proba = list(out), self.probabilities(raw)
         holds: dict[int, BoolArray] = {}
         probability: dict[int, FloatArray] = {}
-        for k in _gates_first(self._gates):
+        for k in _gatesfirst(self._gates):
             gate = self._gates[k]
             holds[k], probability[k] = np.ones(len(raw), dtype=bool), np.ones(len(raw))
             if gate is None:
                 continue
-            proba = self.kinds_[gate].proba(parts[gate])
-            labels = self._holds(k, self.kinds_[gate].classes_)
-            probability[k] = probability[gate] * proba[:, labels].sum(axis=1)
+            labels = self._holds(k, self.classes[gate])
+            probability[k] = probability[gate] * proba[self.names[gate]][:, labels].sum(axis=1)
             holds[k] = holds[gate] & self._holds(k, estimate[gate])
-            if conditional_output == "expected" and not self.kinds_[k].is_class:
+            if conditional_output == "expected" and self.kinds_[k].is_mean:
                 out[k] = estimate[k] * probability[k]
             if conditional_output == "nan":
                 out[k] = _blank(estimate[k], ~holds[k])
@@ -442,78 +388,14 @@ class TargetEncoder:
         """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""
         if self.y_ndim_ == 1:
             return columns[0]
-        if all(not kind.is_class or _are_numbers(kind.classes_) for kind in self.kinds_):
+        if all(are_numbers(labels) for labels in self.classes.values()):
             return np.column_stack([np.where(pd.isna(c), np.nan, c).astype(float) for c in columns])
         return np.column_stack([c.astype(object) for c in columns])
 
     def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:
         """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""
-        classes = [
-            t.name for t, kind in zip(self.tasks_, self.kinds_, strict=True) if kind.is_class
-        ]
+        classes = [self.names[k] for k in self.classes]
         return self._template.build(dict(zip(self.names, columns, strict=True)), classes, index)
-
-
-# -- reading columns -------------------------------------------------------------------------
-
-
-class Column(NamedTuple):
-    """One target: its values, where they were observed, and whether its type says 'class'."""
-
-    values: NDArray[Any]  # meaningless where not seen
-    seen: BoolArray
-    categorical: bool
-
-
-def as_column(values: Sequence[Any]) -> NDArray[Any]:
-    """Labels given one by one, as an array of their narrowest common type."""
-    out = np.empty(len(values), dtype=object)
-    out[:] = list(values)
-    return _narrow(out)
-
-
-def _are_numbers(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "biuf"
-
-
-def _first(values: NDArray[Any]) -> Any:
-    """First value as a Python object, for messages."""
-    return values[:1].tolist()[0]
-
-
-def _narrow(values: NDArray[Any]) -> NDArray[Any]:
-    """Python objects as bools or numbers where all of them are; else as they are."""
-    if values.dtype != object:
-        return values
-    if all(isinstance(v, (bool, np.bool_)) for v in values):
-        return values.astype(bool)
-    if all(isinstance(v, (Real, Decimal)) for v in values):
-        return values.astype(np.int64 if all(isinstance(v, Integral) for v in values) else float)
-    return values
-
-
-def _clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
-    """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
-    values = raw.values
-    if values.dtype.kind not in "biufOU":
-        raise ValueError(
-            f"Column {name!r} of y holds {values.dtype} values. Targets are numbers, strings, "
-            "bools or categories; convert the column to one of these."
-        )
-    seen = ~pd.isna(values)
-    if missing_values is not None:  # compared where seen, as pd.NA compares to nothing
-        seen[seen] = np.asarray(values[seen] != missing_values, dtype=bool)
-    observed = _narrow(values[seen])
-    if observed.dtype.kind == "f" and not np.isfinite(observed).all():
-        rows = np.flatnonzero(seen)[~np.isfinite(observed)]
-        raise ValueError(
-            f"Column {name!r} of y holds infinity in {len(rows)} rows, the first "
-            f"{rows[:5].tolist()}. Use NaN where a target was not observed."
-        )
-    if observed.dtype != values.dtype:
-        values = np.zeros(len(seen), dtype=observed.dtype)
-        values[seen] = observed
-    return Column(values, seen, raw.categorical or observed.dtype.kind in "bOU")
 
 
 def _infer_kind(column: Column) -> str:
@@ -570,7 +452,7 @@ def _naming(task: Task) -> Iterator[None]:
         raise ValueError(f"Task {task.name!r}: {error}") from error
 
 
-def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Any:
+def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Kind:
     """Fit the kind of one task on its observed values."""
     if not column.seen.any():
         raise ValueError(
@@ -578,10 +460,11 @@ def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Any:
             f"{len(column.seen)} rows. Drop the column, or pass rows in which it was observed."
         )
     with _naming(task):
-        kind = KINDS[task.kind]().fit(column.values[column.seen], weight[column.seen])
-    if isinstance(kind, ClassificationTarget) and kind.n_outputs == 1:
+        kind = task.make_kind()
+        kind.fit(column.values[column.seen], weight[column.seen], column.order)
+    if isinstance(kind, ClassificationTarget) and len(kind.classes_) == 1:
         warnings.warn(
-            f"Task {task.name!r} has one observed label, {_first(kind.classes_)!r}, which will "
+            f"Task {task.name!r} has one observed label, {first(kind.classes_)!r}, which will "
             "always be predicted. Pass rows with other labels, or drop the column.",
             UserWarning,
             stacklevel=2,
@@ -590,18 +473,19 @@ def _fit_kind(task: Task, column: Column, weight: FloatArray) -> Any:
 
 
 def _class_weight(
-    spec: Any, kind: Any, values: NDArray[Any], weight: FloatArray
+    spec: Any, kind: Kind, values: NDArray[Any], weight: FloatArray
 ) -> FloatArray | None:
     """Weight per class of one task, None for one everywhere."""
     if spec is None:
         return None
     if not isinstance(kind, ClassificationTarget):
         raise ValueError("class_weight is for classes. Use task_weights or sample_weight instead.")
+    n_classes = len(kind.classes_)
     if isinstance(spec, Mapping):
-        out = np.ones(kind.n_outputs)
+        out = np.ones(n_classes)
         codes = kind.encode(as_column(list(spec))).astype(int)
         # A label that this y lacks is fine, as in a fold; unless others were forgotten: a slip.
-        if (codes < 0).any() and len(set(codes[codes >= 0])) < kind.n_outputs:
+        if (codes < 0).any() and len(set(codes[codes >= 0])) < n_classes:
             raise ValueError(
                 f"class_weight={spec!r} names labels that y does not hold; its labels are "
                 f"{kind.classes_.tolist()}."
@@ -609,7 +493,7 @@ def _class_weight(
         out[codes[codes >= 0]] = np.array(list(spec.values()), dtype=np.float64)[codes >= 0]
     elif isinstance(spec, str) and spec == "balanced":
         mass = np.bincount(kind.encode(values).astype(int), weights=weight)
-        out = mass.sum() / (kind.n_outputs * mass)
+        out = mass.sum() / (n_classes * mass)
     else:
         raise ValueError(
             f"class_weight={spec!r} is not understood. Use 'balanced' or a dict of label to weight."
@@ -619,7 +503,7 @@ def _class_weight(
     return out
 
 
-def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Any]) -> list[int | None]:
+def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | None]:
     """Position of each task's gate (None without one), checked."""
     names = [task.name for task in tasks]
     gates: list[int | None] = []
@@ -637,7 +521,7 @@ def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Any]) -> list[int | No
         if not isinstance(kind, ClassificationTarget):
             raise ValueError(
                 f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} is a "
-                f"{tasks[gate].kind} task. A gate must be a classification task."
+                f"{tasks[gate].kind} task. A gate must be a classification or ordinal task."
             )
         unknown = [label for label in task.labels if kind.encode(as_column([label]))[0] < 0]
         if 0 < len(unknown) < len(task.labels):  # as in a fold without a rare label
@@ -656,7 +540,7 @@ def _resolve_gates(tasks: Sequence[Task], kinds: Sequence[Any]) -> list[int | No
     return gates
 
 
-def _gates_first(gates: Sequence[int | None]) -> list[int]:
+def _gatesfirst(gates: Sequence[int | None]) -> list[int]:
     """Positions of tasks ordered so that every gate stands before what depends on it."""
     order: list[int] = []
     while len(order) < len(gates):

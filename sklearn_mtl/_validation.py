@@ -1,30 +1,25 @@
-"""The border: X of every rank, y of every container, sample weights, row splits.
+"""The border: X of every rank, sample weights, row splits.
 
-After this room, X is read as finite, standardised, channels-first batches, y is a dict of numpy
-columns, and weights are a plain ``(n_samples, n_tasks)`` float64 array.
+After this room, X is read as finite, standardised, channels-first batches, and weights are a plain
+``(n_samples, n_tasks)`` float64 array.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import assert_all_finite
 
 __all__ = [
     "InputReader",
-    "RawColumn",
     "as_input",
     "check_weights",
     "random_seed",
-    "read_table",
     "split_rows",
 ]
 
@@ -229,110 +224,6 @@ class InputReader:
         scale[constant] = np.maximum(1.0, 10 * np.finfo(np.float64).eps * np.abs(mean))[constant]
         shape = (n_channels, *[1] * (len(self.input_shape_) - 1))
         return mean.reshape(shape), scale.reshape(shape)
-
-
-class RawColumn(NamedTuple):
-    """A column of y as a 1-D numpy array, and whether its type says 'class'."""
-
-    values: NDArray[Any]
-    categorical: bool = False
-
-
-class Template(NamedTuple):
-    """How y was laid out, so that predictions can be laid out the same way."""
-
-    named: bool = False
-    backend: Any = None  # narwhals implementation of a frame; None for arrays and lists
-    labels: Mapping[str, Any] = {}  # task name to column label (pandas allows any)
-    dtypes: Mapping[str, Any] = {}  # task name to dtype
-
-    def build(self, columns: dict[str, NDArray[Any]], restore: Sequence[str], index: Any) -> Any:
-        """Make a frame; columns named in `restore` take y's dtype where it can hold them."""
-        if self.backend is None or self.backend is nw.Implementation.PANDAS:
-            frame = pd.DataFrame(columns, index=index)
-            for name in restore if self.dtypes else ():
-                # A dtype without room for a hole (int64, bool) gives way to one that has it.
-                with suppress(ValueError, TypeError):
-                    column = frame[name].astype(self.dtypes[name])
-                    if column.isna().equals(frame[name].isna()):
-                        frame[name] = column
-            return frame.rename(columns=self.labels)
-        frame = nw.from_dict(columns, backend=self.backend)
-        floats = [name for name in columns if frame[name].dtype.is_float()]
-        frame = frame.with_columns(nw.col(n).fill_nan(None) for n in floats)  # NaN is no hole here
-        return frame.with_columns(nw.col(n).cast(self.dtypes[n]) for n in restore).to_native()
-
-
-class Table(NamedTuple):
-    """y as columns by task name."""
-
-    columns: dict[str, RawColumn]
-    ndim: int
-    template: Template
-
-
-def read_table(y: Any) -> Table:
-    """Read y (frame, series, array or list) into columns."""
-    data: Any = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
-    series: list[Any]
-    labels: list[Any]
-    if isinstance(data, nw.Series):
-        series, ndim, labels = [data], 1, [data.name or None]
-    elif isinstance(data, nw.DataFrame):
-        series, ndim, labels = list(data.iter_columns()), 2, data.columns
-    else:
-        array = _as_array(y)
-        if array.ndim not in (1, 2) or 0 in array.shape:
-            raise ValueError(
-                f"y has shape {array.shape}. Pass a vector, or a matrix with one row per sample "
-                "and one column per task, none empty."
-            )
-        matrix = array[:, None] if array.ndim == 1 else array
-        columns = {f"y{k}": RawColumn(column) for k, column in enumerate(matrix.T)}
-        return Table(columns, array.ndim, Template())
-    if not series or len(data) == 0:
-        raise ValueError(f"y has shape {data.shape}. Pass at least one row and one column.")
-    named = all(isinstance(label, str) for label in labels)
-    names = labels if named else [f"y{k}" for k in range(len(series))]
-    template = Template(
-        named,
-        data.implementation,
-        {n: label for n, label in zip(names, labels, strict=True) if label is not None},
-        {n: _native_dtype(s) for n, s in zip(names, series, strict=True)},
-    )
-    columns = {
-        n: RawColumn(_values(s), isinstance(s.dtype, nw.Categorical | nw.Enum | nw.Boolean))
-        for n, s in zip(names, series, strict=True)
-    }
-    return Table(columns, ndim, template)
-
-
-def _values(series: Any) -> NDArray[Any]:
-    """Return a column as numpy; integers with holes as objects, as floats lose their digits."""
-    if series.dtype.is_integer() and series.null_count():
-        return np.array(series.to_list(), dtype=object)
-    return np.asarray(series.to_numpy())
-
-
-def _native_dtype(series: Any) -> Any:
-    native = series.to_native()
-    return native.dtype if isinstance(native, pd.Series) else series.dtype
-
-
-def _as_array(y: Any) -> NDArray[Any]:
-    """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
-    if isinstance(y, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(y), np.nan, y.astype(object).data)
-    try:
-        array = np.asarray(y)
-    except ValueError as error:
-        raise ValueError(
-            "y is a list of rows of different lengths. Pass one value per task in every row, NaN "
-            "or None where nothing was observed."
-        ) from error
-    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
-        array = np.array(y, dtype=object)
-    return array
 
 
 def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:

@@ -20,15 +20,26 @@ turns those into one scalar to minimise. Both are plain `torch.nn.Module` object
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LOSSES", "CellLoss", "Combiner", "LogProd", "MaskedMSE", "TaskLosses", "Weighted"]
+__all__ = [
+    "CELL_LOSSES",
+    "LOSSES",
+    "CellLoss",
+    "Combiner",
+    "KindLoss",
+    "LogProd",
+    "MaskedMSE",
+    "TaskLosses",
+    "Weighted",
+]
 
-CellLoss = Callable[[Tensor, Tensor], Tensor]
+CellLoss = Callable[..., Tensor]
 
 
 def squared_error(raw: Tensor, target: Tensor) -> Tensor:
@@ -48,10 +59,91 @@ def brier(raw: Tensor, target: Tensor) -> Tensor:
     return (raw.softmax(dim=-1) - one_hot).square().sum(dim=-1)
 
 
-# How a kind of task is measured, for each of the two families of losses.
-CELL_LOSSES: dict[str, dict[str, CellLoss]] = {
-    "likelihood": {"classification": cross_entropy, "regression": squared_error},
-    "squared": {"classification": brier, "regression": squared_error},
+def cumulative_logit(raw: Tensor, target: Tensor) -> Tensor:
+    """Negative log-probability of ordered classes; raw (..., C - 1), target (...) ranks.
+
+    With thresholds ``eta`` whose gaps are ``softplus(raw)``, the probability of class c is
+    ``sigmoid(eta[c - 1]) * sigmoid(-eta[c]) * sigmoid(raw[c])``: no difference of two numbers that
+    are nearly equal, so that it is exact far out too.
+    """
+    eta, gap = _thresholds(raw), nn.functional.logsigmoid(raw[..., 1:])
+    log_proba = (
+        nn.functional.pad(nn.functional.logsigmoid(eta), (1, 0))
+        + nn.functional.pad(nn.functional.logsigmoid(-eta), (0, 1))
+        + nn.functional.pad(gap, (1, 1))[..., : eta.shape[-1] + 1]
+    )
+    return -log_proba.gather(-1, target.long().unsqueeze(-1))[..., 0]
+
+
+def ranked_probability(raw: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the cumulative probabilities, summed over thresholds (Epstein 1969)."""
+    rank = torch.arange(raw.shape[-1], device=raw.device)
+    above = (target.unsqueeze(-1) > rank).to(raw.dtype)
+    return (_thresholds(raw).sigmoid() - above).square().sum(dim=-1)
+
+
+def _thresholds(raw: Tensor) -> Tensor:
+    """Log-odds of being above each class but the last; never increasing."""
+    gaps = nn.functional.softplus(raw[..., 1:]).cumsum(dim=-1)
+    return raw[..., :1] - nn.functional.pad(gaps, (min(1, raw.shape[-1]), 0))
+
+
+def pinball(raw: Tensor, target: Tensor, quantile: float = 0.5) -> Tensor:
+    """Pinball loss of a quantile (Koenker and Bassett 1978); raw (..., 1), target (...)."""
+    error = target - raw[..., 0]
+    return torch.maximum(quantile * error, (quantile - 1) * error)
+
+
+def poisson_deviance(raw: Tensor, target: Tensor) -> Tensor:
+    """Poisson deviance of each cell; raw (..., 1) is the log of the mean, target (...) >= 0."""
+    log_mean = _log_mean(raw)
+    ratio = log_mean - torch.where(target > 0, target, 1).log()
+    return 2 * torch.where(target > 0, target * (ratio.expm1() - ratio), log_mean.exp())
+
+
+def gamma_deviance(raw: Tensor, target: Tensor) -> Tensor:
+    """Gamma deviance of each cell; raw (..., 1) is the log of the mean, target (...) > 0."""
+    ratio = torch.where(target > 0, target, 1).log() - _log_mean(raw)  # 0 is under a mask
+    return 2 * (ratio.expm1() - ratio)
+
+
+def squared_error_of_mean(raw: Tensor, target: Tensor) -> Tensor:
+    """Squared error; raw (..., 1) is the log of the mean, target (...)."""
+    return (_log_mean(raw).exp() - target).square()
+
+
+def _log_mean(raw: Tensor) -> Tensor:
+    """Return raw (..., 1), growing logarithmically beyond ±20: the mean stays finite."""
+    x = raw[..., 0]
+    return x.clamp(-20, 20) + x.sign() * (x.abs() - 20).clamp_min(0).log1p()
+
+
+class KindLoss(NamedTuple):
+    """How a kind of task is measured, in each family of losses.
+
+    Attributes
+    ----------
+    likelihood, squared : callable
+        ``(raw, target, **params)`` to the loss of each cell, >= 0, and 0 for a perfect fit; raw
+        (..., n_outputs), target (...), of which masked cells hold 0.
+    power : float
+        Exponent of the loss in a product of losses: 1 where it measures a squared scale, as a
+        squared error or a deviance, 2 where it measures a scale itself. With an unknown scale s
+        the profile likelihood is n log(s), so that all kinds count alike.
+    """
+
+    likelihood: CellLoss
+    squared: CellLoss
+    power: float = 1.0
+
+
+CELL_LOSSES: dict[str, KindLoss] = {
+    "classification": KindLoss(cross_entropy, brier),
+    "ordinal": KindLoss(cumulative_logit, ranked_probability),
+    "regression": KindLoss(squared_error, squared_error),
+    "quantile": KindLoss(pinball, pinball, power=2.0),  # squared errors have no quantiles
+    "poisson": KindLoss(poisson_deviance, squared_error_of_mean),
+    "gamma": KindLoss(gamma_deviance, squared_error_of_mean),
 }
 
 
@@ -60,34 +152,54 @@ class TaskLosses(nn.Module):
 
     Parameters
     ----------
-    kinds : sequence of {'classification', 'regression'}
-        One per task.
+    kinds : sequence of str
+        One per task, of the keys of `CELL_LOSSES`: 'classification', 'ordinal', 'regression',
+        'quantile', 'poisson', 'gamma'.
     n_outputs : sequence of int
-        Raw outputs per task, in the order of `kinds`: the number of classes, or 1.
+        Raw outputs per task, in the order of `kinds`: the number of classes, one fewer for
+        'ordinal', 1 for numbers.
     family : {'likelihood', 'squared'}, default='likelihood'
-        Cross-entropy or Brier score for classes; squared error for numbers in both.
+        Cross-entropies, squared errors and deviances; or squared errors of probabilities and means
+        throughout. Quantiles take the pinball loss in both.
+    params : sequence of dict, optional
+        Keyword arguments of each task's loss, e.g. ``{"quantile": 0.9}``.
+
+    Attributes
+    ----------
+    powers : Tensor of shape (n_tasks,)
+        Exponent of each loss in a product of losses, see `KindLoss`.
     """
 
     order: Tensor
+    powers: Tensor
 
     def __init__(
-        self, kinds: Sequence[str], n_outputs: Sequence[int], family: str = "likelihood"
+        self,
+        kinds: Sequence[str],
+        n_outputs: Sequence[int],
+        family: str = "likelihood",
+        params: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.n_tasks = len(kinds)
         # Tasks of one kind and width are computed together: kernels do not grow with tasks.
         starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
-        groups: dict[tuple[str, int], list[int]] = {}
-        for k, (kind, width) in enumerate(zip(kinds, n_outputs, strict=True)):
-            groups.setdefault((kind, width), []).append(k)
+        options = [tuple(sorted(given.items())) for given in params or [{}] * len(kinds)]
+        groups: dict[tuple[str, int, Any], list[int]] = {}
+        for k, key in enumerate(zip(kinds, n_outputs, options, strict=True)):
+            groups.setdefault(key, []).append(k)
         self._groups: list[tuple[CellLoss, int]] = []
-        for g, ((kind, width), tasks) in enumerate(groups.items()):
-            self._groups.append((CELL_LOSSES[family][kind], width))
+        for g, ((kind, width, given), tasks) in enumerate(groups.items()):
+            cell_loss = getattr(CELL_LOSSES[kind], family)
+            self._groups.append((partial(cell_loss, **dict(given)) if given else cell_loss, width))
             columns = [starts[k] + i for k in tasks for i in range(width)]
             self.register_buffer(f"tasks_{g}", torch.tensor(tasks), persistent=False)
-            self.register_buffer(f"columns_{g}", torch.tensor(columns), persistent=False)
+            index = torch.tensor(columns, dtype=torch.long)  # empty for a single ordered class
+            self.register_buffer(f"columns_{g}", index, persistent=False)
         order = [k for tasks in groups.values() for k in tasks]
         self.register_buffer("order", torch.tensor(order).argsort(), persistent=False)
+        powers = torch.tensor([CELL_LOSSES[kind].power for kind in kinds])
+        self.register_buffer("powers", powers, persistent=False)
 
     def forward(
         self, output: Tensor, target: Tensor, weight: Tensor | None = None
@@ -99,7 +211,7 @@ class TaskLosses(nn.Module):
         output : Tensor of shape (B, n_outputs) or (B, M, n_outputs)
             Raw outputs; the loss is averaged over M ensemble members.
         target : Tensor of shape (B, n_tasks)
-            Class codes and numbers.
+            Class codes, ranks and numbers.
         weight : Tensor of shape (B, n_tasks), optional
             Weight of each cell, 0 where not observed. By default 1 where `target` is not NaN.
 
@@ -146,7 +258,7 @@ class Combiner(nn.Module):
         super().__init__()
         self.register_buffer("weights", None if weights is None else torch.as_tensor(weights))
 
-    def start(self, reference: Tensor, counts: Tensor) -> None:
+    def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Say what to expect before the first batch, so that rare tasks are not misjudged.
 
         Parameters
@@ -155,6 +267,8 @@ class Combiner(nn.Module):
             Loss of the best constant predictor, > 0.
         counts : Tensor of shape (n_tasks,)
             Expected sum of weights in a batch.
+        powers : Tensor of shape (n_tasks,), optional
+            Exponents of the losses in a product of them (`TaskLosses.powers`), 1 by default.
         """
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
@@ -187,7 +301,7 @@ class Weighted(Combiner):
         super().__init__(weights)
         self.register_buffer("expected", None)
 
-    def start(self, reference: Tensor, counts: Tensor) -> None:
+    def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Remember the expected counts."""
         self.expected = torch.where(counts > 0, counts, 1)
 
@@ -245,6 +359,7 @@ class LogProd(Weighted):
 
     running: Any  # tensors, None before the first batch
     lowest: Any
+    powers: Tensor | None
 
     def __init__(
         self, weights: Tensor | None = None, decay: float = 0.95, floor: float = 1e-6
@@ -253,10 +368,12 @@ class LogProd(Weighted):
         self.decay, self.floor = decay, floor
         self.register_buffer("running", None)  # mean losses of earlier batches, R_k
         self.register_buffer("lowest", None)  # floor under them
+        self.register_buffer("powers", None)  # exponents, 1 without `start`
 
-    def start(self, reference: Tensor, counts: Tensor) -> None:
+    def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Start the denominators at the constant predictor's losses."""
-        super().start(reference, counts)
+        super().start(reference, counts, powers)
+        self.powers = powers
         self.running = reference.clone()
         self.lowest = (reference * self.floor).clamp_min(_smallest(reference))
 
@@ -270,6 +387,9 @@ class LogProd(Weighted):
             moved = self.decay * self.running + (1 - self.decay) * past
             self.running = torch.where(counts > 0, moved, self.running)
         return value
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        return super()._weighted(values if self.powers is None else values * self.powers)
 
     def _meet(self, losses: Tensor) -> None:
         """Start the denominators of tasks that have had no loss before."""

@@ -13,16 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_consistent_length, column_or_1d
 
 __all__ = ["masked_score"]
-
-# The metric that `score` averages, and the observed rows it needs, for each kind of task.
-DEFAULT_METRICS: dict[str, tuple[Callable[..., float], int]] = {
-    "classification": (accuracy_score, 1),
-    "regression": (r2_score, 2),
-}
 
 
 def masked_score(
@@ -77,7 +70,7 @@ def masked_score(
         seen &= weight > 0
         weights["sample_weight"] = weight[seen]
     if seen.sum() < min_samples:
-        metric_name = getattr(metric, "__name__", "the metric")
+        metric_name = getattr(getattr(metric, "func", metric), "__name__", "the metric")
         warnings.warn(
             f"Task {name!r} has {seen.sum()} observed rows, {metric_name} needs {min_samples}: its "
             "score is NaN.",

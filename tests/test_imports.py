@@ -28,13 +28,17 @@ class Room(NamedTuple):
 # Data flows one way, and a room knows only the rooms before it.
 HOUSE = {
     "__init__": Room(
-        "_estimator _targets _persistence networks losses metrics inspection plotting datasets"
+        "_estimator _targets _persistence"
+        " kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
         "_validation _targets _engine _persistence networks losses metrics", "numpy sklearn"
     ),
-    "_validation": Room("", "numpy sklearn narwhals pandas"),
-    "_targets": Room("_validation", "numpy sklearn narwhals pandas scipy"),
+    "_validation": Room("", "numpy sklearn"),
+    "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
+    # One object per kind of target, public: people add their own.
+    "kinds": Room("_tables", "numpy sklearn.metrics pandas scipy"),
+    "_targets": Room("_validation _tables kinds", "numpy pandas"),
     "networks": Room("", "torch sklearn.base"),  # specs are cloned and searched
     "losses": Room("", "torch"),
     "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),

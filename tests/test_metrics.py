@@ -125,7 +125,13 @@ def test_too_few_rows_warn_and_give_nan(
 
 
 def test_metric_without_a_name_may_warn() -> None:
+    class Metric:
+        def __call__(self, y_true, y_pred):
+            return 0.0
+
     with pytest.warns(UndefinedMetricWarning, match="the metric needs 1"):
+        masked_score(Metric(), [np.nan], [1.0])
+    with pytest.warns(UndefinedMetricWarning, match="mean_pinball_loss needs 1"):
         masked_score(partial(mean_pinball_loss, alpha=0.2), [np.nan], [1.0])
 
 

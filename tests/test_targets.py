@@ -38,7 +38,7 @@ def perfect_raw(encoder: TargetEncoder, y: Any) -> np.ndarray:
     for k, width in enumerate(encoder.n_outputs):
         codes = encoded.values[:, k]
         parts.append(
-            30 * np.eye(width)[codes.astype(int)] if encoder.kinds_[k].is_class else codes[:, None]
+            30 * np.eye(width)[codes.astype(int)] if k in encoder.classes else codes[:, None]
         )
     return np.hstack(parts)
 
@@ -519,7 +519,7 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "dict with an unknown kind": (
         {"tasks": {"size": "ranking"}},
         words(),
-        r"Task 'size': kind='ranking'.*'classification', 'regression'",
+        r"Task 'size': kind='ranking' is unknown. Use one of \['classification', 'gamma'",
     ),
     "no tasks": ({"tasks": []}, words(), "List of Task|list of Task"),
     "list of names": ({"tasks": ["flag", "size"]}, words(), "list of Task"),
@@ -599,7 +599,7 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "words in a regression": (
         {"tasks": {"flag": "regression"}},
         words(),
-        "Task 'flag': a regression target must hold numbers, got 'no'",
+        "Task 'flag': the target must hold numbers, got 'no'",
     ),
     "labels of mixed types": (
         {},
@@ -966,7 +966,7 @@ def test_validation_labels_must_be_known() -> None:
         (words()[["flag"]], r"y lacks the columns \['size'\]; it has \['flag'\]"),
         (np.zeros((N, 3)), r"y has 3 columns, but .* 2 tasks: \['flag', 'size'\]"),
         (words(flag=[0, 1] * 12), r"Task 'flag': y holds labels like 0, but fit saw \['no'"),
-        (words(size="big"), r"Task 'size': a regression target must hold numbers, got 'big'"),
+        (words(size="big"), r"Task 'size': the target must hold numbers, got 'big'"),
         (words(size=np.inf), r"Column 'size' of y holds infinity"),
     ],
 )

@@ -16,12 +16,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sklearn_mtl import MultiTaskCNNEstimator, _validation
+from sklearn_mtl._tables import read_table
 from sklearn_mtl._validation import (
     InputReader,
     as_input,
     check_weights,
     random_seed,
-    read_table,
     split_rows,
 )
 from sklearn_mtl.networks import DenseTrunk

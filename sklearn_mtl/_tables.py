@@ -1,0 +1,202 @@
+"""y in every container: read as columns that know their holes, and laid out the same way again.
+
+Arrays, lists, pandas and polars frames and series become numpy columns (`read_table`, `clean`), and
+predictions become a frame of y's type (`Template.build`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = [
+    "Column",
+    "RawColumn",
+    "Table",
+    "Template",
+    "are_numbers",
+    "as_column",
+    "clean",
+    "first",
+    "read_table",
+]
+
+BoolArray = NDArray[np.bool_]
+
+
+class RawColumn(NamedTuple):
+    """A column of y as a 1-D numpy array, and what its type says."""
+
+    values: NDArray[Any]
+    categorical: bool = False  # 'class'
+    order: tuple[Any, ...] | None = None  # labels from low to high
+
+
+class Template(NamedTuple):
+    """How y was laid out, so that predictions can be laid out the same way."""
+
+    named: bool = False
+    backend: Any = None  # narwhals implementation of a frame; None for arrays and lists
+    labels: Mapping[str, Any] = {}  # task name to column label (pandas allows any)
+    dtypes: Mapping[str, Any] = {}  # task name to dtype
+
+    def build(self, columns: dict[str, NDArray[Any]], restore: Sequence[str], index: Any) -> Any:
+        """Make a frame; columns named in `restore` take y's dtype where it can hold them."""
+        if self.backend is None or self.backend is nw.Implementation.PANDAS:
+            frame = pd.DataFrame(columns, index=index)
+            for name in restore if self.dtypes else ():
+                # A dtype without room for a hole (int64, bool) gives way to one that has it.
+                with suppress(ValueError, TypeError):
+                    column = frame[name].astype(self.dtypes[name])
+                    if column.isna().equals(frame[name].isna()):
+                        frame[name] = column
+            return frame.rename(columns=self.labels)
+        frame = nw.from_dict(columns, backend=self.backend)
+        floats = [name for name in columns if frame[name].dtype.is_float()]
+        frame = frame.with_columns(nw.col(n).fill_nan(None) for n in floats)  # NaN is no hole here
+        return frame.with_columns(nw.col(n).cast(self.dtypes[n]) for n in restore).to_native()
+
+
+class Table(NamedTuple):
+    """y as columns by task name."""
+
+    columns: dict[str, RawColumn]
+    ndim: int
+    template: Template
+
+
+def read_table(y: Any) -> Table:
+    """Read y (frame, series, array or list) into columns."""
+    data: Any = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
+    series: list[Any]
+    labels: list[Any]
+    if isinstance(data, nw.Series):
+        series, ndim, labels = [data], 1, [data.name or None]
+    elif isinstance(data, nw.DataFrame):
+        series, ndim, labels = list(data.iter_columns()), 2, data.columns
+    else:
+        array = _as_array(y)
+        if array.ndim not in (1, 2) or 0 in array.shape:
+            raise ValueError(
+                f"y has shape {array.shape}. Pass a vector, or a matrix with one row per sample "
+                "and one column per task, none empty."
+            )
+        matrix = array[:, None] if array.ndim == 1 else array
+        columns = {f"y{k}": RawColumn(column) for k, column in enumerate(matrix.T)}
+        return Table(columns, array.ndim, Template())
+    if not series or len(data) == 0:
+        raise ValueError(f"y has shape {data.shape}. Pass at least one row and one column.")
+    named = all(isinstance(label, str) for label in labels)
+    names = labels if named else [f"y{k}" for k in range(len(series))]
+    template = Template(
+        named,
+        data.implementation,
+        {n: label for n, label in zip(names, labels, strict=True) if label is not None},
+        {n: _native_dtype(s) for n, s in zip(names, series, strict=True)},
+    )
+    columns = {n: _read_series(s) for n, s in zip(names, series, strict=True)}
+    return Table(columns, ndim, template)
+
+
+def _read_series(series: Any) -> RawColumn:
+    """Return a column of a frame; narwhals calls ordered categories an Enum."""
+    categorical = isinstance(series.dtype, nw.Categorical | nw.Enum | nw.Boolean)
+    order = tuple(series.dtype.categories) if isinstance(series.dtype, nw.Enum) else None
+    return RawColumn(_values(series), categorical, order)
+
+
+def _values(series: Any) -> NDArray[Any]:
+    """Return a column as numpy; integers with holes as objects, as floats lose their digits."""
+    if series.dtype.is_integer() and series.null_count():
+        return np.array(series.to_list(), dtype=object)
+    return np.asarray(series.to_numpy())
+
+
+def _native_dtype(series: Any) -> Any:
+    native = series.to_native()
+    return native.dtype if isinstance(native, pd.Series) else series.dtype
+
+
+def _as_array(y: Any) -> NDArray[Any]:
+    """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
+    if isinstance(y, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(y), np.nan, y.astype(object).data)
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(
+            "y is a list of rows of different lengths. Pass one value per task in every row, NaN "
+            "or None where nothing was observed."
+        ) from error
+    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
+        array = np.array(y, dtype=object)
+    return array
+
+
+class Column(NamedTuple):
+    """One target: its values, where they were observed, and what its type says."""
+
+    values: NDArray[Any]  # meaningless where not seen
+    seen: BoolArray
+    categorical: bool  # its type says 'class'
+    order: tuple[Any, ...] | None  # labels from low to high, where its type orders them
+
+
+def as_column(values: Sequence[Any]) -> NDArray[Any]:
+    """Labels given one by one, as an array of their narrowest common type."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = list(values)
+    return _narrow(out)
+
+
+def are_numbers(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "biuf"
+
+
+def first(values: NDArray[Any]) -> Any:
+    """First value as a Python object, for messages."""
+    return values[:1].tolist()[0]
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Python objects as bools or numbers where all of them are; else as they are."""
+    if values.dtype != object:
+        return values
+    if all(isinstance(v, (bool, np.bool_)) for v in values):
+        return values.astype(bool)
+    if all(isinstance(v, (Real, Decimal)) for v in values):
+        return values.astype(np.int64 if all(isinstance(v, Integral) for v in values) else float)
+    return values
+
+
+def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
+    """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
+    values = raw.values
+    if values.dtype.kind not in "biufOU":
+        raise ValueError(
+            f"Column {name!r} of y holds {values.dtype} values. Targets are numbers, strings, "
+            "bools or categories; convert the column to one of these."
+        )
+    seen = ~pd.isna(values)
+    if missing_values is not None:  # compared where seen, as pd.NA compares to nothing
+        seen[seen] = np.asarray(values[seen] != missing_values, dtype=bool)
+    observed = _narrow(values[seen])
+    if observed.dtype.kind == "f" and not np.isfinite(observed).all():
+        rows = np.flatnonzero(seen)[~np.isfinite(observed)]
+        raise ValueError(
+            f"Column {name!r} of y holds infinity in {len(rows)} rows, the first "
+            f"{rows[:5].tolist()}. Use NaN where a target was not observed."
+        )
+    if observed.dtype != values.dtype:
+        values = np.zeros(len(seen), dtype=observed.dtype)
+        values[seen] = observed
+    categorical = raw.categorical or observed.dtype.kind in "bOU"
+    return Column(values, seen, categorical, raw.order)

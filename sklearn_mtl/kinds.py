@@ -1,0 +1,517 @@
+"""Kinds of task: what a column of y holds, and what the network's outputs for it mean.
+
+A kind is a small object that is fitted on the observed targets of one task, turns them into the
+codes that the network learns from, and turns raw outputs back into labels or numbers. `KINDS` maps
+names to kinds; how a kind is *measured* stands under the same name in
+`sklearn_mtl.losses.CELL_LOSSES`.
+
+>>> import numpy as np
+>>> from sklearn_mtl.kinds import KINDS
+>>> counts = np.array([0.0, 2.0, 7.0])
+>>> kind = KINDS["poisson"]().fit(counts, np.ones(3))
+>>> raw = kind.constant(kind.encode(counts), np.ones(3))  # the log of the mean, in scaled units
+>>> kind.decode(raw.reshape(1, 1, 1)).round(6).tolist()
+[3.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import log_expit, logit, softmax
+from sklearn.metrics import (
+    accuracy_score,
+    d2_absolute_error_score,
+    d2_pinball_score,
+    mean_gamma_deviance,
+    mean_poisson_deviance,
+    r2_score,
+)
+
+from sklearn_mtl._tables import are_numbers, as_column, first
+
+__all__ = [
+    "KINDS",
+    "ClassificationTarget",
+    "GammaTarget",
+    "Kind",
+    "OrdinalTarget",
+    "PoissonTarget",
+    "QuantileTarget",
+    "RegressionTarget",
+]
+
+FloatArray = NDArray[np.float64]
+
+
+class Kind:
+    """Base of all kinds.
+
+    A kind overrides `fit`, `check`, `encode`, `constant` and `decode`, and says by which metric it
+    is scored. Arrays hold observed targets only; weights are positive. Kinds of class derive from
+    `ClassificationTarget`.
+
+    Attributes
+    ----------
+    n_outputs : int
+        Raw outputs that the network has for the task.
+    is_mean : bool
+        Whether predictions are expected values, so that their product with the probability that
+        the target applies is one too (``conditional_output='expected'``).
+    min_samples : int
+        Observed targets that the metric needs.
+    """
+
+    n_outputs: int = 1
+    is_mean: ClassVar[bool] = False
+    min_samples: ClassVar[int] = 2
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> Kind:
+        """Learn from observed `values` (n,); `order` lists labels as y's type orders them."""
+        raise NotImplementedError
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse `values` (n,) that this kind cannot hold."""
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Turn values (n,) into what the network learns from."""
+        raise NotImplementedError
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs (n_outputs,) of the best constant predictor."""
+        raise NotImplementedError
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Turn raw outputs (n, M, n_outputs) of M ensemble members into predictions (n,)."""
+        raise NotImplementedError
+
+    @property
+    def loss_params(self) -> dict[str, Any]:
+        """Keyword arguments for the loss of this kind."""
+        return {}
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Default metric ``(y_true, y_pred, sample_weight=None) -> float``, higher is better."""
+        raise NotImplementedError
+
+    def measured(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn true or predicted values (n,) into what `metric` takes."""
+        return values
+
+
+# -- classes ---------------------------------------------------------------------------------
+
+
+class ClassificationTarget(Kind):
+    """Classes without an order; raw outputs are logits.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Observed labels, sorted.
+    """
+
+    min_samples = 1
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> ClassificationTarget:
+        """Learn the classes of the observed `values`."""
+        self.classes_ = self._sorted(values)
+        self.n_outputs = len(self.classes_)
+        return self
+
+    def _sorted(self, values: NDArray[Any]) -> NDArray[Any]:
+        try:
+            return np.unique(values)
+        except TypeError as error:
+            types = sorted({type(v).__name__ for v in values})
+            raise ValueError(
+                f"labels of mixed types {types} cannot be ordered. Convert them to one type."
+            ) from error
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse strings where `fit` saw numbers, and numbers where it saw strings."""
+        if len(values) and are_numbers(values) != are_numbers(self.classes_):
+            raise ValueError(
+                f"y holds labels like {first(values)!r}, but fit saw {self.classes_.tolist()}. "
+                "Pass labels of the same type."
+            )
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Class codes of observed `values`; -1 for a label that was not seen in `fit`."""
+        return _positions(self.classes_, values)
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the log of the class frequencies."""
+        return np.log(self._frequencies(codes, weight))
+
+    def _frequencies(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Class frequencies, none of them 0."""
+        frequency = np.bincount(codes.astype(int), weights=weight, minlength=len(self.classes_))
+        # Classes without weight get half an observation, so that the logarithm exists.
+        return np.maximum(frequency / weight.sum(), 0.5 / (len(codes) + 1))
+
+    def proba(self, raw: FloatArray) -> FloatArray:
+        """Class probabilities (n, n_classes), averaged over ensemble members."""
+        return np.asarray(softmax(raw, axis=-1).mean(axis=1))
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Return the most probable class."""
+        return self.classes_[self.proba(raw).argmax(axis=1)]
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Accuracy."""
+        return accuracy_score
+
+    def measured(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Class codes: metrics do not take every type that a label may have."""
+        return self.encode(values)
+
+
+class OrdinalTarget(ClassificationTarget):
+    r"""Classes from low to high: a cumulative logit model [1]_.
+
+    .. math:: P(y \ge c \mid x) = \sigma(\eta_c), \qquad
+              \eta_1 = r_1, \quad \eta_{c} = \eta_{c-1} - \log(1 + e^{r_c})
+
+    with raw outputs r, one fewer than there are classes. The thresholds never cross, so that all
+    probabilities are positive. The prediction is the median of the predicted distribution, which
+    has the smallest expected distance in ranks.
+
+    Parameters
+    ----------
+    categories : sequence of labels, optional
+        All labels from low to high. By default the order of y's type (ordered categories of
+        pandas, Enum of polars), or that of numbers.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Observed labels, from low to high.
+    categories_ : ndarray
+        All known labels, from low to high; distances are counted in them.
+
+    References
+    ----------
+    .. [1] P. McCullagh, "Regression Models for Ordinal Data", J. R. Stat. Soc. B 42, 1980.
+    """
+
+    min_samples = 2
+
+    def __init__(self, categories: Sequence[Any] | None = None) -> None:
+        if categories is not None and (
+            isinstance(categories, str) or len({*categories}) < max(len(categories), 1)
+        ):
+            raise ValueError(
+                f"categories={categories!r} is not understood. List each label once, from low to "
+                "high."
+            )
+        self.categories = categories
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> OrdinalTarget:
+        """Learn the classes and their order."""
+        found = self._sorted(values)
+        known = order if self.categories is None else self.categories
+        if known is None and not are_numbers(found):
+            raise ValueError(
+                f"the order of the labels {found.tolist()} is not known. Pass "
+                "categories=[lowest, ..., highest] to Task, ordered categories (pandas) or an Enum "
+                "(polars), or numbers."
+            )
+        self.categories_ = found if known is None else as_column(list(known))
+        ranks = _positions(self.categories_, found)
+        if (ranks < 0).any():
+            raise ValueError(
+                f"y holds labels {found[ranks < 0].tolist()} that are not among the categories "
+                f"{self.categories_.tolist()}. List all labels, from low to high."
+            )
+        self.classes_ = found[ranks.argsort()]
+        self.n_outputs = len(self.classes_) - 1
+        return self
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: its cumulative frequencies."""
+        frequency = self._frequencies(codes, weight)
+        exceeds = frequency[::-1].cumsum()[::-1][1:] / frequency.sum()
+        thresholds = logit(exceeds)
+        return np.append(thresholds[:1], np.log(np.expm1(-np.diff(thresholds))))
+
+    def proba(self, raw: FloatArray) -> FloatArray:
+        """Class probabilities (n, n_classes), averaged over ensemble members."""
+        gaps = np.logaddexp(0, raw[..., 1:]).cumsum(axis=-1)
+        eta = raw[..., :1] - np.concatenate([np.zeros_like(raw[..., :1]), gaps], axis=-1)
+        none = np.zeros_like(raw[..., :1].sum(axis=-1, keepdims=True))
+        between = np.concatenate([none, log_expit(raw[..., 1:]), none], axis=-1)
+        log_proba = (
+            np.concatenate([none, log_expit(eta)], axis=-1)
+            + np.concatenate([log_expit(-eta), none], axis=-1)
+            + between[..., : self.n_outputs + 1]
+        )
+        return np.asarray(np.exp(log_proba).mean(axis=1))
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Return the median class."""
+        at_most = self.proba(raw).cumsum(axis=1)[:, :-1]
+        return self.classes_[(at_most < 0.5).sum(axis=1)]
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Share of the absolute error in ranks that is explained (D2)."""
+        return d2_absolute_error_score
+
+    def measured(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Ranks among the categories."""
+        ranks = _positions(self.categories_, values)
+        if (ranks < 0).any():
+            raise ValueError(
+                f"label {first(values[ranks < 0])!r} has no rank among the categories "
+                f"{self.categories_.tolist()}. Pass categories=[lowest, ..., highest] to Task."
+            )
+        return ranks
+
+
+def _positions(labels: NDArray[Any], values: NDArray[Any]) -> FloatArray:
+    """Position of each value among unique labels; -1 where there is none."""
+    if are_numbers(labels) and are_numbers(values):
+        order = labels.argsort()
+        slot = np.searchsorted(labels, values, sorter=order).clip(max=len(labels) - 1)
+        return np.where(labels[order][slot] == values, order[slot], -1).astype(np.float64)
+    return pd.Index(labels).get_indexer(values).astype(np.float64)
+
+
+# -- numbers ---------------------------------------------------------------------------------
+
+
+class _Number(Kind):
+    """What the kinds of number share: they hold numbers, and scale by a standard deviation."""
+
+    mean_: float
+    scale_: float
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse what is not a number."""
+        if len(values) and not are_numbers(values):
+            raise ValueError(
+                f"the target must hold numbers, got {first(values)!r}. "
+                "Declare it as 'classification', or convert it to numbers."
+            )
+
+    def _standardise(self, values: NDArray[Any], weight: FloatArray) -> FloatArray:
+        """Learn weighted mean and standard deviation; return the values as floats."""
+        self.check(values)
+        values = values.astype(np.float64)
+        # Computed on values of order one, so that squares of 1e200 do not overflow.
+        unit = float(np.abs(values).max()) or 1.0
+        mean = np.average(values / unit, weights=weight)
+        scale = np.sqrt(np.average((values / unit - mean) ** 2, weights=weight))
+        if scale <= 10 * np.finfo(np.float64).eps * abs(mean):
+            scale = 1.0 / unit  # a constant target
+        self.mean_, self.scale_ = float(mean * unit), float(scale * unit)
+        return values
+
+
+class RegressionTarget(_Number):
+    """Numbers whose mean is predicted, by squared error; raw outputs are standardised."""
+
+    is_mean = True
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> RegressionTarget:
+        """Learn the weighted mean and standard deviation of the observed `values`."""
+        self._standardise(values, weight)
+        return self
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Standardised numbers."""
+        return (values.astype(np.float64) - self.mean_) / self.scale_
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the mean."""
+        return np.zeros(1)
+
+    def decode(self, raw: FloatArray) -> FloatArray:
+        """Numbers in the units of y, averaged over ensemble members."""
+        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.mean_)
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Share of the variance that is explained (R2)."""
+        return r2_score
+
+
+class QuantileTarget(_Number):
+    """Numbers of which a quantile is predicted, by the pinball loss [1]_.
+
+    Parameters
+    ----------
+    quantile : float in (0, 1), default=0.5
+        Level of the quantile; 0.5 is the median.
+
+    References
+    ----------
+    .. [1] R. Koenker and G. Bassett, "Regression Quantiles", Econometrica 46, 1978.
+    """
+
+    def __init__(self, quantile: float = 0.5) -> None:
+        if not 0 < quantile < 1:
+            raise ValueError(f"quantile={quantile!r} is out of range. Pass a level in (0, 1).")
+        self.quantile = quantile
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> QuantileTarget:
+        """Learn the weighted quantile and standard deviation of the observed `values`."""
+        values = self._standardise(values, weight)
+        self.center_ = float(
+            np.quantile(values, self.quantile, weights=weight, method="inverted_cdf")
+        )
+        return self
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Distances to the overall quantile, in standard deviations."""
+        return (values.astype(np.float64) - self.center_) / self.scale_
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the overall quantile."""
+        return np.zeros(1)
+
+    def decode(self, raw: FloatArray) -> FloatArray:
+        """Quantiles in the units of y, averaged over ensemble members."""
+        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.center_)
+
+    @property
+    def loss_params(self) -> dict[str, Any]:
+        """Level of the quantile."""
+        return {"quantile": self.quantile}
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Share of the pinball loss that is explained (D2)."""
+        return partial(d2_pinball_score, alpha=self.quantile)
+
+
+class _LogMean(_Number):
+    """Numbers whose mean is predicted on a log scale.
+
+    The raw output is the log of the mean in units of `scale_`. Beyond e^±20 units the mean grows
+    linearly and no longer exponentially with it, here as in the losses: an input far from all
+    others is given a large prediction, and not an infinite one.
+    """
+
+    is_mean = True
+    allowed: ClassVar[str]
+    advice: ClassVar[str] = "Declare it as 'regression' if it may hold others."
+
+    @staticmethod
+    def deviance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
+        """Mean deviance that is minimised."""
+        raise NotImplementedError
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> _LogMean:
+        """Learn the weighted mean and standard deviation of the observed `values`."""
+        self._standardise(values, weight)
+        if self.mean_ > 0:  # small spreads around a large mean would ask for too many digits
+            constant = values.min() == values.max()
+            self.scale_ = max(0.0 if constant else self.scale_, 1e-3 * self.mean_)
+        return self
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse what is not a number, or outside of the range."""
+        super().check(values)
+        outside = values[~self._inside(values)] if len(values) else values
+        if len(outside):
+            raise ValueError(
+                f"the target must hold {self.allowed}, got {first(outside)!r} (one of "
+                f"{len(outside)}). {self.advice}"
+            )
+
+    def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        raise NotImplementedError
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Numbers in units of `scale_`."""
+        return values.astype(np.float64) / self.scale_
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the log of the mean."""
+        # Without a single event there is half of one, so that the logarithm exists.
+        mean = max(np.average(codes, weights=weight), 0.5 / (len(codes) + 1))
+        return np.log([mean])
+
+    def decode(self, raw: FloatArray) -> FloatArray:
+        """Means in the units of y, averaged over ensemble members."""
+        beyond = np.maximum(np.abs(raw[..., 0]) - 20, 0)
+        log_mean = np.clip(raw[..., 0], -20, 20) + np.sign(raw[..., 0]) * np.log1p(beyond)
+        return np.asarray(np.exp(log_mean).mean(axis=1) * self.scale_)
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Share of the deviance that is explained (D2)."""
+        return partial(_d2, self.deviance)
+
+
+class PoissonTarget(_LogMean):
+    """Counts and rates, whose mean is predicted by the Poisson deviance, with a log link."""
+
+    allowed = "values >= 0"
+    deviance = staticmethod(mean_poisson_deviance)
+
+    def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        return values >= 0
+
+
+class GammaTarget(_LogMean):
+    """Amounts > 0, whose mean is predicted by the gamma deviance, with a log link.
+
+    The error counts relative to the mean: twice the amount, twice the spread.
+    """
+
+    allowed = "values > 0"
+    advice = (
+        "Where 0 stands for 'none', make that a classification task, and declare this one with "
+        "given= it, NaN where there is none."
+    )
+    deviance = staticmethod(mean_gamma_deviance)
+
+    def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        return values > 0
+
+
+def _d2(
+    deviance: Callable[..., float], y_true: Any, y_pred: Any, sample_weight: Any = None
+) -> float:
+    """Share of a deviance that is explained, as `sklearn.metrics.d2_tweedie_score`.
+
+    Also where all of `y_true` are equal: 1 if they are met, else 0, as `r2_score` has it.
+    """
+    mean = np.average(y_true, weights=sample_weight)
+    residual = deviance(y_true, y_pred, sample_weight=sample_weight)
+    if np.min(y_true) == np.max(y_true):
+        return float(residual == 0)
+    total = deviance(y_true, np.full_like(y_pred, mean), sample_weight=sample_weight)
+    return float(1 - residual / total)
+
+
+KINDS: dict[str, Callable[..., Kind]] = {
+    "classification": ClassificationTarget,
+    "ordinal": OrdinalTarget,
+    "regression": RegressionTarget,
+    "quantile": QuantileTarget,
+    "poisson": PoissonTarget,
+    "gamma": GammaTarget,
+}
