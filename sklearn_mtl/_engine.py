@@ -40,6 +40,7 @@ __all__ = [
     "predict_raw",
     "resolve_device",
     "seeded",
+    "shift_outputs",
     "train",
 ]
 
@@ -493,6 +494,13 @@ def predict_raw(
             result = module.embed(x.to(net.device)) if embed else net.infer(x)
             out.append(result.cpu().double().numpy())
     return np.concatenate(out)
+
+
+def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
+    """Add constants (n_outputs,) to the raw outputs."""
+    bias = net.module_.heads.bias
+    with torch.no_grad():
+        bias += torch.from_numpy(shift).to(bias)
 
 
 def auto_batch_size(n_rows: int) -> int:

@@ -154,9 +154,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
     task_weights_ : ndarray of shape (n_tasks,)
         Task weights, resolved.
     noise_std_ : ndarray of shape (n_tasks,)
-        Root mean squared residual of each number over the training rows, in the units of y: the
-        closed-form noise level of `loss='logprod'`. Biased low when the network overfits. NaN for
-        classes.
+        Root mean squared residual of each 'regression' task over the training rows, in the units of
+        y: the closed-form noise level of `loss='logprod'`. Biased low when the network overfits.
+        NaN for other kinds.
     net_ : skorch.NeuralNet
         The net, trained.
     module_ : sklearn_mtl.networks.MultiTaskModule
@@ -351,7 +351,9 @@ class MultiTaskCNNEstimator(BaseEstimator):
             )
             engine.train(net, recipe, batches, valid)
         raw = engine.predict_raw(net, reader.of(inputs), rows, math.prod(reader.sample_shape_))
-        noise_std = encoder.noise_std(raw, targets.values[rows], targets.weight[rows])
+        trained = EncodedTargets(targets.values[rows], targets.weight[rows])
+        engine.shift_outputs(net, encoder.balance(raw, trained))
+        noise_std = encoder.noise_std(raw, trained)
         names = getattr(named, "feature_names_in_", None)
         self._keep(net, encoder, reader, names, task_weights, noise_std)
         return self

@@ -374,13 +374,23 @@ class TargetEncoder:
                 out[k] = _blank(estimate[k], ~holds[k])
         return out
 
-    def noise_std(self, raw: FloatArray, values: FloatArray, weight: FloatArray) -> FloatArray:
-        """Root mean squared residual per regression task in the units of y; NaN for classes."""
+    def balance(self, raw: FloatArray, targets: EncodedTargets) -> FloatArray:
+        """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
+        shifts = []
+        for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
+            seen = targets.weight[:, k] > 0
+            shifts.append(
+                kind.balance(part[seen], targets.values[seen, k], targets.weight[seen, k])
+            )
+        return np.concatenate(shifts)
+
+    def noise_std(self, raw: FloatArray, targets: EncodedTargets) -> FloatArray:
+        """Root mean squared residual per regression task in the units of y; NaN for the others."""
         out = np.full(len(self.tasks_), np.nan)
         for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
             if isinstance(kind, RegressionTarget):
-                residual = part[..., 0].mean(axis=1) - values[:, k]
-                variance = np.average(residual**2, weights=weight[:, k])
+                residual = part[..., 0].mean(axis=1) - targets.values[:, k]
+                variance = np.average(residual**2, weights=targets.weight[:, k])
                 out[k] = np.sqrt(variance) * kind.scale_
         return out
 

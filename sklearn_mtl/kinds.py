@@ -92,6 +92,10 @@ class Kind:
         """Turn raw outputs (n, M, n_outputs) of M ensemble members into predictions (n,)."""
         raise NotImplementedError
 
+    def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Shift (n_outputs,) of the raw outputs (n, M, n_outputs) of trained rows, to end with."""
+        return np.zeros(self.n_outputs)
+
     @property
     def loss_params(self) -> dict[str, Any]:
         """Keyword arguments for the loss of this kind."""
@@ -409,6 +413,15 @@ class _LogMean(_Number):
     The raw output is the log of the mean in units of `scale_`. Beyond e^±20 units the mean grows
     linearly and no longer exponentially with it, here as in the losses: an input far from all
     others is given a large prediction, and not an infinite one.
+
+    After training, a constant is added to the raw outputs with which predicted and observed targets
+    have the same sum over the training rows. A deviance alone does not see to that [1]_: the more
+    flexible the network, the lower a gamma deviance puts its total.
+
+    References
+    ----------
+    .. [1] M. V. Wüthrich, "Bias regularization in neural network models for general insurance
+       pricing", European Actuarial Journal 10, 2020.
     """
 
     is_mean = True
@@ -452,6 +465,11 @@ class _LogMean(_Number):
         # Without a single event there is half of one, so that the logarithm exists.
         mean = max(np.average(codes, weights=weight), 0.5 / (len(codes) + 1))
         return np.log([mean])
+
+    def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Shift with which predicted and observed targets have the same sum."""
+        predicted = np.average(self.decode(raw) / self.scale_, weights=weight)
+        return self.constant(codes, weight) - np.log(predicted)
 
     def decode(self, raw: FloatArray) -> FloatArray:
         """Means in the units of y, averaged over ensemble members."""
