@@ -50,7 +50,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
     Parameters
     ----------
     tasks : None, list of Task or dict of str to str, default=None
-        What the columns of y are. None infers: bools, strings, categories and numbers that are
+        What the columns of y are: classes, ordered classes, numbers, quantiles, counts or amounts,
+        see `Task`. None infers: bools, strings, categories and numbers that are
         all 0 or 1 are classification, other numbers regression; names come from the frame, else
         ``y0``, ``y1``, ... A list of `Task` matches frames by name and arrays by position, lists
         every column, and its order is that of the output. A dict name -> kind may be partial.
@@ -59,7 +60,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
 
         - 'logprod': sum of their logarithms, so that tasks balance by themselves; see
           `sklearn_mtl.losses.LogProd`.
-        - 'weighted': weighted sum of cross-entropy (classes) and squared error (numbers).
+        - 'weighted': weighted sum of cross-entropies (classes), squared errors, deviances and
+          pinball losses (numbers).
         - 'masked_mse': weighted sum of squared errors, Brier scores for classes.
         - an object of `sklearn_mtl.losses` (copied), or a callable ``(losses, counts) -> scalar``
           of the mean losses of a batch and the sums of weights of their observed targets (a
@@ -76,7 +78,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
     conditional_output : {'estimate', 'nan', 'expected'}, default='estimate'
         What `predict` and `predict_frame` give for a task declared with ``given=``: the value
         expected if it applies; NaN (None among labels) where a gate up the chain is predicted not
-        to hold; or, for numbers, the estimate times the probability that the chain of gates holds.
+        to hold; or, for kinds that predict a mean, the estimate times the probability that the
+        chain of gates holds.
     input_shape : tuple of int, default=None
         Shape of one sample, channels first: (d,), (C, L), (C, H, W) or (C, D, H, W). Every sample
         is reshaped to it. None takes it from X.
@@ -149,7 +152,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         Rows in which each target applies: all of them, or those in which the gate holds.
     history_ : dict of str to ndarray of shape (`n_iter_`, n_tasks)
         ``'train_loss'`` and, with validation data, ``'valid_loss'``: mean loss over the observed
-        targets per epoch, in training mode for the former (numbers are standardised), NaN where
+        targets per epoch, in training mode for the former (numbers are scaled), NaN where
         there were none; ``'effective_weight'``: the factor by which each loss entered.
     task_weights_ : ndarray of shape (n_tasks,)
         Task weights, resolved.
@@ -576,7 +579,11 @@ class MultiTaskCNNEstimator(BaseEstimator):
         return self._raw(X, embed=True)
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
-        """Score every task: accuracy of classes, R2 of numbers, on observed targets.
+        """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.
+
+        D2 is the share of a task's own loss that is explained, as R2 is of squared errors: of the
+        absolute error in ranks ('ordinal'), the pinball loss ('quantile'), or the deviance
+        ('poisson', 'gamma').
 
         Parameters
         ----------
@@ -591,7 +598,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         Returns
         -------
         scores : dict of str to float
-            NaN, with a warning, where a class has no observed target or a number fewer than two.
+            NaN, with a warning, where a class has no observed target or another fewer than two.
         """
         raw = self._raw(X)
         check_consistent_length(raw, y)
@@ -611,7 +618,7 @@ class MultiTaskCNNEstimator(BaseEstimator):
         return scores
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Mean over tasks of accuracy (classes) and R2 (numbers) on observed targets.
+        """Mean over tasks of `score_tasks`: accuracy of classes, R2 or D2 of the others.
 
         Parameters
         ----------

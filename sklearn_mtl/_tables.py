@@ -199,4 +199,5 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
         values = np.zeros(len(seen), dtype=observed.dtype)
         values[seen] = observed
     categorical = raw.categorical or observed.dtype.kind in "bOU"
-    return Column(values, seen, categorical, raw.order)
+    order = raw.order and tuple(label for label in raw.order if label != missing_values)
+    return Column(values, seen, categorical, order)

@@ -245,6 +245,16 @@ class OrdinalTarget(ClassificationTarget):
         self.n_outputs = len(self.classes_) - 1
         return self
 
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse labels without a rank."""
+        super().check(values)
+        strangers = values[_positions(self.categories_, values) < 0]
+        if len(strangers):
+            raise ValueError(
+                f"label {first(strangers)!r} has no rank among the categories "
+                f"{self.categories_.tolist()}. Pass categories=[lowest, ..., highest] to Task."
+            )
+
     def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
         """Raw outputs of the best constant predictor: its cumulative frequencies."""
         frequency = self._frequencies(codes, weight)
@@ -277,13 +287,7 @@ class OrdinalTarget(ClassificationTarget):
 
     def measured(self, values: NDArray[Any]) -> NDArray[Any]:
         """Ranks among the categories."""
-        ranks = _positions(self.categories_, values)
-        if (ranks < 0).any():
-            raise ValueError(
-                f"label {first(values[ranks < 0])!r} has no rank among the categories "
-                f"{self.categories_.tolist()}. Pass categories=[lowest, ..., highest] to Task."
-            )
-        return ranks
+        return _positions(self.categories_, values)
 
 
 def _positions(labels: NDArray[Any], values: NDArray[Any]) -> FloatArray:

@@ -187,6 +187,8 @@ class TaskLosses(nn.Module):
         options = [tuple(sorted(given.items())) for given in params or [{}] * len(kinds)]
         groups: dict[tuple[str, int, Any], list[int]] = {}
         for k, key in enumerate(zip(kinds, n_outputs, options, strict=True)):
+            if key[0] not in CELL_LOSSES:
+                raise ValueError(f"kind={key[0]!r} has no loss. Use one of {sorted(CELL_LOSSES)}.")
             groups.setdefault(key, []).append(k)
         self._groups: list[tuple[CellLoss, int]] = []
         for g, ((kind, width, given), tasks) in enumerate(groups.items()):
@@ -287,9 +289,12 @@ class Combiner(nn.Module):
 
 
 class Weighted(Combiner):
-    r"""Weighted sum of the task losses, cross-entropy for classes, squared error for numbers.
+    r"""Weighted sum of the task losses.
 
     .. math:: \sum_k w_k L_k
+
+    The losses are cross-entropies for classes, and squared errors, deviances or pinball losses for
+    numbers.
 
     After `start`, a batch is divided by the *expected* count of each task instead of its own:
     the sum over batches is then exactly the objective, however unevenly a rare task falls.
@@ -320,7 +325,8 @@ class MaskedMSE(Weighted):
     """Squared error throughout: `Weighted` over Brier scores and squared errors.
 
     The "L2 everywhere" with a {0, 1} mask: class heads take the squared error between one-hot
-    label and predicted probabilities.
+    label and predicted probabilities, those of ordered classes the ranked probability score, and
+    counts and amounts the squared error of their mean.
     """
 
     family = "squared"
@@ -331,13 +337,14 @@ class LogProd(Weighted):
 
     With an unknown noise variance per task, the profile likelihood asks to minimise
 
-    .. math:: \sum_k w_k \log L_k
+    .. math:: \sum_k w_k p_k \log L_k
 
     so that tasks are balanced by themselves: multiplying a task's loss by a constant changes
-    nothing [1]_. The logarithm of a *batch's* loss would be another objective, whose minimiser is
+    nothing [1]_. The exponents :math:`p_k` are 1 but for losses that measure a scale and not its
+    square, see `KindLoss`. The logarithm of a *batch's* loss would be another objective, whose minimiser is
     not the conditional mean when few targets are observed; so the gradient weights
-    :math:`w_k / L_k` take their denominators from *earlier* batches: it is `Weighted` with weights
-    :math:`w_k / R_k`, where :math:`R_k \leftarrow d R_k + (1 - d) L_{kb}` after every batch in
+    :math:`w_k p_k / L_k` take their denominators from *earlier* batches: it is `Weighted` with weights
+    :math:`w_k p_k / R_k`, where :math:`R_k \leftarrow d R_k + (1 - d) L_{kb}` after every batch in
     which task k was observed. A task without an observed target adds 0, and keeps its weight.
 
     Parameters

@@ -1,5 +1,6 @@
-"""The benchmark on real data, on tiny made-up sets in its folder format."""
+"""The benchmarks on real data, on tiny made-up sets in their folder format."""
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -14,20 +15,32 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from sklearn_mtl import Task
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "benchmarks" / "real_data.py"
+SCRIPTS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def bench():
-    """The script as a module; the thread count of torch is left as found."""
-    spec = importlib.util.spec_from_file_location("real_data", SCRIPT)
+@contextlib.contextmanager
+def script(name):
+    """A script as a module; the thread count of torch is left as found."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["real_data"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses, and scripts beside it, look it up
     n_threads = torch.get_num_threads()
     spec.loader.exec_module(module)
     yield module
     torch.set_num_threads(n_threads)
-    del sys.modules["real_data"]
+    del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with script("real_data") as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def hurdle(bench):
+    with script("hurdle") as module:
+        yield module
 
 
 PARTS = [
@@ -286,3 +299,104 @@ def test_digit_scenes_fails_where_a_promise_is_missed(
     monkeypatch.setattr(sys, "argv", ["digit_scenes.py", "--output", str(tmp_path / "table.txt")])
     assert script.main() == code
     assert ("passed" in (tmp_path / "table.txt").read_text()) == (code == 0)
+
+
+# -- expected amounts ------------------------------------------------------------------------
+
+
+def write_spending(root, name="spending", n=160):
+    """Two rows per person; whether they spend, how much in logarithms, and another number."""
+    rng = np.random.default_rng(0)
+    need = np.repeat(rng.normal(size=n // 2), 2)
+    spends = np.where(rng.random(n) < 0.1, np.nan, need + rng.normal(size=n) > 0)
+    log_cost = np.where(spends == 1, 3 + need + rng.normal(size=n) / 2, np.nan)
+    tasks = [
+        {"name": "spends", "kind": "binary"},
+        {"name": "log_cost", "kind": "regression", "depends_on": "spends", "when": 1},
+        {"name": "log_other", "kind": "regression"},
+    ]
+    folder = root / name
+    folder.mkdir()
+    pd.DataFrame({"need": need, "age": rng.normal(size=n)}).to_csv(folder / "X.csv.gz", index=False)
+    y = pd.DataFrame({"spends": spends, "log_cost": log_cost, "log_other": need})
+    y.to_csv(folder / "Y.csv.gz", index=False)
+    group = pd.DataFrame({"group": np.arange(n) // 2})
+    group.to_csv(folder / "aux.csv.gz", index=False)
+    (folder / "meta.json").write_text(json.dumps({"tasks": tasks}))
+    return y
+
+
+def test_logarithms_given_a_class_become_amounts(hurdle, tmp_path):
+    y = write_spending(tmp_path)
+    data, amounts = hurdle.read_amounts(tmp_path / "spending")
+    assert data.tasks == [
+        Task("spends", "classification"),
+        Task("cost", "gamma", ("spends", 1)),
+        Task("log_other", "regression"),
+    ]
+    assert [tuple(amount) for amount in amounts] == [("cost", "spends", 1)]
+    np.testing.assert_allclose(data.y["cost"], np.exp(y["log_cost"]))
+    paid = hurdle.paid(data.y, amounts[0])
+    np.testing.assert_allclose(paid[y["spends"] == 1], np.exp(y["log_cost"][y["spends"] == 1]))
+    assert (paid[y["spends"] == 0] == 0).all()
+    assert np.isnan(paid[y["spends"].isna()]).all()
+
+
+def test_persons_are_on_one_side(hurdle, tmp_path):
+    write_spending(tmp_path)
+    data, _ = hurdle.read_amounts(tmp_path / "spending")
+    held_out = []
+    for train, test in hurdle.folds(data, 4):
+        assert not set(data.group[train]) & set(data.group[test])
+        held_out += test.tolist()
+    assert sorted(held_out) == list(range(len(data.y)))
+
+
+def test_ratio_and_its_interval(hurdle):
+    rng = np.random.default_rng(0)
+    observed, group = rng.gamma(2, size=400), np.arange(400)
+    observed[:5] = np.nan
+    expected = np.full(400, 2.0)
+    total = hurdle.ratio(observed, expected, group)
+    assert total.value == pytest.approx(np.nanmean(observed) / 2)
+    # The delta method, for a mean over a constant.
+    half = 1.96 * np.nanstd(observed) / np.sqrt(395) / 2
+    assert total.low == pytest.approx(total.value - half, abs=0.1 * half)
+    assert total.high == pytest.approx(total.value + half, abs=0.1 * half)
+    assert total.calibrated
+    assert not hurdle.ratio(observed, expected * 1.3, group).calibrated
+    # The same rows in fewer groups tell less.
+    wide = hurdle.ratio(np.repeat(observed[::8], 8), expected, group // 8)
+    assert wide.high - wide.low > 2 * (total.high - total.low)
+
+
+def test_two_parts_multiply(hurdle, tmp_path):
+    """Without features the two parts are a share and a mean."""
+    write_spending(tmp_path)
+    data, (amount,) = hurdle.read_amounts(tmp_path / "spending")
+    X = np.zeros((len(data.y), 1))
+    expected = hurdle.two_part(X, data.y, amount, X[:3])
+    share, mean = data.y["spends"].mean(), data.y["cost"].mean()
+    np.testing.assert_allclose(expected, share * mean, rtol=1e-4)
+
+
+def test_hurdle_benchmark_passes_and_fails(hurdle, tmp_path, capsys, monkeypatch):
+    write_spending(tmp_path)
+    output = tmp_path / "table.txt"
+    arguments = ["spending", "--data", str(tmp_path), "--splits", "2"]
+    assert hurdle.main([*arguments, "--output", str(output)]) == 0
+    table = output.read_text()
+    assert table == capsys.readouterr().out
+    assert "$ python examples/benchmarks/hurdle.py --data DIR spending --splits 2" in table
+    assert "passed" in table
+    paid = hurdle.paid
+    monkeypatch.setattr(hurdle, "paid", lambda *args: 5 * paid(*args))
+    assert hurdle.main(arguments) == 1
+    assert "FAILED: 1 is not in the interval of cost" in capsys.readouterr().out
+
+
+def test_hurdle_benchmark_needs_amounts(hurdle, tmp_path, capsys):
+    write_tables(tmp_path)
+    with pytest.raises(SystemExit):
+        hurdle.main(["stays", "--data", str(tmp_path)])
+    assert "no number log_*" in capsys.readouterr().err
