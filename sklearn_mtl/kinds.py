@@ -183,14 +183,13 @@ class ClassificationTarget(Kind):
 
 
 class OrdinalTarget(ClassificationTarget):
-    r"""Classes from low to high: a cumulative logit model [1]_.
+    r"""Classes from low to high: a sequential (continuation-ratio) logit model [1]_ [2]_.
 
-    .. math:: P(y \ge c \mid x) = \sigma(\eta_c), \qquad
-              \eta_1 = r_1, \quad \eta_{c} = \eta_{c-1} - \log(1 + e^{r_c})
+    .. math:: P(y > c \mid y \ge c, x) = \sigma(r_c)
 
-    with raw outputs r, one fewer than there are classes. The thresholds never cross, so that all
-    probabilities are positive. The prediction is the median of the predicted distribution, which
-    has the smallest expected distance in ranks.
+    with raw outputs r, one fewer than there are classes: from each class there is a step to the
+    next, taken or not. The prediction is the median of the predicted distribution, which has the
+    smallest expected distance in ranks.
 
     Parameters
     ----------
@@ -207,7 +206,10 @@ class OrdinalTarget(ClassificationTarget):
 
     References
     ----------
-    .. [1] P. McCullagh, "Regression Models for Ordinal Data", J. R. Stat. Soc. B 42, 1980.
+    .. [1] G. Tutz, "Sequential Models in Categorical Regression", Computational Statistics & Data
+       Analysis 11, 1991.
+    .. [2] X. Shi, W. Cao, S. Raschka, "Deep Neural Networks for Rank-Consistent Ordinal Regression
+       Based on Conditional Probabilities", 2021, arXiv:2111.08851.
     """
 
     min_samples = 2
@@ -256,24 +258,16 @@ class OrdinalTarget(ClassificationTarget):
             )
 
     def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Raw outputs of the best constant predictor: its cumulative frequencies."""
-        frequency = self._frequencies(codes, weight)
-        exceeds = frequency[::-1].cumsum()[::-1][1:] / frequency.sum()
-        thresholds = logit(exceeds)
-        return np.append(thresholds[:1], np.log(np.expm1(-np.diff(thresholds))))
+        """Raw outputs of the best constant predictor: how often each step is taken."""
+        reached = self._frequencies(codes, weight)[::-1].cumsum()[::-1]
+        return logit(reached[1:] / reached[:-1])
 
     def proba(self, raw: FloatArray) -> FloatArray:
         """Class probabilities (n, n_classes), averaged over ensemble members."""
-        gaps = np.logaddexp(0, raw[..., 1:]).cumsum(axis=-1)
-        eta = raw[..., :1] - np.concatenate([np.zeros_like(raw[..., :1]), gaps], axis=-1)
-        none = np.zeros_like(raw[..., :1].sum(axis=-1, keepdims=True))
-        between = np.concatenate([none, log_expit(raw[..., 1:]), none], axis=-1)
-        log_proba = (
-            np.concatenate([none, log_expit(eta)], axis=-1)
-            + np.concatenate([log_expit(-eta), none], axis=-1)
-            + between[..., : self.n_outputs + 1]
-        )
-        return np.asarray(np.exp(log_proba).mean(axis=1))
+        certain = np.zeros((*raw.shape[:-1], 1))
+        reached = np.concatenate([certain, log_expit(raw).cumsum(axis=-1)], axis=-1)
+        stay = np.concatenate([log_expit(-raw), certain], axis=-1)
+        return np.asarray(np.exp(reached + stay).mean(axis=1))
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
         """Return the median class."""

@@ -59,33 +59,23 @@ def brier(raw: Tensor, target: Tensor) -> Tensor:
     return (raw.softmax(dim=-1) - one_hot).square().sum(dim=-1)
 
 
-def cumulative_logit(raw: Tensor, target: Tensor) -> Tensor:
+def sequential_logit(raw: Tensor, target: Tensor) -> Tensor:
     """Negative log-probability of ordered classes; raw (..., C - 1), target (...) ranks.
 
-    With thresholds ``eta`` whose gaps are ``softplus(raw)``, the probability of class c is
-    ``sigmoid(eta[c - 1]) * sigmoid(-eta[c]) * sigmoid(raw[c])``: no difference of two numbers that
-    are nearly equal, so that it is exact far out too.
+    Output c is the log-odds of going beyond class c, given that it was reached.
     """
-    eta, gap = _thresholds(raw), nn.functional.logsigmoid(raw[..., 1:])
-    log_proba = (
-        nn.functional.pad(nn.functional.logsigmoid(eta), (1, 0))
-        + nn.functional.pad(nn.functional.logsigmoid(-eta), (0, 1))
-        + nn.functional.pad(gap, (1, 1))[..., : eta.shape[-1] + 1]
-    )
+    beyond, stay = nn.functional.logsigmoid(raw), nn.functional.logsigmoid(-raw)
+    pad = nn.functional.pad
+    log_proba = pad(beyond.cumsum(dim=-1), (1, 0)) + pad(stay, (0, 1))
     return -log_proba.gather(-1, target.long().unsqueeze(-1))[..., 0]
 
 
 def ranked_probability(raw: Tensor, target: Tensor) -> Tensor:
-    """Squared error of the cumulative probabilities, summed over thresholds (Epstein 1969)."""
+    """Squared error of the probabilities to be above each class, summed (Epstein 1969)."""
+    proba = nn.functional.logsigmoid(raw).cumsum(dim=-1).exp()
     rank = torch.arange(raw.shape[-1], device=raw.device)
     above = (target.unsqueeze(-1) > rank).to(raw.dtype)
-    return (_thresholds(raw).sigmoid() - above).square().sum(dim=-1)
-
-
-def _thresholds(raw: Tensor) -> Tensor:
-    """Log-odds of being above each class but the last; never increasing."""
-    gaps = nn.functional.softplus(raw[..., 1:]).cumsum(dim=-1)
-    return raw[..., :1] - nn.functional.pad(gaps, (min(1, raw.shape[-1]), 0))
+    return (proba - above).square().sum(dim=-1)
 
 
 def pinball(raw: Tensor, target: Tensor, quantile: float = 0.5) -> Tensor:
@@ -139,7 +129,7 @@ class KindLoss(NamedTuple):
 
 CELL_LOSSES: dict[str, KindLoss] = {
     "classification": KindLoss(cross_entropy, brier),
-    "ordinal": KindLoss(cumulative_logit, ranked_probability),
+    "ordinal": KindLoss(sequential_logit, ranked_probability),
     "regression": KindLoss(squared_error, squared_error),
     "quantile": KindLoss(pinball, pinball, power=2.0),  # squared errors have no quantiles
     "poisson": KindLoss(poisson_deviance, squared_error_of_mean),
@@ -340,10 +330,12 @@ class LogProd(Weighted):
     .. math:: \sum_k w_k p_k \log L_k
 
     so that tasks are balanced by themselves: multiplying a task's loss by a constant changes
-    nothing [1]_. The exponents :math:`p_k` are 1 but for losses that measure a scale and not its
-    square, see `KindLoss`. The logarithm of a *batch's* loss would be another objective, whose minimiser is
-    not the conditional mean when few targets are observed; so the gradient weights
-    :math:`w_k p_k / L_k` take their denominators from *earlier* batches: it is `Weighted` with weights
+    nothing [1]_. The exponents :math:`p_k` are 1, but for losses that measure a scale and not its
+    square, see `KindLoss`.
+
+    The logarithm of a *batch's* loss would be another objective, whose minimiser is not the
+    conditional mean when few targets are observed; so the gradient weights :math:`w_k p_k / L_k`
+    take their denominators from *earlier* batches: it is `Weighted` with weights
     :math:`w_k p_k / R_k`, where :math:`R_k \leftarrow d R_k + (1 - d) L_{kb}` after every batch in
     which task k was observed. A task without an observed target adds 0, and keeps its weight.
 
