@@ -25,6 +25,7 @@ from sklearn_mtl._validation import (
     random_seed,
     split_rows,
 )
+from sklearn_mtl._views import TaskClassifier, TaskRegressor, task_view
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.metrics import masked_score
 from sklearn_mtl.networks import TRUNKS, MultiTaskModule
@@ -605,17 +606,26 @@ class MultiTaskCNNEstimator(BaseEstimator):
         predictions = self._encoder.decode(raw)
         columns, weight = self._encoder.read(y, sample_weight)
         scores = {}
-        for k, (task, kind) in enumerate(zip(self.tasks_, self._encoder.kinds_, strict=True)):
+        for k, task in enumerate(self.tasks_):
             seen = columns[k].seen
-            scores[task.name] = masked_score(
-                kind.metric,
-                kind.measured(columns[k].values[seen]),
-                kind.measured(predictions[k][seen]),
-                sample_weight=weight[seen, k],
-                min_samples=kind.min_samples,
-                name=task.name,
+            scores[task.name] = self._score_observed(
+                k, columns[k].values[seen], predictions[k][seen], weight[seen, k]
             )
         return scores
+
+    def _score_observed(
+        self, k: int, y_true: NDArray[Any], y_pred: NDArray[Any], weight: NDArray[np.float64]
+    ) -> float:
+        """Score task `k` on targets that were all observed."""
+        kind = self._encoder.kinds_[k]
+        return masked_score(
+            kind.metric,
+            kind.measured(y_true),
+            kind.measured(y_pred),
+            sample_weight=weight,
+            min_samples=kind.min_samples,
+            name=self.tasks_[k].name,
+        )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean over tasks of `score_tasks`: accuracy of classes, R2 or D2 of the others.
@@ -638,6 +648,50 @@ class MultiTaskCNNEstimator(BaseEstimator):
         """
         scores = np.array(list(self.score_tasks(X, y, sample_weight).values()))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
+    def task_view(self, name: str) -> TaskClassifier | TaskRegressor:
+        """One task as a fitted, frozen classifier or regressor, for the tools of scikit-learn.
+
+        Displays, calibration, thresholds and explanations ask for an estimator of one target. A
+        view is one: its `fit` does nothing, `sklearn.base.clone` returns the view itself, and its
+        `score` is the task's in `score_tasks`. Except for that `score`, the tools refuse NaN in y,
+        so pass them the rows in which the task was observed.
+
+        Parameters
+        ----------
+        name : str
+            Name of the task.
+
+        Returns
+        -------
+        view : TaskClassifier or TaskRegressor
+            A classifier with `classes_` (sorted, also where the task is ordinal) and
+            `predict_proba` for classes, a regressor for numbers. For a conditional task: the
+            probabilities, labels and numbers that are expected if it applies, whatever
+            `conditional_output`. No weights are copied, and yet a later `fit` of the estimator
+            leaves the view as it was.
+
+        Raises
+        ------
+        ValueError
+            If there is no task of that name.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_mtl import MultiTaskCNNEstimator
+        >>> X = np.random.default_rng(0).normal(size=(100, 3))
+        >>> y = np.column_stack([X[:, 0] > 0, X[:, 1]])
+        >>> estimator = MultiTaskCNNEstimator(random_state=0).fit(X, y)
+        >>> view = estimator.task_view("y0")
+        >>> view.predict_proba(X).shape
+        (100, 2)
+        >>> view.score(X, y[:, 0]) == estimator.score_tasks(X, y)["y0"]
+        True
+        """
+        return task_view(self, name)
 
     def _raw(self, X: Any, embed: bool = False) -> NDArray[np.float64]:
         """Check X, and run the network on it."""

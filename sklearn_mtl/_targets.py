@@ -218,6 +218,25 @@ class TargetEncoder:
         self._applicability(columns)
         return columns, weight
 
+    def read_task(self, k: int, y: Any, sample_weight: Any = None) -> tuple[Column, FloatArray]:
+        """Column `k` alone, whatever its name, and the weight of each cell.
+
+        Whether the target applies is not asked, as its gate is not there.
+        """
+        task, table = self.tasks_[k], read_table(y)
+        if len(table.columns) != 1:
+            raise ValueError(
+                f"y has {len(table.columns)} columns, but only task {task.name!r} is asked for. "
+                "Pass its column alone."
+            )
+        (raw,) = table.columns.values()
+        column = clean(raw, task.name, self.missing_values)
+        weight = check_weights(sample_weight, len(column.seen), [task.name])[:, 0]
+        column = column._replace(seen=column.seen & (weight > 0))
+        with _naming(task):
+            self.kinds_[k].check(column.values[column.seen])
+        return column, weight
+
     def _weigh(self, columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:
         """Columns in which a cell of weight 0 was not observed, and the weight of each cell."""
         given = getattr(sample_weight, "columns", None)

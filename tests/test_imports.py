@@ -32,7 +32,7 @@ HOUSE = {
         " kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
-        "_validation _targets _engine _persistence networks losses metrics", "numpy sklearn"
+        "_validation _targets _engine _views _persistence networks losses metrics", "numpy sklearn"
     ),
     "_validation": Room("", "numpy sklearn"),
     "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
@@ -42,6 +42,7 @@ HOUSE = {
     "networks": Room("", "torch sklearn.base"),  # specs are cloned and searched
     "losses": Room("", "torch"),
     "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),
+    "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
     "_persistence": Room("networks", "numpy torch safetensors", "onnx"),
     "metrics": Room("", "numpy sklearn pandas"),
     "inspection": Room("metrics", "numpy sklearn pandas"),

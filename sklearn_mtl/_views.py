@@ -1,0 +1,214 @@
+"""One task of a fitted estimator, as the classifier or regressor that scikit-learn's tools expect.
+
+`task_view` makes a `TaskClassifier` or a `TaskRegressor`. Neither learns anything: they run the
+estimator that they hold, and hand out one of its tasks.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags, check_consistent_length, get_tags
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["TaskClassifier", "TaskRegressor", "task_view"]
+
+
+def task_view(estimator: Any, name: str) -> TaskClassifier | TaskRegressor:
+    """View one task of a fitted estimator.
+
+    A shallow copy is enough to keep what was learned: `fit` replaces fitted attributes, and never
+    changes one.
+    """
+    check_is_fitted(estimator)
+    names = estimator.task_names_
+    if name not in names:
+        raise ValueError(f"name={name!r} is not a task. Use one of {names}.")
+    is_class = names.index(name) in estimator._encoder.classes
+    return (TaskClassifier if is_class else TaskRegressor)(copy.copy(estimator), name)
+
+
+class _TaskView:
+    """What both views share; stands before the mixins, whose `score` refuses holes."""
+
+    def __init__(self, estimator: Any, task: str) -> None:
+        self.estimator = estimator
+        self.task = task
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of values in one sample."""
+        return self.estimator.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Column names of X, where it had string names."""
+        return self.estimator.feature_names_in_
+
+    @property
+    def _position(self) -> int:
+        return self.estimator.task_names_.index(self.task)
+
+    @property
+    def _kind(self) -> Any:
+        return self.estimator._encoder.kinds_[self._position]
+
+    def _outputs(self, X: Any) -> NDArray[np.float64]:
+        """Raw outputs (n, M, n_outputs) for the task alone: none of its gates is asked."""
+        return self.estimator._encoder.split(self.estimator._raw(X))[self._position]
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Do nothing: the view is frozen.
+
+        Parameters
+        ----------
+        X : object
+            Ignored.
+        y : object, default=None
+            Ignored.
+        sample_weight : object, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : TaskClassifier or TaskRegressor
+        """
+        check_is_fitted(self)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,)
+            Labels in their own dtype, or numbers in the units of y. For a conditional task: the
+            value expected if it applies, whatever `conditional_output` of the estimator.
+        """
+        check_is_fitted(self)
+        return self._kind.decode(self._outputs(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Score the task on observed targets, as `score_tasks` of the estimator does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+        y : array-like of shape (n_samples,)
+            True targets of the task; NaN, None or ``pd.NA`` where not observed.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of rows.
+
+        Returns
+        -------
+        score : float
+            Accuracy of classes, R2 or D2 of all else; higher is better. NaN, with a warning, where
+            too few targets are observed.
+        """
+        predicted = self.predict(X)
+        check_consistent_length(predicted, y)
+        k = self._position
+        column, weight = self.estimator._encoder.read_task(k, y, sample_weight)
+        seen = column.seen
+        return self.estimator._score_observed(k, column.values[seen], predicted[seen], weight[seen])
+
+    def __sklearn_clone__(self) -> Any:
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self.estimator, "tasks_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags = get_tags(self.estimator).input_tags
+        tags._skip_test = True  # as FrozenEstimator: the common checks are about `fit`
+        return tags
+
+
+class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
+    """One class task of a fitted `MultiTaskCNNEstimator`, frozen.
+
+    `fit` does nothing and `sklearn.base.clone` returns the view itself.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator
+        Fitted.
+    task : str
+        Name of one of its tasks, of kind 'classification' or 'ordinal'.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the task, sorted, those of an ordinal task too.
+    n_features_in_ : int
+        Number of values in one sample.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Column names of X, where it had string names.
+
+    See Also
+    --------
+    sklearn_mtl.MultiTaskCNNEstimator.task_view : Makes it.
+    """
+
+    # Ordinal classes go from low to high in the estimator. But log_loss, roc_auc_score and others
+    # take the columns of probabilities to be those of sorted labels, and see no labels to ask.
+    @property
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(self._kind.classes_)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Labels of the task, sorted."""
+        return self._kind.classes_[self._order]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`. For a conditional task: given that its gate holds.
+        """
+        check_is_fitted(self)
+        return self._kind.proba(self._outputs(X))[:, self._order]
+
+
+class TaskRegressor(_TaskView, RegressorMixin, BaseEstimator):
+    """One task of numbers of a fitted `MultiTaskCNNEstimator`, frozen.
+
+    `fit` does nothing and `sklearn.base.clone` returns the view itself.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator
+        Fitted.
+    task : str
+        Name of one of its tasks, of a kind of number.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of values in one sample.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Column names of X, where it had string names.
+
+    See Also
+    --------
+    sklearn_mtl.MultiTaskCNNEstimator.task_view : Makes it.
+    """
