@@ -236,6 +236,7 @@ class OrdinalTarget(ClassificationTarget):
                 "categories=[lowest, ..., highest] to Task, ordered categories (pandas) or an Enum "
                 "(polars), or numbers."
             )
+        self._by_value = known is None
         self.categories_ = found if known is None else as_column(list(known))
         ranks = _positions(self.categories_, found)
         if (ranks < 0).any():
@@ -250,7 +251,7 @@ class OrdinalTarget(ClassificationTarget):
     def check(self, values: NDArray[Any]) -> None:
         """Refuse labels without a rank."""
         super().check(values)
-        strangers = values[_positions(self.categories_, values) < 0]
+        strangers = values[np.isnan(self.measured(values))]
         if len(strangers):
             raise ValueError(
                 f"label {first(strangers)!r} has no rank among the categories "
@@ -280,8 +281,11 @@ class OrdinalTarget(ClassificationTarget):
         return d2_absolute_error_score
 
     def measured(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Ranks among the categories."""
-        return _positions(self.categories_, values)
+        """Ranks among the categories; a number that `fit` did not see stands between two."""
+        ranks = _positions(self.categories_, values)
+        if self._by_value:
+            return np.where(ranks < 0, np.searchsorted(self.categories_, values) - 0.5, ranks)
+        return np.where(ranks < 0, np.nan, ranks)
 
 
 def _positions(labels: NDArray[Any], values: NDArray[Any]) -> FloatArray:

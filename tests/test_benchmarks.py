@@ -400,3 +400,57 @@ def test_hurdle_benchmark_needs_amounts(hurdle, tmp_path, capsys):
     with pytest.raises(SystemExit):
         hurdle.main(["stays", "--data", str(tmp_path)])
     assert "no number log_*" in capsys.readouterr().err
+
+
+# -- ordered classes -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ordered(bench):
+    with script("ordered_classes") as module:
+        yield module
+
+
+def test_measures_of_ordered_classes_by_hand(ordered):
+    proba = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    log_loss, score, error, accuracy = ordered.measure(proba, np.array([2, 2]))
+    assert log_loss == pytest.approx(-np.log(0.2 * 0.7) / 2)
+    assert score == pytest.approx((0.5**2 + 0.8**2 + 0.1**2 + 0.3**2) / 2)
+    assert error == 1.0  # the median of the first row is class 0, two ranks off
+    assert accuracy == 0.5
+
+
+def test_only_one_task_is_declared_anew(ordered, bench, tmp_path):
+    write_images(tmp_path)
+    data = bench.read_data_set(tmp_path / "parts")
+    labels = ["crack", "hole", "scratch"]
+    anew = ordered.declare(data, "sort", "ordinal", labels)
+    assert anew.tasks[1] == Task("sort", "ordinal", ("defect", 1), categories=labels)
+    assert [anew.tasks[0], anew.tasks[2]] == [data.tasks[0], data.tasks[2]]
+    assert ordered.declare(data, "sort", "classification", labels).tasks == data.tasks
+
+
+def test_ordered_benchmark_passes_and_fails(ordered, tmp_path, capsys, monkeypatch):
+    write_images(tmp_path)
+    output = tmp_path / "table.txt"
+    arguments = ["parts", "sort", "--data", str(tmp_path), "--seeds", "2"]
+    ordered.main([*arguments, "--output", str(output)])
+    table = output.read_text()
+    assert table == capsys.readouterr().out
+    assert "3 ordered classes, in one network with 2 other tasks" in table
+    assert (
+        "$ python examples/benchmarks/ordered_classes.py --data DIR parts sort --seeds 2" in table
+    )
+    worse = np.ones((3, 2, 4)) + np.arange(3)[:, None, None] / 100
+    worse[:, 1] += 0.5
+    for results, code in ((worse, 1), (worse[:, ::-1], 0)):
+        monkeypatch.setattr(ordered, "evaluate", lambda *args, r=results: (r, 0.3))
+        assert ordered.main(arguments) == code
+    assert "FAILED: the order makes it worse" in capsys.readouterr().out
+
+
+def test_ordered_benchmark_needs_classes(ordered, tmp_path, capsys):
+    write_images(tmp_path)
+    with pytest.raises(SystemExit):
+        ordered.main(["parts", "depth", "--data", str(tmp_path)])
+    assert "depth has no list of classes" in capsys.readouterr().err
