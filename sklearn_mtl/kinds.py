@@ -183,7 +183,9 @@ class ClassificationTarget(Kind):
 
 
 class OrdinalTarget(ClassificationTarget):
-    r"""Classes from low to high: a sequential (continuation-ratio) logit model [1]_ [2]_.
+    r"""Classes from low to high.
+
+    A sequential (continuation-ratio) logit model [1]_ [2]_,
 
     .. math:: P(y > c \mid y \ge c, x) = \sigma(r_c)
 
@@ -359,7 +361,9 @@ class RegressionTarget(_Number):
 
 
 class QuantileTarget(_Number):
-    """Numbers of which a quantile is predicted, by the pinball loss [1]_.
+    """Numbers of which a quantile is predicted, by the pinball loss.
+
+    The loss is that of quantile regression [1]_.
 
     Parameters
     ----------
@@ -430,10 +434,7 @@ class _LogMean(_Number):
     allowed: ClassVar[str]
     advice: ClassVar[str] = "Declare it as 'regression' if it may hold others."
 
-    @staticmethod
-    def deviance(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
-        """Mean deviance that is minimised."""
-        raise NotImplementedError
+    _deviance: Callable[..., float]
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
@@ -482,14 +483,14 @@ class _LogMean(_Number):
     @property
     def metric(self) -> Callable[..., float]:
         """Share of the deviance that is explained (D2)."""
-        return partial(_d2, self.deviance)
+        return partial(_d2, self._deviance)
 
 
 class PoissonTarget(_LogMean):
     """Counts and rates, whose mean is predicted by the Poisson deviance, with a log link."""
 
     allowed = "values >= 0"
-    deviance = staticmethod(mean_poisson_deviance)
+    _deviance = staticmethod(mean_poisson_deviance)
 
     def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         return values >= 0
@@ -506,7 +507,7 @@ class GammaTarget(_LogMean):
         "Where 0 stands for 'none', make that a classification task, and declare this one with "
         "given= it, NaN where there is none."
     )
-    deviance = staticmethod(mean_gamma_deviance)
+    _deviance = staticmethod(mean_gamma_deviance)
 
     def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         return values > 0
