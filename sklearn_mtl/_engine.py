@@ -37,10 +37,14 @@ __all__ = [
     "auto_precision",
     "auto_weight_decay",
     "build_net",
+    "device_or_cpu",
+    "precision_of",
     "predict_raw",
     "resolve_device",
+    "restore",
     "seeded",
     "train",
+    "weights_of",
 ]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -334,6 +338,16 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def device_or_cpu(device: str) -> str:
+    """Return a device that works here: the one asked for, else the CPU."""
+    try:
+        found = resolve_device(device)
+        torch.empty(0, device=found)
+    except (ValueError, RuntimeError, AssertionError):  # torch has several ways to say no
+        return "cpu"
+    return found
+
+
 def resolve_optimizer(optimizer: Any) -> Any:
     """Find a name in `torch.optim`; a class is taken as it is."""
     if not isinstance(optimizer, str):
@@ -443,6 +457,29 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def precision_of(net: TaskNet) -> str:
+    """Precision in which a trained net computes."""
+    if net.amp_dtype is not None:
+        return "bfloat16"
+    return str(net.module_.heads.weight.dtype).removeprefix("torch.")
+
+
+def weights_of(net: TaskNet) -> dict[str, Any]:
+    """Weights and buffers of a trained net, under the names that they have uncompiled."""
+    module: Any = getattr(net.module_, "_orig_mod", net.module_)
+    return dict(module.state_dict())
+
+
+def restore(net: TaskNet, weights: dict[str, Any]) -> None:
+    """Put weights into a new net, which can predict then."""
+    try:
+        net.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the fitted weights do not fit the trunk: {error}.") from error
+    net.initialize()
+    net.module_.eval()
 
 
 def _callbacks(net: TaskNet, recipe: Recipe, n_steps: int) -> list[Any]:

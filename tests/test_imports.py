@@ -42,7 +42,13 @@ HOUSE = {
     "networks": Room("", "torch sklearn.base"),  # specs are cloned and searched
     "losses": Room("", "torch"),
     "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),
-    "_persistence": Room("networks", "numpy torch safetensors", "onnx"),
+    # What may stand in a file: data, and objects of these rooms, which therefore are known here.
+    "_codec": Room(
+        "_tables _targets _validation kinds networks losses",
+        "numpy pandas narwhals torch sklearn.utils._metadata_requests",
+        "pyarrow",
+    ),
+    "_persistence": Room("_codec", "torch safetensors", "sklearn_mtl.__version__"),
     "metrics": Room("", "numpy sklearn pandas"),
     "inspection": Room("metrics", "numpy sklearn pandas"),
     "plotting": Room("metrics", "numpy sklearn", "matplotlib"),
