@@ -74,7 +74,7 @@ def decode(data: Any, tensors: Mapping[str, Tensor]) -> Any:
         return data
     ((tag, content),) = data.items()
     if tag == "tensor":
-        return tensors[content].clone()
+        return tensors[content].clone()  # what safetensors gives out lies in the file itself
     if tag == "array":
         return tensors[content[0]].numpy().astype(_dtype(content[1]))
     if tag != "dict" and tag not in RULES:

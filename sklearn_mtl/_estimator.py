@@ -18,6 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_mtl import _engine as engine
+from sklearn_mtl import _onnx as onnx
 from sklearn_mtl import _persistence as persistence
 from sklearn_mtl._targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._validation import (
@@ -752,6 +753,44 @@ class MultiTaskCNNEstimator(BaseEstimator):
             )
         with persistence.blaming(path, trunk):
             return cls._restored(saved, trunk)
+
+    def to_onnx(self, path: str | PathLike[str]) -> None:
+        """Write the network as an ONNX graph, which runs without Python.
+
+        The graph takes X as `predict` does, in float32: an input ``X`` of shape (n, ...) with any
+        number of rows; standardisation and `data_format` are inside. It has an output per task,
+        of the task's name and in the order of `tasks_`:
+
+        - classes: their probabilities, float32 of shape (n, n_classes), as `predict_proba` gives
+          them. The labels stand in the metadata of the graph, as JSON under ``'classes'``.
+        - numbers: the prediction in the units of y, float64 of shape (n,), as `predict` gives it
+          with ``conditional_output='estimate'``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as ``"model.onnx"``. If a task is named X, the input is ``X_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install "sklearn-mtl[onnx]"``.
+
+        Notes
+        -----
+        The network is computed in float32, whatever `precision` is. A `trunk` of your own must be
+        one that `torch.onnx.export` takes, with any number of rows.
+        """
+        check_is_fitted(self)
+        encoder = self._encoder
+        kinds = [task.kind for task in self.tasks_]
+        classes = dict.fromkeys(self.task_names_) | {
+            self.task_names_[k]: labels.tolist() for k, labels in encoder.classes.items()
+        }
+        graph = onnx.Graph(self.module_, self._reader, kinds, encoder.kinds_)
+        onnx.export(graph, self._reader.sample_shape_, classes, path)
 
     @classmethod
     def _restored(cls, saved: persistence.Saved, trunk: Any) -> Self:

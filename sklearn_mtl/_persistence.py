@@ -100,8 +100,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
                     "has written."
                 )
             _check_version(path, header)
-            # Copies: what safetensors gives out lies in the file itself.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged, or is not a safetensors file: {error}. Save the estimator again."
