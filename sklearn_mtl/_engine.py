@@ -38,13 +38,13 @@ __all__ = [
     "auto_weight_decay",
     "build_net",
     "device_or_cpu",
+    "plain_module",
     "precision_of",
     "predict_raw",
     "resolve_device",
     "restore",
     "seeded",
     "train",
-    "weights_of",
 ]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
@@ -466,10 +466,9 @@ def precision_of(net: TaskNet) -> str:
     return str(net.module_.heads.weight.dtype).removeprefix("torch.")
 
 
-def weights_of(net: TaskNet) -> dict[str, Any]:
-    """Weights and buffers of a trained net, under the names that they have uncompiled."""
-    module: Any = getattr(net.module_, "_orig_mod", net.module_)
-    return dict(module.state_dict())
+def plain_module(net: TaskNet) -> Any:
+    """Return the module of a trained net as it was before skorch compiled it, if it did."""
+    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def restore(net: TaskNet, weights: dict[str, Any]) -> None:

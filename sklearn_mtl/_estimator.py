@@ -700,7 +700,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
         if type(self.trunk) not in (str, *TRUNKS.values()):
             del params["trunk"]
             trunk = copy.deepcopy(self.module_.trunk).cpu()
-        precision, weights = engine.precision_of(self.net_), engine.weights_of(self.net_)
+        weights = dict(engine.plain_module(self.net_).state_dict())
+        precision = engine.precision_of(self.net_)
         packed = persistence.pack(persistence.Saved(params, fitted, precision, weights))
         # What cannot be loaded again is found now, and not when it is needed.
         again = self._restored(persistence.unpack(packed), trunk)
@@ -789,7 +790,8 @@ class MultiTaskCNNEstimator(BaseEstimator):
         classes = dict.fromkeys(self.task_names_) | {
             self.task_names_[k]: labels.tolist() for k, labels in encoder.classes.items()
         }
-        graph = onnx.Graph(self.module_, self._reader, kinds, encoder.kinds_)
+        module = engine.plain_module(self.net_)
+        graph = onnx.Graph(module, self._reader, kinds, encoder.kinds_)
         onnx.export(graph, self._reader.sample_shape_, classes, path)
 
     @classmethod

@@ -316,7 +316,11 @@ PARAMS: dict[str, list[Any]] = {
     "verbose": [1],
     "device": ["auto"],
     "precision": ["bfloat16"],
-    "net_params": [{"optimizer__betas": (0.8, 0.9)}, {"callbacks": None}],
+    "net_params": [
+        {"optimizer__betas": (0.8, 0.9)},
+        {"callbacks": None},
+        {"compile": True, "compile__backend": "eager"},
+    ],
 }
 
 
@@ -714,6 +718,14 @@ def test_damaged_headers(change, fitted, path):
     with assert_random_states_untouched(), pytest.raises(ValueError, match="is damaged") as raised:
         MultiTaskCNNEstimator.load(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["kind", "trunk", "loss", "type"])
+def test_what_a_file_cannot_name_is_named(name, fitted, path):
+    fitted.save(path)
+    rewrite(path, CHANGES[f"unknown {name}"])
+    with pytest.raises(ValueError, match=r"'(os.system|subprocess.Popen|eval)' is not a.* knows"):
+        MultiTaskCNNEstimator.load(path)
 
 
 def test_rewriting_alone_does_no_damage(fitted, path):
