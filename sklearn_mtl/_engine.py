@@ -37,8 +37,12 @@ __all__ = [
     "auto_precision",
     "auto_weight_decay",
     "build_net",
+    "device_or_cpu",
+    "plain_module",
+    "precision_of",
     "predict_raw",
     "resolve_device",
+    "restore",
     "seeded",
     "shift_outputs",
     "train",
@@ -335,6 +339,16 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def device_or_cpu(device: str) -> str:
+    """Return a device that works here: the one asked for, else the CPU."""
+    try:
+        found = resolve_device(device)
+        torch.empty(0, device=found)
+    except (ValueError, RuntimeError, AssertionError):  # torch has several ways to say no
+        return "cpu"
+    return found
+
+
 def resolve_optimizer(optimizer: Any) -> Any:
     """Find a name in `torch.optim`; a class is taken as it is."""
     if not isinstance(optimizer, str):
@@ -444,6 +458,28 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def precision_of(net: TaskNet) -> str:
+    """Precision in which a trained net computes."""
+    if net.amp_dtype is not None:
+        return "bfloat16"
+    return str(net.module_.heads.weight.dtype).removeprefix("torch.")
+
+
+def plain_module(net: TaskNet) -> Any:
+    """Return the module of a trained net as it was before skorch compiled it, if it did."""
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
+def restore(net: TaskNet, weights: dict[str, Any]) -> None:
+    """Put weights into a new net, which can predict then."""
+    try:
+        net.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the fitted weights do not fit the trunk: {error}.") from error
+    net.initialize()
+    net.module_.eval()
 
 
 def _callbacks(net: TaskNet, recipe: Recipe, n_steps: int) -> list[Any]:

@@ -64,10 +64,14 @@ def sequential_logit(raw: Tensor, target: Tensor) -> Tensor:
 
     Output c is the log-odds of going beyond class c, given that it was reached.
     """
-    beyond, stay = nn.functional.logsigmoid(raw), nn.functional.logsigmoid(-raw)
-    pad = nn.functional.pad
-    log_proba = pad(beyond.cumsum(dim=-1), (1, 0)) + pad(stay, (0, 1))
-    return -log_proba.gather(-1, target.long().unsqueeze(-1))[..., 0]
+    return -sequential_log_proba(raw).gather(-1, target.long().unsqueeze(-1))[..., 0]
+
+
+def sequential_log_proba(raw: Tensor) -> Tensor:
+    """Log-probabilities (..., C) of ordered classes; raw (..., C - 1)."""
+    pad, log_sigmoid = nn.functional.pad, nn.functional.logsigmoid
+    reached = pad(log_sigmoid(raw).cumsum(dim=-1), (1, 0))
+    return reached + pad(log_sigmoid(-raw), (0, 1))
 
 
 def ranked_probability(raw: Tensor, target: Tensor) -> Tensor:
@@ -86,23 +90,23 @@ def pinball(raw: Tensor, target: Tensor, quantile: float = 0.5) -> Tensor:
 
 def poisson_deviance(raw: Tensor, target: Tensor) -> Tensor:
     """Poisson deviance of each cell; raw (..., 1) is the log of the mean, target (...) >= 0."""
-    log_mean = _log_mean(raw)
-    ratio = log_mean - torch.where(target > 0, target, 1).log()
-    return 2 * torch.where(target > 0, target * (ratio.expm1() - ratio), log_mean.exp())
+    mean = log_mean(raw)
+    ratio = mean - torch.where(target > 0, target, 1).log()
+    return 2 * torch.where(target > 0, target * (ratio.expm1() - ratio), mean.exp())
 
 
 def gamma_deviance(raw: Tensor, target: Tensor) -> Tensor:
     """Gamma deviance of each cell; raw (..., 1) is the log of the mean, target (...) > 0."""
-    ratio = torch.where(target > 0, target, 1).log() - _log_mean(raw)  # 0 is under a mask
+    ratio = torch.where(target > 0, target, 1).log() - log_mean(raw)  # 0 is under a mask
     return 2 * (ratio.expm1() - ratio)
 
 
 def squared_error_of_mean(raw: Tensor, target: Tensor) -> Tensor:
     """Squared error; raw (..., 1) is the log of the mean, target (...)."""
-    return (_log_mean(raw).exp() - target).square()
+    return (log_mean(raw).exp() - target).square()
 
 
-def _log_mean(raw: Tensor) -> Tensor:
+def log_mean(raw: Tensor) -> Tensor:
     """Return raw (..., 1), growing logarithmically beyond ±20: the mean stays finite."""
     x = raw[..., 0]
     return x.clamp(-20, 20) + x.sign() * (x.abs() - 20).clamp_min(0).log1p()

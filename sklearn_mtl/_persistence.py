@@ -1,0 +1,140 @@
+"""One file for a fitted estimator: safetensors, with all that is no array as JSON in its header."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sklearn_mtl._codec import decode, encode
+
+__all__ = ["Packed", "Saved", "blaming", "pack", "read", "unpack", "write"]
+
+# Raised whenever older versions could not read the file, or would read it wrongly.
+FORMAT_VERSION = 1
+
+# All metadata stand under one key: in safetensors, the order of several differs from run to run.
+KEY = "sklearn_mtl"
+
+# Before the names of the module's weights; arrays are named after the attributes that hold them.
+MODULE = "module."
+
+
+class Saved(NamedTuple):
+    """What an estimator is made of.
+
+    `params` lacks 'trunk' where that is an object which is not data.
+    """
+
+    params: dict[str, Any]
+    fitted: dict[str, Any]
+    precision: str
+    weights: dict[str, Tensor]
+
+
+class Packed(NamedTuple):
+    """What a file holds."""
+
+    header: str
+    tensors: dict[str, Tensor]
+
+
+def pack(saved: Saved) -> Packed:
+    """Turn an estimator's parts into what a file can hold."""
+    from sklearn_mtl import __version__  # known only once the package is imported
+
+    tensors: dict[str, Tensor] = {}
+    header = {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "precision": saved.precision,
+        "params": {name: encode(value, name, tensors) for name, value in saved.params.items()},
+        "fitted": {name: encode(value, name, tensors) for name, value in saved.fitted.items()},
+    }
+    for name, value in saved.weights.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"trunk has the state {name!r} of type {type(value).__name__}, which a file of "
+                "tensors cannot hold. Keep it in a buffer, or pickle the estimator."
+            )
+        # A copy: safetensors refuses tensors that share memory.
+        tensors[MODULE + name] = value.detach().cpu().contiguous().clone()
+    return Packed(json.dumps(header, allow_nan=False), tensors)
+
+
+def unpack(packed: Packed) -> Saved:
+    """Turn the content of a file into an estimator's parts."""
+    header, tensors = json.loads(packed.header), packed.tensors
+    params = {name: decode(data, tensors) for name, data in header["params"].items()}
+    fitted = {name: decode(data, tensors) for name, data in header["fitted"].items()}
+    weights = {n.removeprefix(MODULE): t for n, t in tensors.items() if n.startswith(MODULE)}
+    return Saved(params, fitted, header["precision"], weights)
+
+
+def write(path: str | os.PathLike[str], packed: Packed) -> None:
+    """Write a file; what stands there stays until all is written."""
+    target = Path(path).resolve()
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        save_file(packed.tensors, part, metadata={KEY: packed.header})
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike[str]) -> Saved:
+    """Read a file; a ValueError says why that is not possible."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(KEY)
+            if header is None:
+                raise ValueError(
+                    f"{path} is a safetensors file, but not one that MultiTaskCNNEstimator.save "
+                    "has written."
+                )
+            _check_version(path, header)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged, or is not a safetensors file: {error}. Save the estimator again."
+        ) from error
+    with blaming(path):
+        return unpack(Packed(header, tensors))
+
+
+def _check_version(path: str | os.PathLike[str], header: str) -> None:
+    """Refuse what a newer version of this package has written."""
+    with blaming(path):
+        content = json.loads(header)
+        version, package = int(content["format_version"]), content["package_version"]
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format {version}, written by sklearn-mtl {package}; this version reads "
+            f"formats up to {FORMAT_VERSION}. Upgrade sklearn-mtl."
+        )
+
+
+@contextlib.contextmanager
+def blaming(path: str | os.PathLike[str], trunk: Any = None) -> Iterator[None]:
+    """Say that the file is at fault, or the trunk that was passed to go with it."""
+    try:
+        yield
+    except ImportError:  # a library that y's type needs
+        raise
+    except Exception as error:  # whatever a damaged file, or a user's trunk, brings about
+        if trunk is not None:
+            raise ValueError(
+                f"{path} cannot be loaded with this trunk, a {type(trunk).__name__}: {error} "
+                "Pass the trunk that the estimator was fitted with."
+            ) from error
+        raise ValueError(
+            f"{path} is damaged, or was made by something else than save: {error!r}. Save the "
+            "estimator again."
+        ) from error

@@ -1,0 +1,850 @@
+"""Files of fitted estimators: what survives, what is refused, and that nothing in a file is run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import sklearn
+import torch
+from _asserts import assert_random_states_untouched, pickled
+from _inputs import EnsembleTrunk, make_table
+from numpy.testing import assert_array_equal
+from pandas.testing import assert_frame_equal
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import EpochScoring
+from torch import nn
+
+from sklearn_mtl import MultiTaskCNNEstimator, Task, _persistence
+from sklearn_mtl._codec import decode, encode
+from sklearn_mtl.losses import LogProd, MaskedMSE, Weighted
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+
+SMALL = DenseTrunk((4,))
+
+
+def make(**params: Any) -> MultiTaskCNNEstimator:
+    return MultiTaskCNNEstimator(
+        **{"trunk": SMALL, "max_epochs": 1, "random_state": 0, "device": "cpu"} | params
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MultiTaskCNNEstimator:
+    """A class, a number, and a number that exists in one class; treat it as read-only."""
+    tasks = [
+        Task("y0", "classification"),
+        Task("y1", "regression"),
+        Task("y2", "regression", given=("y0", 1)),
+    ]
+    return make(tasks=tasks).fit(*make_table(30))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+def saved_and_loaded(
+    estimator: MultiTaskCNNEstimator, path: Path, trunk: Any = None
+) -> MultiTaskCNNEstimator:
+    estimator.save(path)
+    return MultiTaskCNNEstimator.load(path, trunk=trunk)
+
+
+def assert_alike(actual: Any, expected: Any) -> None:
+    """Same types, same values, to the last bit, all the way down."""
+    assert type(actual) is type(expected)
+    if isinstance(expected, dict):
+        assert_alike(list(actual.items()), list(expected.items()))
+    elif isinstance(expected, list | tuple):
+        assert len(actual) == len(expected)
+        for a, b in zip(actual, expected, strict=True):
+            assert_alike(a, b)
+    elif isinstance(expected, np.ndarray):
+        assert actual.dtype == expected.dtype
+        assert actual.shape == expected.shape
+        if expected.dtype == object:
+            assert_alike(actual.tolist(), expected.tolist())
+        else:
+            assert_array_equal(actual, expected)
+    elif isinstance(expected, torch.Tensor):
+        assert actual.dtype is expected.dtype
+        assert torch.equal(actual, expected)
+    elif isinstance(expected, np.random.RandomState):
+        assert_alike(actual.get_state(), expected.get_state())
+    elif isinstance(expected, pd.Series | pd.Index):
+        assert actual.dtype == expected.dtype
+        assert actual.equals(expected)
+        assert actual.name == expected.name
+    elif isinstance(expected, nn.Module):
+        assert_alike({**actual.state_dict()}, {**expected.state_dict()})
+        assert_alike(getattr(actual, "decay", None), getattr(expected, "decay", None))
+    elif isinstance(expected, BaseEstimator):
+        assert_alike(actual.get_params(), expected.get_params())
+    elif isinstance(expected, float | np.floating) and np.isnan(expected):
+        assert np.isnan(actual)
+    else:
+        assert actual == expected
+
+
+def assert_predicts_the_same(
+    actual: MultiTaskCNNEstimator, expected: MultiTaskCNNEstimator, X: Any, y: Any
+) -> None:
+    """All that a fitted estimator says, to the last bit."""
+    for output in ("estimate", "nan", "expected"):
+        actual.conditional_output = expected.conditional_output = output
+        assert_alike(actual.predict(X), expected.predict(X))
+        frame, other = expected.predict_frame(X), actual.predict_frame(X)
+        assert type(other) is type(frame)
+        if isinstance(frame, pd.DataFrame):
+            assert_frame_equal(other, frame, check_exact=True)
+        else:
+            assert other.equals(frame)
+            assert other.schema == frame.schema
+    if hasattr(expected, "classes_"):
+        assert_alike(actual.classes_, expected.classes_)
+        assert_alike(actual.predict_proba(X), expected.predict_proba(X))
+    assert not hasattr(actual, "classes_") or hasattr(expected, "classes_")
+    assert_alike(actual.embed(X), expected.embed(X))
+    assert_alike(actual.score_tasks(X, y), expected.score_tasks(X, y))
+    assert_alike(actual.score(X, y), expected.score(X, y))
+
+
+# -- what survives -------------------------------------------------------------------------------
+
+N = 30
+X = np.random.default_rng(0).normal(size=(N, 3)) * [1, 10, 1e6]
+NUMBER = X[:, 0] + 0.1 * np.arange(N)
+CODE = np.arange(N) % 3
+WORDS = np.array(["low", "high", "mid"])[CODE]
+HOLES = np.where(CODE == 2, np.nan, NUMBER)
+
+COLUMNS: dict[str, Any] = {
+    "strings": WORDS,
+    "objects": WORDS.astype(object),
+    "bools": CODE == 0,
+    "ints": CODE * 2 - 1,
+    "uint8": CODE.astype(np.uint8),
+    "floats": np.where(CODE == 2, np.nan, CODE),
+    "Int64": pd.array(np.where(CODE == 2, None, CODE), dtype="Int64"),
+    "boolean": pd.array(np.where(CODE == 2, None, CODE == 0), dtype="boolean"),
+    "string": pd.array(WORDS, dtype="string"),
+    "python string": pd.array(WORDS, dtype=pd.StringDtype("python", np.nan)),
+    "arrow": pd.array(WORDS, dtype=pd.ArrowDtype(pa.string())),
+    "arrow dictionary": pd.arrays.ArrowExtensionArray(pa.array(WORDS).dictionary_encode()),
+    "category": pd.Categorical(WORDS),
+    "categories of numbers": pd.Categorical(CODE, categories=[2, 0, 1, 7]),
+    "ordered": pd.Categorical(WORDS, categories=["low", "mid", "high", "top"], ordered=True),
+    "intervals": pd.cut(NUMBER, 3),
+    "tuples": pd.Series([("a", i) for i in CODE], dtype=object),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_labels_of_every_type(name, path):
+    y = pd.DataFrame({"label": COLUMNS[name], "number": NUMBER})
+    estimator = make(tasks={"label": "classification"}).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_predicts_the_same(loaded, estimator, X, y)
+    assert_alike(loaded._encoder._template, estimator._encoder._template)
+
+
+@pytest.mark.parametrize("name", ["ints", "floats", "ordered", "intervals"])
+def test_ordered_labels(name, path):
+    y = pd.DataFrame({"label": COLUMNS[name]})
+    estimator = make(tasks=[Task("label", "ordinal")]).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_predicts_the_same(loaded, estimator, X, y)
+    assert_alike(loaded._encoder.kinds_[0].categories_, estimator._encoder.kinds_[0].categories_)
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical, pl.Enum(["low", "mid", "high"])])
+def test_polars(dtype, path):
+    y = pl.DataFrame(
+        {
+            "word": pl.Series(WORDS, dtype=dtype),
+            "flag": CODE == 0,
+            "count": pl.Series(CODE, dtype=pl.Int32),
+            "price": pl.Series([Decimal(int(c)) / 4 for c in CODE], dtype=pl.Decimal(9, 2)),
+            "small": pl.Series(HOLES, dtype=pl.Float32),
+        }
+    )
+    estimator = make(tasks={"count": "classification", "price": "regression"}).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_predicts_the_same(loaded, estimator, X, y)
+    assert isinstance(loaded.predict_frame(X), pl.DataFrame)
+
+
+def test_a_table_of_arrow(path):
+    y = pa.table({"word": WORDS, "number": NUMBER})
+    estimator = make().fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert loaded.predict_frame(X).equals(estimator.predict_frame(X))
+
+
+@pytest.mark.parametrize("kind", ["regression", "quantile", "poisson", "gamma"])
+def test_numbers_of_every_kind(kind, path):
+    y = np.exp(np.column_stack([NUMBER, HOLES]))
+    quantile = 0.9 if kind == "quantile" else None
+    tasks = [Task("first", kind, quantile=quantile), Task("second", kind)]
+    estimator = make(tasks=tasks).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_predicts_the_same(loaded, estimator, X, y)
+    assert_alike(loaded.noise_std_, estimator.noise_std_)
+
+
+@pytest.mark.parametrize("labels", ["yes", ["yes"], ("yes",), {"yes"}, np.array(["yes"])])
+def test_chains_of_gates(labels, path):
+    first = np.where(CODE > 0, "yes", "no").astype(object)
+    second = np.where(CODE > 0, NUMBER > 0, None)
+    third = np.where((CODE > 0) & (NUMBER > 0), NUMBER, np.nan)
+    y = pd.DataFrame({"a": first, "b": second, "c": third})
+    tasks = [
+        Task("c", "regression", given=("b", True)),
+        Task("a", "classification"),
+        Task("b", "classification", given=("a", labels)),
+    ]
+    estimator = make(tasks=tasks, class_weight={"a": {"yes": 2.0}, "b": "balanced"}).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_predicts_the_same(loaded, estimator, X, y)
+    assert_alike(loaded.n_applicable_, estimator.n_applicable_)
+    assert_alike(loaded._encoder._class_weights, estimator._encoder._class_weights)
+    with pytest.raises(ValueError, match="exists only given"):
+        loaded.score(X, y.assign(c=1.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "params"),
+    [
+        ((2, 9), {"input_shape": (2, 9)}),
+        ((8, 8), {}),
+        ((8, 8), {"precision": "float64"}),
+        ((8, 8), {"precision": "bfloat16"}),
+        ((3, 6, 9), {}),
+        ((6, 9, 3), {"data_format": "channels_last"}),
+        ((2, 5, 6, 7), {"precision": "bfloat16"}),
+        ((54,), {"input_shape": torch.Size([6, 9])}),
+        ((3, 6, 6), {"trunk": "dense", "precision": "bfloat16"}),
+        ((6, 6), {"optimizer": "LBFGS", "batch_size": N}),
+    ],
+)
+def test_images_in_every_precision(shape, params, path):
+    params = {"trunk": ConvTrunk(width=2, n_features=4)} | params
+    images = np.random.default_rng(0).integers(0, 256, size=(N, *shape)).astype(np.uint8)
+    estimator = make(**params).fit(images, NUMBER)
+    loaded = saved_and_loaded(estimator, path)
+    assert_predicts_the_same(loaded, estimator, images, NUMBER)
+    assert loaded.predict(images).ndim == 1
+    assert loaded.module_.heads.weight.dtype is estimator.module_.heads.weight.dtype
+    assert loaded.net_.amp_dtype is estimator.net_.amp_dtype
+    assert_alike(loaded._reader.sample_shape_, shape)
+
+
+@pytest.mark.parametrize("n_rows", [N, 600])
+def test_automatic_precision_is_that_of_the_fit(n_rows, path):
+    rows = np.arange(n_rows) % N
+    estimator = make(batch_size=100).fit(X[rows], NUMBER[rows])
+    loaded = saved_and_loaded(estimator, path)
+    expected = torch.float64 if n_rows == N else torch.float32
+    assert loaded.module_.heads.weight.dtype is expected
+    assert_predicts_the_same(loaded, estimator, X, NUMBER)
+
+
+def test_fitted_attributes(path):
+    frame = pd.DataFrame(X, columns=["p", "q", "r"])
+    estimator = make(early_stopping=True, max_epochs=3).fit(
+        frame, pd.DataFrame({"word": WORDS, "holes": HOLES})
+    )
+    loaded = saved_and_loaded(estimator, path)
+    assert list(vars(loaded)) == [*(n for n in vars(estimator) if n != "net_"), "net_"]
+    for name in ("net_", "_encoder", "_reader"):  # compared by what they do
+        vars(loaded).pop(name), vars(estimator).pop(name)
+    assert {"history_", "classes_", "feature_names_in_", "n_iter_"} <= set(vars(loaded))
+    assert_alike(vars(loaded), vars(estimator))
+
+
+def test_requests_of_metadata(path):
+    with sklearn.config_context(enable_metadata_routing=True):
+        estimator = make().set_fit_request(sample_weight=True).fit(X, NUMBER)
+        loaded = saved_and_loaded(estimator, path)
+        expected = str(estimator.get_metadata_routing())
+        assert "True" in expected
+        assert str(loaded.get_metadata_routing()) == expected
+
+
+# Every parameter, with a value that is not the default.
+PARAMS: dict[str, list[Any]] = {
+    "tasks": [{"y0": "classification"}, (Task("a", "regression"), Task("b", "poisson"))],
+    "loss": ["weighted", LogProd(decay=0.9), LogProd(torch.tensor([1.0, 2.0])), MaskedMSE()],
+    "task_weights": [
+        "n_observed",
+        [1.0, np.float32(2)],
+        np.array([1, 2], dtype=">i2"),
+        {"y0": 3},
+        pd.Series({"y1": 0.5}),
+    ],
+    "class_weight": ["balanced", {"y0": {0: 1.0, 1: 3}}],
+    "missing_values": [-1, float("nan"), "none", np.int64(-1)],
+    "conditional_output": ["nan"],
+    "input_shape": [(3,), [1, 3], (np.int64(3),)],
+    "data_format": ["channels_last"],
+    "trunk": ["auto", "dense", DenseTrunk([5, 4]), DenseTrunk(np.array([5])), DenseTrunk(())],
+    "max_epochs": [2],
+    "batch_size": [7],
+    "learning_rate": [0.1 + 0.2],
+    "optimizer": ["SGD", torch.optim.Adam],
+    "weight_decay": [1e-300],
+    "early_stopping": [True, np.True_],
+    "validation_fraction": [0.3],
+    "n_iter_no_change": [3],
+    "tol": [0.0],
+    "random_state": [None, np.int32(3), np.random.RandomState(7)],
+    "verbose": [1],
+    "device": ["auto"],
+    "precision": ["bfloat16"],
+    "net_params": [
+        {"optimizer__betas": (0.8, 0.9)},
+        {"callbacks": None},
+        {"compile": True, "compile__backend": "eager"},
+    ],
+}
+
+
+def test_every_parameter_is_tested():
+    assert sorted(PARAMS) == sorted(MultiTaskCNNEstimator().get_params(deep=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, values in PARAMS.items() for v in values]
+)
+def test_parameters(name, value, path, capsys):
+    y = np.column_stack([CODE > 0, np.abs(NUMBER)])
+    estimator = make(**{name: value}).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_alike(loaded.get_params(), estimator.get_params())
+    assert_predicts_the_same(loaded, estimator, X, y)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"random_state": np.random.RandomState(3)},
+        {"loss": LogProd(torch.tensor([1.0, 0.5]), decay=0.5), "early_stopping": True},
+        {"trunk": "auto", "optimizer": "SGD", "net_params": {"optimizer__momentum": 0.9}},
+    ],
+)
+def test_a_clone_learns_the_same(params, path):
+    y = np.column_stack([CODE > 0, NUMBER])
+    estimator = make(**params).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    again, expected = (clone(e).fit(X, y) for e in (loaded, estimator))
+    assert_predicts_the_same(again, expected, X, y)
+    assert_alike(again.history_, expected.history_)
+
+
+def test_a_combiner_keeps_what_it_has_learned(path):
+    losses, counts = torch.tensor([2.0, 1.0]), torch.ones(2)
+    for combine in (LogProd(decay=0.5), Weighted()):
+        combine.start(losses, counts, torch.tensor([1.0, 2.0]))
+        estimator = make(loss=combine).fit(X, np.column_stack([NUMBER, HOLES]))
+        loaded = saved_and_loaded(estimator, path)
+        assert_alike(loaded.loss, combine)
+        assert_alike(loaded.loss(losses, counts), combine(losses, counts))
+
+
+def test_the_net_is_ready(fitted, path):
+    loaded = saved_and_loaded(fitted, path)
+    assert loaded.net_.initialized_
+    assert loaded.module_ is loaded.net_.module_
+    assert not loaded.module_.training
+    x = torch.zeros(2, 3, dtype=torch.float64)
+    assert_alike(loaded.net_.infer(x).detach(), fitted.net_.infer(x).detach())
+    X, y = make_table(30)
+    assert_predicts_the_same(pickled(loaded), fitted, X, y)
+
+
+def test_saving_again_gives_the_same_file(fitted, path):
+    fitted.save(path)
+    first = path.read_bytes()
+    MultiTaskCNNEstimator.load(path).save(str(path))
+    assert path.read_bytes() == first
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_random_states_are_left_alone(path):
+    estimator = make(trunk="conv", input_shape=(1, 3), random_state=np.random.RandomState(0))
+    estimator.fit(X, NUMBER)
+    state = estimator.random_state.get_state()[1].copy()
+    with assert_random_states_untouched():
+        saved_and_loaded(estimator, path)
+    assert_array_equal(estimator.random_state.get_state()[1], state)
+
+
+def test_the_file_can_go_after_loading(path):
+    """Nothing is left that reads it."""
+    y = np.column_stack([CODE > 0, NUMBER])
+    estimator = make(loss=LogProd(torch.tensor([1.0, 0.5]))).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+    assert_alike(loaded.loss, estimator.loss)
+    assert_predicts_the_same(loaded, estimator, X, y)
+
+
+def test_a_device_that_is_not_there_is_the_cpu(path):
+    estimator = make().fit(X, NUMBER)
+    estimator.set_params(device="cuda:99")
+    loaded = saved_and_loaded(estimator, path)
+    assert loaded.device == "cuda:99"
+    assert loaded.net_.device == "cpu"
+    assert_alike(loaded.predict(X), estimator.predict(X))
+
+
+class WithExtra(MultiTaskCNNEstimator):
+    """A subclass with a parameter of its own."""
+
+    def __init__(self, tasks=None, *, extra=1, trunk="auto", max_epochs=1):
+        super().__init__(tasks, trunk=trunk, max_epochs=max_epochs)
+        self.extra = extra
+
+
+def test_a_subclass_loads_as_itself(path):
+    estimator = WithExtra(extra="more").fit(X, NUMBER)
+    # The parent's other parameters are attributes here, as they are no parameters.
+    estimator.save(path)
+    loaded = WithExtra.load(path)
+    assert type(loaded) is WithExtra
+    assert loaded.extra == "more"
+    assert_alike(loaded.predict(X), estimator.predict(X))
+    with pytest.raises(ValueError, match=r"takes no \['extra'"):
+        MultiTaskCNNEstimator.load(path)
+
+
+# -- trunks that are no data ---------------------------------------------------------------------
+
+
+def small_trunk() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.BatchNorm1d(4))
+
+
+class OwnSpec(BaseEstimator):
+    """A spec of a user."""
+
+    def __init__(self, width: int = 4) -> None:
+        self.width = width
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        return nn.Linear(*input_shape, self.width)
+
+
+@pytest.mark.parametrize("trunk", [small_trunk(), small_trunk, OwnSpec(), EnsembleTrunk(3)])
+def test_a_trunk_of_the_user(trunk, path):
+    estimator = make(trunk=trunk).fit(X, NUMBER)
+    before = copy.deepcopy(trunk.state_dict()) if isinstance(trunk, nn.Module) else None
+    loaded = saved_and_loaded(estimator, path, trunk=trunk)
+    assert loaded.trunk is trunk
+    assert_predicts_the_same(loaded, estimator, X, NUMBER)
+    if before is not None:
+        assert_alike({**trunk.state_dict()}, {**before})
+    with pytest.raises(ValueError, match=r"was a module or a callable. Pass .*load\(path, trunk="):
+        MultiTaskCNNEstimator.load(path)
+    with pytest.raises(ValueError, match=r"with this trunk, a Linear: the fitted weights do not"):
+        MultiTaskCNNEstimator.load(path, trunk=nn.Linear(3, 7))
+    with pytest.raises(ValueError, match=r"with this trunk, a Linear: trunk fails on a batch"):
+        MultiTaskCNNEstimator.load(path, trunk=nn.Linear(9, 7))
+
+
+def test_a_trunk_that_is_not_needed(fitted, path):
+    with pytest.raises(ValueError, match=r"holds its own: DenseTrunk.*Leave trunk out"):
+        saved_and_loaded(fitted, path, trunk=small_trunk)
+
+
+def test_a_trunk_with_a_state_that_is_no_tensor(path):
+    class Stateful(nn.Linear):
+        def get_extra_state(self):
+            return {"anything": object()}
+
+        def set_extra_state(self, state):
+            pass
+
+    estimator = make(trunk=Stateful(3, 4)).fit(X, NUMBER)
+    with pytest.raises(TypeError, match=r"'trunk._extra_state' of type dict"):
+        estimator.save(path)
+
+
+@pytest.mark.parametrize("trunk", ["auto", DenseTrunk((5,)), DenseTrunk((4, 4))])
+def test_a_trunk_that_was_changed_after_fit(trunk, path):
+    estimator = make().fit(X, NUMBER).set_params(trunk=trunk)
+    with pytest.raises(ValueError, match="do not fit the trunk"):
+        estimator.save(path)
+    assert not path.exists()
+
+
+def test_a_trunk_of_the_same_shape_that_was_changed_after_fit(path):
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(3, 4), nn.Tanh())
+    estimator = make(trunk=trunk).fit(X, NUMBER).set_params(trunk=DenseTrunk((4,)))
+    with pytest.raises(ValueError, match=r"trunk=DenseTrunk.* was changed after fit"):
+        estimator.save(path)
+
+
+@pytest.mark.parametrize("changed", [{"loss": "weighted"}, {"optimizer": "SGD"}, {"tasks": None}])
+def test_other_parameters_may_change_after_fit(changed, fitted, path):
+    estimator = copy.copy(fitted).set_params(**changed)
+    loaded = saved_and_loaded(estimator, path)
+    assert_alike(loaded.get_params(), estimator.get_params())
+    assert_predicts_the_same(loaded, fitted, *make_table(30))
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def worst(losses: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    return losses.max()
+
+
+class OwnLogProd(LogProd):
+    """A loss of a user, which may hold and do more."""
+
+
+class OwnSGD(torch.optim.SGD):
+    """An optimizer of a user."""
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"loss": worst}, r"^loss holds <function worst"),
+        ({"loss": OwnLogProd()}, "^loss holds .* of type OwnLogProd"),
+        ({"optimizer": OwnSGD}, r"^optimizer holds <class '.*OwnSGD'>"),
+        (
+            {"net_params": {"callbacks": [EpochScoring("train_loss", name="x")]}},
+            r"^net_params\['callbacks'\]\[0\] holds .*EpochScoring",
+        ),
+        ({"net_params": {"predict_nonlinearity": abs}}, r"^net_params\['predict_nonlinearity'\]"),
+        (
+            {"trunk": DenseTrunk((Decimal(4),))},
+            r"^trunk\['dense'\]\['hidden_layer_sizes'\]\[0\] hold",
+        ),
+        ({"random_state": np.random.RandomState(np.random.PCG64(0))}, "^random_state holds"),
+    ],
+)
+def test_what_is_no_data_is_refused_by_name(params, said, path):
+    path.write_bytes(b"an older file")
+    estimator = make(max_epochs=1).fit(X, np.column_stack([NUMBER, HOLES])).set_params(**params)
+    with pytest.raises(TypeError, match=said):
+        estimator.save(path)
+    assert path.read_bytes() == b"an older file"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_attributes_of_the_user_are_written_or_refused(path):
+    estimator = make().fit(X, NUMBER)
+    estimator.note_ = {"unit": "mm", "at": (1, None)}
+    assert saved_and_loaded(estimator, path).note_ == estimator.note_
+    estimator.handle_ = lambda: 0
+    with pytest.raises(TypeError, match=r"^handle_ holds"):
+        estimator.save(path)
+
+
+def test_an_estimator_that_is_not_fitted(path):
+    with pytest.raises(NotFittedError):
+        MultiTaskCNNEstimator().save(path)
+    assert not path.exists()
+
+
+def test_a_full_disk_leaves_the_older_file(fitted, path, monkeypatch):
+    def fail(tensors, filename, metadata):
+        Path(filename).write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    path.write_bytes(b"an older file")
+    monkeypatch.setattr(_persistence, "save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        fitted.save(path)
+    assert path.read_bytes() == b"an older file"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_file(path):
+    with pytest.raises(FileNotFoundError):
+        MultiTaskCNNEstimator.load(path)
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "boom")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 99, b"PK\x03\x04" * 9])
+def test_foreign_files(content, path):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged, or is not a safetensors file"):
+        MultiTaskCNNEstimator.load(path)
+
+
+@pytest.mark.parametrize("dump", [pickle.dump, torch.save])
+def test_pickles_are_not_run(dump, path, tmp_path):
+    with path.open("wb") as file:
+        dump(Bomb(tmp_path / "ran"), file)
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        MultiTaskCNNEstimator.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_files_of_others(metadata, path):
+    save_file({"module.heads.weight": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match="is a safetensors file, but not one that"):
+        MultiTaskCNNEstimator.load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 0.3, 0.7, 0.999])
+def test_truncated_files(keep, fitted, path):
+    fitted.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    with pytest.raises(ValueError, match="is damaged"):
+        MultiTaskCNNEstimator.load(path)
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change header and tensors of a file."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["sklearn_mtl"])
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    text = change(header, tensors)
+    save_file(tensors, path, metadata={"sklearn_mtl": text or json.dumps(header)})
+
+
+def put(*keys: str, value: Any) -> Any:
+    """A change of the header."""
+
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        for key in keys[:-1]:
+            header = header[key]
+        header[keys[-1]] = value
+
+    return change
+
+
+def drop(*keys: str) -> Any:
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        for key in keys[:-1]:
+            header = header[key]
+        del header[keys[-1]]
+
+    return change
+
+
+def as_text(text: str) -> Any:
+    return lambda header, tensors: text
+
+
+def reshape(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["module.heads.weight"] = torch.zeros(1, 1)
+
+
+def drop_weight(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["module.heads.bias"]
+
+
+def drop_array(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["task_weights_"]
+
+
+CHANGES = {
+    "not JSON": as_text("{"),
+    "a list": as_text("[]"),
+    "deep": as_text("[" * 100_000),
+    "empty": as_text("{}"),
+    "version is text": put("format_version", value="one"),
+    "no version": drop("format_version"),
+    "no params": drop("params"),
+    "no fitted": drop("fitted"),
+    "no encoder": drop("fitted", "_encoder"),
+    "encoder is a number": put("fitted", "_encoder", value=5),
+    "reader is an encoder": put("fitted", "_reader", value={"encoder": {"dict": []}}),
+    "unknown type": put("params", "loss", value={"os.system": "true"}),
+    "a tag too many": put("params", "loss", value={"tuple": [], "set": []}),
+    "unknown kind": put("fitted", "x_", value={"kind": {"dict": [["os.system", {"dict": []}]]}}),
+    "unknown trunk": put(
+        "params", "trunk", value={"trunk": {"dict": [["subprocess.Popen", {"dict": []}]]}}
+    ),
+    "unknown loss": put("params", "loss", value={"loss": {"dict": [["eval", {"dict": []}]]}}),
+    "unknown optimizer": put("params", "optimizer", value={"optimizer": "Evil"}),
+    "optimizer by name": put("params", "optimizer", value="lr_scheduler"),
+    "unknown dtype": put("fitted", "x_", value={"numpy_dtype": "V8"}),
+    "unknown pandas dtype": put("fitted", "x_", value={"pandas_dtype": "os.system"}),
+    "unknown frame": put("fitted", "x_", value={"backend": "os"}),
+    "task of unknown kind": put(
+        "fitted", "x_", value={"task": {"dict": [["name", "a"], ["kind", "os"]]}}
+    ),
+    "hides a method": put("fitted", "predict", value=1),
+    "hides a property": put("fitted", "module_", value=1),
+    "unknown parameter": put("params", "backdoor", value=1),
+    "unknown precision": put("precision", value="float8"),
+    "too many skorch parameters": put("params", "net_params", value={"dict": [["zzz", 1]]}),
+    "trunk of other size": put("params", "trunk", value="dense"),
+    "heads of other size": reshape,
+    "no bias": drop_weight,
+    "no array": drop_array,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_damaged_headers(change, fitted, path):
+    fitted.save(path)
+    rewrite(path, change)
+    with assert_random_states_untouched(), pytest.raises(ValueError, match="is damaged") as raised:
+        MultiTaskCNNEstimator.load(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["kind", "trunk", "loss", "type"])
+def test_what_a_file_cannot_name_is_named(name, fitted, path):
+    fitted.save(path)
+    rewrite(path, CHANGES[f"unknown {name}"])
+    with pytest.raises(ValueError, match=r"'(os.system|subprocess.Popen|eval)' is not a.* knows"):
+        MultiTaskCNNEstimator.load(path)
+
+
+def test_rewriting_alone_does_no_damage(fitted, path):
+    fitted.save(path)
+    rewrite(path, lambda header, tensors: None)
+    assert_predicts_the_same(MultiTaskCNNEstimator.load(path), fitted, *make_table(30))
+
+
+def test_files_of_a_newer_version(fitted, path):
+    fitted.save(path)
+    rewrite(path, put("format_version", value=99))
+    with pytest.raises(ValueError, match=r"has format 99, written by .* Upgrade sklearn-mtl"):
+        MultiTaskCNNEstimator.load(path)
+
+
+def test_parameters_that_an_older_file_lacks_are_at_their_defaults(fitted, path):
+    fitted.save(path)
+    rewrite(path, drop("params", "tol"))
+    assert MultiTaskCNNEstimator.load(path).tol == MultiTaskCNNEstimator().tol
+
+
+# -- values --------------------------------------------------------------------------------------
+
+VALUES: list[Any] = [
+    None,
+    True,
+    -(2**70),
+    5e-324,
+    -0.0,
+    float("-inf"),
+    "\ud800 'quoted' \n é",
+    (),
+    (1, (2.5, [None])),
+    {1: "a", "1": "b", (1, 2): {"c": []}, None: 0, 2.5: frozenset({1})},
+    {"dict": 1},
+    range(2, 9, 3),
+    {1, "a"},
+    np.float32(0.1),
+    np.float16("nan"),
+    np.True_,
+    np.uint64(2**64 - 1),
+    np.str_("a"),
+    np.zeros((0, 3), dtype=np.float32),
+    np.array(2.5),
+    np.arange(6, dtype=np.int8).reshape(2, 3).T,
+    np.array([1, 2], dtype=">u2"),
+    np.array([True, False]),
+    np.array([["a", "bb"]]),
+    np.array([1, True, 1.0, "1", None, float("nan"), (1,), np.int8(3)], dtype=object),
+    np.dtype("float32"),
+    np.dtype(object),
+    np.dtype("<U3"),
+    torch.tensor([1.0, 2.0], dtype=torch.bfloat16),
+    pd.Interval(0, 1, closed="both"),
+    pd.Index(["a", "b"], name="n"),
+    pd.RangeIndex(3),
+    pd.Int8Dtype(),
+    pd.BooleanDtype(),
+    pd.StringDtype("python"),
+    pd.StringDtype("pyarrow"),
+    pd.StringDtype("python", np.nan),
+    pd.CategoricalDtype(["b", "a"], ordered=True),
+    pd.CategoricalDtype(),
+    pd.IntervalDtype("int64", "left"),
+    pd.ArrowDtype(pa.int16()),
+    pd.ArrowDtype(pa.decimal128(7, 2)),
+    pd.ArrowDtype(pa.dictionary(pa.int8(), pa.large_string(), ordered=True)),
+    nw.Int128(),
+    nw.Categorical(),
+    nw.Enum(["b", "a"]),
+    nw.Decimal(7, 2),
+    nw.Implementation.POLARS,
+    torch.optim.Adam,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__} {value!r}")
+def test_values(value):
+    tensors: dict[str, torch.Tensor] = {}
+    text = json.dumps(encode(value, "x", tensors), allow_nan=False)
+    back = decode(json.loads(text), tensors)
+    if isinstance(value, pd.RangeIndex):
+        value = pd.Index([*value])
+    assert_alike(back, value)
+    assert str(back) == str(value)
+
+
+def test_values_are_copies():
+    array, tensors = np.zeros(3), {}
+    data = encode([array, array], "x", tensors)
+    array[0] = 1
+    first, second = decode(data, tensors)
+    first[0] = 2
+    assert second.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object(),
+        print,
+        BaseEstimator,
+        nn.Linear(1, 1),
+        nn.Parameter(torch.zeros(1)),
+        Decimal(1),
+        b"bytes",
+        1j,
+        np.longdouble(1),
+        np.zeros(2, dtype=[("a", int)]),
+        np.ma.masked_array([1.0], [True]),
+        pd.Timestamp(0),
+        type("Text", (str,), {})("a"),
+        type("Numbers", (dict,), {})(),
+        DenseTrunk,
+        pd.MultiIndex.from_tuples([("a", 1)]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_that_are_no_data(value):
+    said = rf"here\['a'\] holds (.|\n)*, of type {type(value).__name__}, which is not"
+    with pytest.raises(TypeError, match=said):
+        encode({"a": value}, "here", {})
