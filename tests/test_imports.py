@@ -32,8 +32,7 @@ HOUSE = {
         " kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
-        "_validation _targets _engine _views _persistence _onnx networks losses metrics",
-        "numpy sklearn",
+        "_validation _targets _engine _views _files networks losses metrics", "numpy sklearn"
     ),
     "_validation": Room("", "numpy sklearn"),
     "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
@@ -52,6 +51,7 @@ HOUSE = {
     ),
     "_persistence": Room("_codec", "torch safetensors", "sklearn_mtl.__version__"),
     "_onnx": Room("_validation kinds losses", "torch", "onnx onnxscript"),
+    "_files": Room("_engine _persistence _onnx networks", "numpy sklearn"),
     "metrics": Room("", "numpy sklearn pandas"),
     "inspection": Room("metrics", "numpy sklearn pandas"),
     "plotting": Room("metrics", "numpy sklearn", "matplotlib"),
