@@ -27,7 +27,7 @@ True
 """
 
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
-from sklearn_mtl._targets import Task
+from sklearn_mtl._tasks import Task
 
 __version__ = "0.1.0"
 

@@ -28,8 +28,7 @@ class Room(NamedTuple):
 # Data flows one way, and a room knows only the rooms before it.
 HOUSE = {
     "__init__": Room(
-        "_estimator _targets _persistence"
-        " kinds networks losses metrics inspection plotting datasets"
+        "_estimator _tasks kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
         "_validation _targets _engine _views _files networks losses metrics", "numpy sklearn"
@@ -38,14 +37,15 @@ HOUSE = {
     "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
     # One object per kind of target, public: people add their own.
     "kinds": Room("_tables", "numpy sklearn.metrics pandas scipy"),
-    "_targets": Room("_validation _tables kinds", "numpy pandas"),
+    "_tasks": Room("_tables kinds", "numpy"),
+    "_targets": Room("_validation _tables _tasks kinds", "numpy pandas"),
     "networks": Room("", "torch sklearn.base"),  # specs are cloned and searched
     "losses": Room("", "torch"),
     "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
     # What may stand in a file: data, and objects of these rooms, which therefore are known here.
     "_codec": Room(
-        "_tables _targets _validation kinds networks losses",
+        "_tables _tasks _targets _validation kinds networks losses",
         "numpy pandas narwhals torch sklearn.utils._metadata_requests",
         "pyarrow",
     ),
