@@ -439,8 +439,8 @@ class _LogMean(_Number):
         """Learn the weighted mean and standard deviation of the observed `values`."""
         self._standardise(values, weight)
         if self.mean_ > 0:  # small spreads around a large mean would ask for too many digits
-            constant = values.min() == values.max()
-            self.scale_ = max(0.0 if constant else self.scale_, 1e-3 * self.mean_)
+            constant = values.min() == values.max()  # a code of 1, whose deviance is exactly 0
+            self.scale_ = float(values[0]) if constant else max(self.scale_, 1e-3 * self.mean_)
         return self
 
     def check(self, values: NDArray[Any]) -> None:
