@@ -463,7 +463,7 @@ class _LogMean(_Number):
     def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
         """Raw outputs of the best constant predictor: the log of the mean."""
         # Without a single event there is half of one, so that the logarithm exists.
-        mean = max(np.average(codes, weights=weight), 0.5 / (len(codes) + 1))
+        mean = np.average(codes, weights=weight) or 0.5 / (len(codes) + 1)
         return np.log([mean])
 
     def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
