@@ -214,7 +214,8 @@ class OrdinalTarget(ClassificationTarget):
 
     def __init__(self, categories: Sequence[Any] | None = None) -> None:
         if categories is not None and (
-            isinstance(categories, str) or len({*categories}) < max(len(categories), 1)
+            isinstance(categories, (str, set, frozenset))  # of which sets have no order
+            or len({*categories}) < max(len(categories), 1)
         ):
             raise ValueError(
                 f"categories={categories!r} is not understood. List each label once, from low to "
