@@ -218,7 +218,8 @@ class OrdinalTarget(ClassificationTarget):
 
     def __init__(self, categories: Sequence[Any] | None = None) -> None:
         if categories is not None and (
-            isinstance(categories, str) or len({*categories}) < max(len(categories), 1)
+            isinstance(categories, (str, set, frozenset))  # of which sets have no order
+            or len({*categories}) < max(len(categories), 1)
         ):
             raise ValueError(
                 f"categories={categories!r} is not understood. List each label once, from low to "
@@ -442,8 +443,8 @@ class _LogMean(_Number):
         """Learn the weighted mean and standard deviation of the observed `values`."""
         self._standardise(values, weight)
         if self.mean_ > 0:  # small spreads around a large mean would ask for too many digits
-            constant = values.min() == values.max()
-            self.scale_ = max(0.0 if constant else self.scale_, 1e-3 * self.mean_)
+            constant = values.min() == values.max()  # a code of 1, whose deviance is exactly 0
+            self.scale_ = float(values[0]) if constant else max(self.scale_, 1e-3 * self.mean_)
         return self
 
     def check(self, values: NDArray[Any]) -> None:
@@ -466,7 +467,7 @@ class _LogMean(_Number):
     def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
         """Raw outputs of the best constant predictor: the log of the mean."""
         # Without a single event there is half of one, so that the logarithm exists.
-        mean = max(np.average(codes, weights=weight), 0.5 / (len(codes) + 1))
+        mean = np.average(codes, weights=weight) or 0.5 / (len(codes) + 1)
         return np.log([mean])
 
     def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:

@@ -109,7 +109,7 @@ def squared_error_of_mean(raw: Tensor, target: Tensor) -> Tensor:
 def log_mean(raw: Tensor) -> Tensor:
     """Return raw (..., 1), growing logarithmically beyond ±20: the mean stays finite."""
     x = raw[..., 0]
-    return x.clamp(-20, 20) + x.sign() * (x.abs() - 20).clamp_min(0).log1p()
+    return x.clamp(-20, 20) + x.sign() * (x.abs() - 20).relu().log1p()
 
 
 class KindLoss(NamedTuple):

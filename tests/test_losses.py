@@ -18,13 +18,25 @@ from _asserts import (
 from _inputs import BATCHES, make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, log_loss, mean_squared_error
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import (
+    brier_score_loss,
+    log_loss,
+    mean_gamma_deviance,
+    mean_pinball_loss,
+    mean_poisson_deviance,
+    mean_squared_error,
+)
 
-from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses
+from sklearn_mtl.kinds import KINDS, GammaTarget, OrdinalTarget
+from sklearn_mtl.losses import CELL_LOSSES, LOSSES, LogProd, TaskLosses, cumulative_logit
 
 NAN = float("nan")
 STARTED = pytest.mark.parametrize("started", [True, False], ids=["started", "bare"])
 COMBINERS = pytest.mark.parametrize("name", LOSSES)
+LARGE = "large errors", "every kind, large errors"
+SMALL = "small errors", "every kind, small errors"
 FAMILIES = pytest.mark.parametrize("family", ["likelihood", "squared"])
 
 
@@ -39,10 +51,10 @@ def expectations(n_tasks, dtype=torch.float64):
     return torch.linspace(1.5, 0.5, n_tasks, dtype=dtype), torch.full((n_tasks,), 3.0, dtype=dtype)
 
 
-def make_combiner(name, n_tasks, *, started=True, dtype=torch.float64):
+def make_combiner(name, n_tasks, *, started=True, dtype=torch.float64, powers=None):
     combine = LOSSES[name](torch.linspace(0.5, 2, n_tasks, dtype=dtype))
     if started:
-        combine.start(*expectations(n_tasks, dtype))
+        combine.start(*expectations(n_tasks, dtype), powers)
     return combine
 
 
@@ -50,8 +62,9 @@ def make_loss(name, batch, started=True):
     """A pure function (output, target, weight): the combiner starts anew in every call."""
 
     def loss(output, target, weight=None):
-        combine = make_combiner(name, len(batch.kinds), started=started)
-        return combine(*batch.losses(combine.family)(output, target, weight))
+        losses = batch.losses(LOSSES[name].family)
+        combine = make_combiner(name, len(batch.kinds), started=started, powers=losses.powers)
+        return combine(*losses(output, target, weight))
 
     return loss
 
@@ -66,13 +79,13 @@ def test_what_is_masked_is_ignored(name, started, batch):
     assert_ignores_what_is_masked(make_loss(name, batch, started), batch)
 
 
-@every_batch("large errors")  # of which probabilities 0 and 1 have no gradient either
+@every_batch(*LARGE)  # of which probabilities 0 and 1 have no gradient either
 @COMBINERS
 def test_gradient_only_where_observed(name, batch):
     assert_gradient_only_where_observed(make_loss(name, batch), batch)
 
 
-@every_batch("one class", "large errors", "small errors")
+@every_batch("one class", *LARGE, *SMALL)
 @COMBINERS
 def test_gradient_is_finite_difference(name, batch):
     batch = batch._replace(output=batch.output[:4], target=batch.target[:4])
@@ -147,12 +160,12 @@ def test_an_absent_task_leaves_the_others_alone(name, started):
     batch = BATCHES["absent task"]
     assert not batch.observed[:, 1].any()
     keep = [k for k in range(4) if k != 1]
-    columns = torch.tensor([i for k in keep for i in range(7)[batch.columns(k)]])
+    columns = batch.columns_of(keep)
     full = make_combiner(name, 4, started=started)
     small = LOSSES[name](full.weights[keep])
     if started:
         small.start(*(part[keep] for part in expectations(4)))
-    losses = TaskLosses(*([of[k] for k in keep] for of in batch[:2]), family=full.family)
+    losses = batch.losses(full.family, keep)
     assert_same(
         value_and_gradient(
             lambda f: full(*batch.losses(full.family)(f, batch.target)), batch.output
@@ -173,7 +186,7 @@ def test_each_task_is_a_problem_of_its_own_observed_rows(batch, family):
     losses, counts = batch.losses(family)(batch.output, batch.target)
     for k in range(len(batch.kinds)):
         rows = batch.observed[:, k]
-        alone = TaskLosses(batch.kinds[k : k + 1], batch.n_outputs[k : k + 1], family)
+        alone = batch.losses(family, [k])
         (expected,), (count,) = alone(
             batch.output[rows][..., batch.columns(k)], batch.target[rows, k : k + 1]
         )
@@ -181,20 +194,22 @@ def test_each_task_is_a_problem_of_its_own_observed_rows(batch, family):
         assert counts[k] == count == rows.sum()
 
 
+@pytest.mark.parametrize("name", ["mixed", "every kind"])
 @FAMILIES
-def test_tasks_can_be_permuted(family):
-    batch, order = BATCHES["mixed"], [5, 2, 0, 4, 1, 3]
-    columns = torch.tensor([i for k in order for i in range(10)[batch.columns(k)]])
-    permuted = TaskLosses(*([of[k] for k in order] for of in batch[:2]), family=family)
-    losses, counts = permuted(batch.output[:, columns], batch.target[:, order])
+def test_tasks_can_be_permuted(family, name):
+    batch = BATCHES[name]
+    order = np.random.default_rng(0).permutation(len(batch.kinds)).tolist()
+    permuted = batch.losses(family, order)
+    losses, counts = permuted(batch.output[:, batch.columns_of(order)], batch.target[:, order])
     expected = batch.losses(family)(batch.output, batch.target)
     assert torch.equal(losses, expected[0][order])
     assert torch.equal(counts, expected[1][order])
 
 
+@pytest.mark.parametrize("name", ["ensemble", "every kind, ensemble"])
 @FAMILIES
-def test_members_of_an_ensemble_are_averaged(family):
-    batch = BATCHES["ensemble"]
+def test_members_of_an_ensemble_are_averaged(family, name):
+    batch = BATCHES[name]
     losses, counts = batch.losses(family)(batch.output, batch.target)
     alone = [batch.losses(family)(member, batch.target) for member in batch.output.unbind(dim=1)]
     torch.testing.assert_close(losses, torch.stack([member[0] for member in alone]).mean(dim=0))
@@ -219,6 +234,33 @@ VALUES = [
     ("classification", "squared", [0.0, math.log(3)], 1, 2 * 0.25**2),
     ("classification", "squared", [0.0, 1e4], 0, 2.0),
     ("classification", "squared", [1.0, 1.0, 1.0], 0, 2 / 3),
+    ("ordinal", "likelihood", [], 0, 0.0),
+    ("ordinal", "likelihood", [0.0], 1, math.log(2)),
+    ("ordinal", "likelihood", [math.log(3)], 0, math.log(4)),
+    ("ordinal", "likelihood", [math.log(3)], 1, math.log(4 / 3)),
+    # P(y >= 1) = 3/4; log(1 + 2) less on the log-odds makes P(y >= 2) = 1/2
+    ("ordinal", "likelihood", [math.log(3), math.log(2)], 0, math.log(4)),
+    ("ordinal", "likelihood", [math.log(3), math.log(2)], 1, math.log(4)),
+    ("ordinal", "likelihood", [math.log(3), math.log(2)], 2, math.log(2)),
+    ("ordinal", "squared", [], 0, 0.0),
+    ("ordinal", "squared", [math.log(3)], 0, 0.75**2),
+    ("ordinal", "squared", [math.log(3)], 1, 0.25**2),
+    ("ordinal", "squared", [math.log(3), math.log(2)], 0, 0.75**2 + 0.5**2),
+    ("ordinal", "squared", [math.log(3), math.log(2)], 1, 0.25**2 + 0.5**2),
+    ("ordinal", "squared", [math.log(3), math.log(2)], 2, 0.25**2 + 0.5**2),
+    ("ordinal", "squared", [-1e4, 0.0], 2, 2.0),
+    ("quantile", "likelihood", [3.0], 1.0, 1.0),  # the median, if nothing is said
+    ("quantile", "squared", [1.0], 3.0, 1.0),
+    ("quantile", "likelihood", [0.1], 0.1, 0.0),
+    ("poisson", "likelihood", [0.0], 0.0, 2.0),
+    ("poisson", "likelihood", [math.log(2)], 3.0, 2 * (3 * math.log(1.5) - 1)),
+    ("poisson", "likelihood", [math.log(2)], 0.5, 2 * (0.5 * math.log(0.25) + 1.5)),
+    ("poisson", "likelihood", [0.0], 1.0, 0.0),
+    ("poisson", "squared", [math.log(2)], 5.0, 9.0),
+    ("gamma", "likelihood", [0.0], 3.0, 2 * (2 - math.log(3))),
+    ("gamma", "likelihood", [math.log(4)], 2.0, 2 * (math.log(2) - 0.5)),
+    ("gamma", "likelihood", [0.0], 1.0, 0.0),
+    ("gamma", "squared", [math.log(2)], 0.5, 2.25),
 ]
 
 
@@ -231,7 +273,36 @@ def test_values(kind, family, raw, target, expected):
     assert losses.item() == pytest.approx(expected, rel=1e-12)
 
 
-@every_batch("ensemble", "one class", "large errors")
+def naive_proba(raw):
+    """Probabilities of ordered classes, as differences of logistic functions."""
+    eta = np.cumsum(np.c_[raw[:, :1], -np.log1p(np.exp(raw[:, 1:]))], axis=1)
+    return -np.diff(1 / (1 + np.exp(-eta)), axis=1, prepend=1, append=0)
+
+
+def by_scikit_learn(kind, params, raw, y, w):
+    """Mean loss of a task in either family."""
+    if kind == "quantile":
+        return [mean_pinball_loss(y, raw, sample_weight=w, alpha=params.get("quantile", 0.5))] * 2
+    if kind in ("poisson", "gamma", "regression"):
+        mean = raw if kind == "regression" else np.exp(raw)
+        deviance = {"poisson": mean_poisson_deviance, "gamma": mean_gamma_deviance}
+        return [
+            deviance.get(kind, mean_squared_error)(y, mean, sample_weight=w),
+            mean_squared_error(y, mean, sample_weight=w),
+        ]
+    proba = naive_proba(raw) if kind == "ordinal" else softmax(raw, axis=1)
+    labels = np.arange(proba.shape[1])
+    if kind == "ordinal":
+        score = sum(
+            mean_squared_error(y > c, proba[:, c + 1 :].sum(axis=1), sample_weight=w)
+            for c in labels[:-1]
+        )
+    else:
+        score = brier_score_loss(y, proba, labels=labels, sample_weight=w, scale_by_half=False)
+    return [log_loss(y, proba, labels=labels, sample_weight=w), score]
+
+
+@every_batch("ensemble", "every kind, ensemble", "one class", "one ordered class", *LARGE)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_values_are_those_of_scikit_learn(batch, weighted):
     rng = np.random.default_rng(0)
@@ -245,18 +316,24 @@ def test_values_are_those_of_scikit_learn(batch, weighted):
         rows = batch.observed[:, k]
         if not rows.any():
             continue
-        raw = batch.output[rows][:, batch.columns(k)]
+        raw = batch.output[rows][:, batch.columns(k)].numpy()
         y, w = batch.target[rows, k].numpy(), weight[rows, k].numpy()
-        if kind == "regression":
-            expected = [mean_squared_error(y, raw, sample_weight=w)] * 2
-        else:
-            proba, labels = raw.softmax(dim=-1).numpy(), np.arange(raw.shape[1])
-            expected = [
-                log_loss(y, proba, labels=labels, sample_weight=w),
-                brier_score_loss(y, proba, labels=labels, sample_weight=w, scale_by_half=False),
-            ]
+        expected = by_scikit_learn(kind, batch.params[k], raw, y, w)
         for family, value in zip(("likelihood", "squared"), expected, strict=True):
             assert losses[family][k].item() == pytest.approx(value, rel=1e-9)
+
+
+def test_quantiles_have_levels_of_their_own():
+    """Equal levels are computed together, whatever stands between them."""
+    levels = [0.9, 0.5, 0.9, None, 0.1]
+    params = [{} if level is None else {"quantile": level} for level in levels]
+    task_losses = TaskLosses(["quantile"] * 5, [1] * 5, params=params)
+    raw, target = torch.zeros(2, 5).double(), torch.tensor([[10.0], [-20.0]]).double().expand(-1, 5)
+    losses, _ = task_losses(raw, target)
+    expected = [(10 * q + 20 * (1 - q)) / 2 for q in (0.9, 0.5, 0.9, 0.5, 0.1)]
+    assert losses.tolist() == pytest.approx(expected)
+    alone = TaskLosses(["quantile"] * 3, [1] * 3, params=[{"quantile": 0.9}] * 3)
+    assert [len(losses._groups) for losses in (task_losses, alone)] == [4, 1]
 
 
 def test_counts_are_sums_of_weights():
@@ -265,6 +342,192 @@ def test_counts_are_sums_of_weights():
     assert task_losses(torch.zeros(3, 3), target)[1].tolist() == [2, 1]
     weight = torch.tensor([[0.5, 0.0], [0.0, 0.0], [2.0, 3.0]])
     assert task_losses(torch.zeros(3, 3), target, weight)[1].tolist() == [2.5, 3]
+
+
+# -- cells of every kind -------------------------------------------------------------------------
+
+TORCH_DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+CELLS = [(kind, family) for kind in CELL_LOSSES for family in ("likelihood", "squared")]
+EVERY_CELL = pytest.mark.parametrize(("kind", "family"), CELLS)
+
+
+def cell_loss(kind, family, **params):
+    return lambda raw, target: getattr(CELL_LOSSES[kind], family)(raw, target, **params)
+
+
+def test_there_is_a_loss_for_every_kind():
+    assert CELL_LOSSES.keys() == KINDS.keys()
+
+
+@TORCH_DTYPES
+@pytest.mark.parametrize("size", [19.9, 20.0, 20.1, 50.0, 1e4, 1e8])
+@EVERY_CELL
+def test_raw_outputs_far_out(kind, family, size, dtype):
+    """Value and gradient are finite, for every pattern of signs; what is wrong still counts."""
+    width = 3 if kind in ("classification", "ordinal") else 1
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * width).view(-1, width)
+    targets = {"gamma": [0.5, 100.0], "poisson": [0.0, 0.5, 100.0]}.get(kind, [0.0, 1.0, 2.0])
+    raw = (size * signs).to(dtype).repeat_interleave(len(targets), dim=0)
+    target = torch.tensor(targets, dtype=dtype).repeat(len(signs))
+    loss = cell_loss(kind, family)
+    value, gradient = value_and_gradient(lambda f: loss(f, target).sum(), raw)
+    assert_finite(value, gradient, loss(raw, target))
+    assert value.dtype == dtype
+    assert (loss(raw, target) >= 0).all()
+    assert loss(raw, target).max() > 0.5
+
+
+@TORCH_DTYPES
+@pytest.mark.parametrize("kind", ["poisson", "gamma"])
+def test_deviances_are_never_negative(kind, dtype):
+    """Not even by rounding, where the mean is next to the target."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(20_000, dtype=dtype, generator=generator) * 100 + 1e-3
+    for spread in (0, 1, 10, 1e3, 1e6):
+        error = torch.randn(20_000, dtype=dtype, generator=generator) * torch.finfo(dtype).eps
+        loss = cell_loss(kind, "likelihood")((target.log() + spread * error).unsqueeze(-1), target)
+        assert (loss >= 0).all()
+        assert (loss <= 1e3 * (spread + 10) ** 2 * torch.finfo(dtype).eps ** 2 * 100).all()
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gamma", "quantile", "regression"])
+@FAMILIES
+def test_a_perfect_fit_gives_nothing(kind, family):
+    target = torch.logspace(-6, 6, 50, dtype=torch.float64)
+    raw = target.log() if kind in ("poisson", "gamma") else target
+    value, gradient = value_and_gradient(
+        lambda f: (cell_loss(kind, family)(f, target) / target).sum(), raw.unsqueeze(-1)
+    )
+    assert value < 1e-20
+    if kind != "quantile":  # which has a kink there
+        assert gradient.abs().max() < 1e-8
+
+
+def test_the_gradient_of_gamma_does_not_know_the_unit():
+    """Twice the amount, and twice the mean: the same value and the same gradient."""
+    target = torch.tensor([0.3, 1.0, 7.0]).double()
+    raw = torch.tensor([[0.4], [-1.0], [2.0]]).double()
+
+    def result(unit):
+        loss = cell_loss("gamma", "likelihood")
+        return value_and_gradient(lambda f: loss(f, unit * target).sum(), raw + math.log(unit))
+
+    for unit in (1e-3, 1e3):
+        torch.testing.assert_close(result(unit), result(1.0))
+
+
+def test_the_deviance_of_poisson_grows_with_the_unit():
+    target, raw = torch.tensor([0.0, 2.0]).double(), torch.tensor([[0.4], [-1.0]]).double()
+    loss = cell_loss("poisson", "likelihood")
+    torch.testing.assert_close(loss(raw + math.log(7), 7 * target), 7 * loss(raw, target))
+
+
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.9])
+def test_the_slopes_of_the_pinball_loss(level):
+    raw = torch.tensor([[-1.0], [1.0]]).double()
+    loss = cell_loss("quantile", "likelihood", quantile=level)
+    _, gradient = value_and_gradient(lambda f: loss(f, torch.zeros(2)).sum(), raw)
+    torch.testing.assert_close(gradient[:, 0], torch.tensor([-level, 1 - level]).double())
+
+
+# -- ordered classes -----------------------------------------------------------------------------
+
+
+def log_proba_of(raw):
+    """Log-probabilities of all classes, one by one from the loss."""
+    classes = range(raw.shape[-1] + 1)
+    return torch.stack([-cumulative_logit(raw, torch.full(raw.shape[:-1], c)) for c in classes], -1)
+
+
+@pytest.mark.parametrize("width", [0, 1, 2, 6])
+def test_ordered_probabilities_are_differences_of_logistic_functions(width):
+    raw = torch.from_numpy(np.random.default_rng(0).normal(size=(200, width)) * 2)
+    proba = log_proba_of(raw).exp()
+    torch.testing.assert_close(proba.sum(dim=-1), torch.ones(200).double(), rtol=1e-13, atol=0)
+    if width:
+        torch.testing.assert_close(proba, torch.from_numpy(naive_proba(raw.numpy())))
+
+
+@pytest.mark.parametrize("size", [50.0, 1e4])
+@TORCH_DTYPES
+def test_ordered_probabilities_far_out(size, dtype):
+    """They sum to one, as those that `predict_proba` gives, and their logs stay finite."""
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, -1e-3, 1e-3, 1.0])] * 3)
+    raw = (size * signs).to(dtype)
+    log_proba = log_proba_of(raw)
+    assert_finite(log_proba)
+    assert (log_proba <= 0).all()
+    exact = size * torch.finfo(dtype).eps + 1e-8
+    torch.testing.assert_close(
+        log_proba.logsumexp(dim=-1), torch.zeros(len(raw), dtype=dtype), rtol=0, atol=exact
+    )
+    kind = OrdinalTarget().fit(np.arange(4), np.ones(4))
+    proba = kind.proba(raw.double().unsqueeze(1).numpy())
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(log_proba.exp().numpy(), proba, atol=exact)
+
+
+@FAMILIES
+def test_two_ordered_classes_are_two_classes(family):
+    """Binary cross-entropy, and half of the two-class Brier score."""
+    raw = torch.linspace(-40, 40, 17).double().unsqueeze(-1)
+    share = 1.0 if family == "likelihood" else 0.5
+
+    def ordered(raw, target):
+        return cell_loss("ordinal", family)(raw, target).sum()
+
+    def classes(raw, target):
+        logits = torch.cat([torch.zeros_like(raw), raw], dim=-1)
+        return share * cell_loss("classification", family)(logits, target).sum()
+
+    for label in (0.0, 1.0):
+        target = torch.full((17,), label).double()
+        for one, other in zip(
+            value_and_gradient(ordered, raw, target),
+            value_and_gradient(classes, raw, target),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-15)
+
+
+# -- the link of counts and amounts --------------------------------------------------------------
+
+
+def means_of(raw):
+    """Means as the losses see them: from a squared error, which is the mean's own square."""
+    raw = torch.as_tensor(raw, dtype=torch.float64).unsqueeze(-1)
+    return cell_loss("poisson", "squared")(raw, torch.zeros(len(raw)).double()).sqrt()
+
+
+def test_the_mean_is_an_exponential_and_grows_linearly_far_out():
+    near = torch.linspace(-20, 20, 401).double()
+    torch.testing.assert_close(means_of(near), near.exp(), rtol=1e-14, atol=0)
+    far = torch.logspace(math.log10(20), 8, 100).double()
+    torch.testing.assert_close(means_of(far), math.exp(20) * (far - 19), rtol=1e-12, atol=0)
+    torch.testing.assert_close(means_of(-far) * means_of(far), torch.ones(100).double())
+    every = means_of(torch.cat([-far.flip(0), near, far]).unique())
+    assert_finite(every)
+    assert (every.diff() > 0).all()
+
+
+@pytest.mark.parametrize("edge", [-20.0, 20.0])
+@pytest.mark.parametrize("kind", ["poisson", "gamma"])
+@FAMILIES
+def test_the_slope_of_the_mean_has_no_jump(family, kind, edge):
+    """At ±20 exactly as next to it."""
+    raw = torch.tensor([[edge - 1e-9], [edge], [edge + 1e-9]], dtype=torch.float64)
+    loss, target = cell_loss(kind, family), torch.ones(3).double()
+    _, (before, at, after) = value_and_gradient(lambda f: loss(f, target).sum(), raw)
+    torch.testing.assert_close(before, at, rtol=1e-6, atol=0)
+    torch.testing.assert_close(after, at, rtol=1e-6, atol=0)
+
+
+def test_losses_and_predictions_have_the_same_mean():
+    """What was trained is what is predicted, far out too."""
+    raw = np.concatenate([np.linspace(-30, 30, 121), [-1e8, -1e4, 1e4, 1e8]])
+    kind = GammaTarget().fit(np.array([1.0, 2.0, 4.0]), np.ones(3))
+    decoded = kind.decode(raw.reshape(-1, 1, 1)) / kind.scale_
+    np.testing.assert_allclose(decoded, means_of(raw), rtol=1e-13)
 
 
 # -- combiners -----------------------------------------------------------------------------------
@@ -412,16 +675,17 @@ def test_logprod_weights_are_inverse_losses(started):
 @pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e-3, 1e3, 1e12, 1e30])
 @pytest.mark.parametrize("started", [True, False], ids=["started", "steady"])
 def test_logprod_does_not_feel_the_scale_of_a_task(started, factor, dtype):
-    """Multiplying one task's loss by a factor leaves the gradient by the outputs unchanged."""
-    batch = make_batch("r2r3", dtype=dtype, seed=16)
-    ones = torch.ones(4, dtype=dtype)
-    scale = torch.tensor([1, 1, factor, 1], dtype=dtype)
+    """Multiplying the losses of some tasks by a factor leaves the gradient unchanged."""
+    batch = make_batch("r2r3pgo3q", scale=3.0, dtype=dtype, seed=16)  # no small loss
+    ones = torch.ones(8, dtype=dtype)
+    scale = torch.tensor([1, 1, factor, 1 / factor, factor, 1, 1 / factor, factor], dtype=dtype)
+    powers = batch.losses().powers
 
     def result(scale):
         combine = LogProd(decay=0.5)
         losses, counts = batch.losses()(batch.output, batch.target)
         if started:
-            combine.start(ones * scale, counts)
+            combine.start(ones * scale, counts, powers)
         else:
             steady_weights(losses * scale, counts, combine)
 
@@ -473,6 +737,63 @@ def test_logprod_objective_is_the_log_of_a_product():
         torch.tensor([2.0, 0.0, 0.25]).double(), torch.tensor([4, 0, 1])
     )
     assert unseen.exp().item() == pytest.approx(2 * 0.25**0.5)
+
+
+def test_only_a_loss_that_measures_a_scale_itself_counts_twice():
+    powers = TaskLosses(list(CELL_LOSSES), [2] * len(CELL_LOSSES)).powers
+    assert dict(zip(CELL_LOSSES, powers.tolist(), strict=True)) == {
+        kind: 2.0 if kind == "quantile" else 1.0 for kind in CELL_LOSSES
+    }
+
+
+# Negative log-likelihoods of n errors of sum of losses S and unknown scale s, but for constants.
+LIKELIHOODS = {
+    "regression": lambda n, S, s: n * math.log(s) + S / (2 * s**2),  # Gauss
+    "quantile": lambda n, S, s: n * math.log(s) + S / s,  # asymmetric Laplace
+    "poisson": lambda n, S, s: n * math.log(s) + S / (2 * s**2),  # s^2 is a dispersion
+    "gamma": lambda n, S, s: n * math.log(s) + S / (2 * s**2),
+}
+
+
+def test_logprod_is_the_gradient_of_profile_likelihoods():
+    """Finite differences of likelihoods, in each of which a scale was optimised numerically."""
+    batch = make_batch("rqpgm", 12, share=0.7, seed=28)
+    task_losses = batch.losses()
+
+    def profile(output):
+        total = 0.0
+        for kind, loss, n in zip(
+            batch.kinds, *(part.tolist() for part in task_losses(output, batch.target)), strict=True
+        ):
+            likelihood = LIKELIHOODS[kind]
+            total += minimize_scalar(
+                lambda log_s, n=n, S=n * loss, f=likelihood: f(n, S, math.exp(log_s)),
+                bounds=(-10, 10),
+                method="bounded",
+                options={"xatol": 1e-10},
+            ).fun
+        return torch.tensor(total)
+
+    losses, counts = task_losses(batch.output, batch.target)
+    combine = LogProd(counts / 2)
+    combine.start(losses, counts, task_losses.powers)
+    _, gradient = value_and_gradient(lambda f: combine(*task_losses(f, batch.target)), batch.output)
+    numeric = torch.empty_like(gradient).flatten()
+    for i in range(len(numeric)):
+        step = torch.zeros_like(numeric)
+        step[i] = 1e-5
+        ahead, behind = (
+            profile((batch.output.flatten() + s).view_as(batch.output)) for s in (step, -step)
+        )
+        numeric[i] = (ahead - behind) / 2e-5
+    torch.testing.assert_close(gradient.flatten(), numeric, rtol=1e-4, atol=1e-7)
+
+
+def test_logprod_objective_counts_powers():
+    losses, counts = torch.tensor([2.0, 3.0]).double(), torch.ones(2).double()
+    combine = LogProd(torch.tensor([1.0, 0.5]).double())
+    combine.start(losses, counts, torch.tensor([2.0, 1.0]).double())
+    assert combine.objective(losses, counts).exp().item() == pytest.approx(2**2 * 3**0.5)
 
 
 def log_of_batch_loss(losses, counts):
@@ -555,7 +876,7 @@ PALETTE = np.array([0, 0, 1e-3, -1e-3, 1, -1, 1e3, -1e3])  # ties, zero losses, 
 @st.composite
 def random_batches(draw):
     """Some batches of one problem: outputs, targets with holes, weights."""
-    spec = draw(st.lists(st.sampled_from("r123"), min_size=1, max_size=5))
+    spec = draw(st.lists(st.sampled_from([*"r123pgqm", "o1", "o2", "o4"]), min_size=1, max_size=5))
     members = draw(st.sampled_from([None, 1, 3]))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     batches = []
@@ -570,10 +891,10 @@ def random_batches(draw):
             * torch.from_numpy(rng.choice([0, 1, 1, 0.125, 3], batch.target.shape)).float()
         )
         target = batch.target.clone()
-        numbers = torch.tensor([s == "r" for s in spec])
-        target[:, numbers] += torch.from_numpy(rng.choice(PALETTE, target.shape)).float()[
-            :, numbers
-        ]
+        shift = torch.from_numpy(rng.choice(PALETTE, target.shape)).float()
+        positive = torch.tensor([s in ("p", "g") for s in spec])
+        numbers = positive | torch.tensor([s in ("r", "q", "m") for s in spec])
+        target[:, numbers] += torch.where(positive, shift.abs(), shift)[:, numbers]
         batches.append((batch._replace(output=output, target=target), weight))
     return batches
 

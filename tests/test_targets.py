@@ -35,18 +35,32 @@ def perfect_raw(encoder: TargetEncoder, y: Any) -> np.ndarray:
     """Raw outputs of a network that knows every observed target."""
     encoded = encoder.encode(y)
     parts = []
-    for k, width in enumerate(encoder.n_outputs):
-        codes = encoded.values[:, k]
-        parts.append(
-            30 * np.eye(width)[codes.astype(int)] if k in encoder.classes else codes[:, None]
-        )
+    for task, codes, width in zip(encoder.tasks_, encoded.values.T, encoder.n_outputs, strict=True):
+        part = codes[:, None]
+        if task.kind == "classification":
+            part = 30 * np.eye(width)[codes.astype(int)]
+        elif task.kind == "ordinal":  # far above all thresholds below the code
+            part = np.hstack([60 * part - 30, np.full((len(codes), width - 1), 60.0)])
+        elif task.kind in ("poisson", "gamma"):
+            part = np.log(np.maximum(part, 1e-30))
+        parts.append(part)
     return np.hstack(parts)
 
 
 # -- a table of layouts ----------------------------------------------------------------------
 
-WORDS = {"flag": ["no", "yes"], "color": ["blue", "green", "red"], "shape": ["flat", "round"]}
-NUMBERS = {"flag": [0.0, 1.0], "color": [0.0, 1.0, 2.0], "shape": [3.0, 5.0]}
+WORDS = {
+    "flag": ["no", "yes"],
+    "color": ["blue", "green", "red"],
+    "shape": ["flat", "round"],
+    "level": ["low", "mid", "high"],  # the one with an order
+}
+NUMBERS = {
+    "flag": [0.0, 1.0],
+    "color": [0.0, 1.0, 2.0],
+    "shape": [3.0, 5.0],
+    "level": [2.0, 4.0, 10.0],
+}
 BOOLS = WORDS | {"flag": [False, True], "shape": [False, True]}
 
 GATES = {
@@ -54,13 +68,18 @@ GATES = {
     "binary gate": {"part": ("flag", [1])},
     "gate with several labels": {"part": ("color", [0, 2])},
     "chain": {"shape": ("flag", [1]), "depth": ("shape", [0])},
+    "every kind": {"level": None, "count": None, "cost": ("level", [1, 2]), "wait": ("flag", [1])},
 }
+KINDS = {"level": "ordinal", "count": "poisson", "cost": "gamma", "wait": "quantile"}
 
 
 def truth(
-    labels: dict[str, list[Any]], gates: dict[str, Any], holes: bool
+    labels: dict[str, list[Any]], gates: dict[str, Any], holes: bool, ordered: bool = False
 ) -> tuple[dict[str, list[Any]], list[Task]]:
-    """Columns as lists with None where nothing was observed, and their tasks."""
+    """Columns as lists with None where nothing was observed, and their tasks.
+
+    `ordered` says that the container, or the numbers that it holds, order levels.
+    """
     rng = np.random.default_rng(1)
     names = ["flag", "color", "amount", *gates]
     codes = {name: np.arange(N) % len(labels[name]) for name in names if name in labels}
@@ -71,10 +90,13 @@ def truth(
         if name in codes:
             rng.shuffle(codes[name])
             values = [labels[name][code] for code in codes[name]]
+        elif name == "count":
+            values = rng.poisson(2, size=N).astype(float).tolist()
         else:
-            values = rng.normal(size=N).round(3).tolist()
+            values = rng.normal(size=N).round(3)
+            values = (np.abs(values) + 0.5 if name == "cost" else values).tolist()
         gate = None
-        if name in gates:
+        if gates.get(name):
             parent, holding = gates[name]
             refused[name] = refused[parent] | ~np.isin(codes[parent], holding)
             gate = (parent, [labels[parent][code] for code in holding])
@@ -82,8 +104,11 @@ def truth(
         if holes:
             hole[rng.permutation(N)[:5]] = True
         columns[name] = [None if gone else v for v, gone in zip(values, hole, strict=True)]
-        kind = "classification" if name in labels else "regression"
-        tasks.append(Task(name, kind, gate))
+        kind = KINDS.get(name, "classification" if name in labels else "regression")
+        options: dict[str, Any] = {"quantile": 0.8} if kind == "quantile" else {}
+        if kind == "ordinal" and not ordered:
+            options["categories"] = labels[name]
+        tasks.append(Task(name, kind, gate, **options))
     return columns, tasks
 
 
@@ -121,10 +146,15 @@ def pandas_category(columns: dict[str, list[Any]], hole: Any) -> pd.DataFrame:
 
 def pandas_ordered(columns: dict[str, list[Any]], hole: Any) -> pd.DataFrame:
     frame = pandas_natural(columns, hole)
-    for name in WORDS.keys() & set(columns):  # neither sorted, nor only what was observed
-        dtype = pd.CategoricalDtype([*WORDS[name][::-1], "never"], ordered=True)
+    for name in WORDS.keys() & set(columns):
+        dtype = pd.CategoricalDtype(low_to_high(name), ordered=True)
         frame[name] = frame[name].astype(dtype)
     return frame
+
+
+def low_to_high(name: str) -> list[str]:
+    """Labels for a type that orders them: neither sorted, nor only what was observed."""
+    return [*WORDS[name][:: 1 if name == "level" else -1], "never"]
 
 
 def pandas_nullable(columns: dict[str, list[Any]], hole: Any) -> pd.DataFrame:
@@ -149,10 +179,7 @@ def polars_categorical(columns: dict[str, list[Any]], hole: Any) -> pl.DataFrame
 
 
 def polars_enum(columns: dict[str, list[Any]], hole: Any) -> pl.DataFrame:
-    casts = [
-        pl.col(name).cast(pl.Enum([*WORDS[name][::-1], "never"]))
-        for name in WORDS.keys() & set(columns)
-    ]
+    casts = [pl.col(name).cast(pl.Enum(low_to_high(name))) for name in WORDS.keys() & set(columns)]
     return pl.DataFrame(columns).with_columns(casts)
 
 
@@ -163,6 +190,14 @@ class Container(NamedTuple):
     labels: dict[str, list[Any]]
     hole: Any = None
     missing_values: Any = None
+
+    def truth(
+        self, gates: dict[str, Any], holes: bool
+    ) -> tuple[dict[str, list[Any]], list[Task], Any]:
+        """Columns as lists, their tasks, and y."""
+        ordered = self.labels is NUMBERS or self.make in (pandas_ordered, polars_enum)
+        columns, tasks = truth(self.labels, gates, holes, ordered)
+        return columns, tasks, self.make(columns, self.hole)
 
 
 CONTAINERS = {
@@ -209,8 +244,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize(("container", "gates", "holes"), LAYOUTS)
 def test_layout_round_trip(container: Container, gates: dict[str, Any], holes: bool) -> None:
-    columns, tasks = truth(container.labels, gates, holes)
-    y = container.make(columns, container.hole)
+    columns, tasks, y = container.truth(gates, holes)
     est = small(tasks=tasks, missing_values=container.missing_values).fit(inputs(), y)
 
     # What was observed is counted, and nothing else.
@@ -218,9 +252,11 @@ def test_layout_round_trip(container: Container, gates: dict[str, Any], holes: b
         sum(v is not None for v in column) for column in columns.values()
     ]
     # Labels are those of y.
-    class_tasks = [task.name for task in tasks if task.kind == "classification"]
+    class_tasks = [task.name for task in tasks if task.kind in ("classification", "ordinal")]
     for name, classes in zip(class_tasks, est.classes_, strict=True):
-        assert classes.tolist() == sorted({v for v in columns[name] if v is not None})
+        observed = {v for v in columns[name] if v is not None}
+        order = container.labels[name].index if KINDS.get(name) == "ordinal" else None
+        assert classes.tolist() == sorted(observed, key=order)
     predicted = est.predict(inputs())
     assert predicted.shape == (N, len(tasks))
     assert predicted.dtype == (float if container.labels is NUMBERS else object)
@@ -246,7 +282,7 @@ def test_layout_round_trip(container: Container, gates: dict[str, Any], holes: b
     for (name, column), decoded in zip(columns.items(), known, strict=True):
         for value, back in zip(column, decoded.tolist(), strict=True):
             if value is not None:
-                assert back == (value if name in class_tasks else pytest.approx(value))
+                assert back == (value if name in class_tasks else pytest.approx(value, abs=1e-6))
 
 
 @pytest.mark.parametrize(("container", "gates", "holes"), LAYOUTS[1::5])
@@ -254,8 +290,7 @@ def test_blank_predictions_have_the_layout_of_y(
     container: Container, gates: dict[str, Any], holes: bool
 ) -> None:
     """A network that knows the targets, with 'nan', gives y back with its holes and dtypes."""
-    columns, tasks = truth(container.labels, gates, holes=False)
-    y = container.make(columns, container.hole)
+    columns, tasks, y = container.truth(gates, holes=False)
     encoder = TargetEncoder(tasks, container.missing_values)
     encoder.fit_encode(y)
     decoded = encoder.decode(perfect_raw(encoder, y), "nan")
@@ -270,8 +305,8 @@ def test_blank_predictions_have_the_layout_of_y(
         if isinstance(y, (pd.DataFrame, pl.DataFrame)) and container.missing_values is None:
             expected = y[name].to_list()
             for value, back, gone in zip(expected, frame[name].to_list(), hole, strict=True):
-                assert gone or back == pytest.approx(value)
-            if tasks[k].kind == "classification":
+                assert gone or back == pytest.approx(value, abs=1e-6)
+            if tasks[k].kind in ("classification", "ordinal"):
                 assert frame[name].dtype == y[name].dtype
 
 
@@ -600,6 +635,56 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
         {"tasks": {"flag": "regression"}},
         words(),
         "Task 'flag': the target must hold numbers, got 'no'",
+    ),
+    "negative counts": (
+        {"tasks": {"size": "poisson"}},
+        words(),
+        r"Task 'size': the target must hold values >= 0, got -1.0 \(one of 8\). Declare it as 'reg",
+    ),
+    "amounts of 0": (
+        {"tasks": {"size": "gamma"}},
+        words(size=[0.0, 1.5] * 12),
+        r"Task 'size': .* values > 0, got 0.0 \(one of 12\). Where 0 stands for 'none', make that",
+    ),
+    "words as counts": (
+        {"tasks": {"flag": "poisson"}},
+        words(),
+        "Task 'flag': the target must hold numbers, got 'no'",
+    ),
+    "words as an order": (
+        {"tasks": {"flag": "ordinal"}},
+        words(),
+        r"Task 'flag': the order of the labels \['no', 'yes'\] is not known. Pass categories=",
+    ),
+    "labels that are no categories": (
+        {
+            "tasks": [
+                Task("flag", "ordinal", categories=["no", "maybe"]),
+                Task("size", "regression"),
+            ]
+        },
+        words(),
+        r"Task 'flag': y holds labels \['yes'\] that are not among .* \['no', 'maybe'\]",
+    ),
+    "gate label is a category that was not observed": (
+        {
+            "tasks": [
+                Task("flag", "ordinal", categories=["no", "maybe", "yes"]),
+                Task("size", "regression", given=("flag", "maybe")),
+            ]
+        },
+        NO_SIZE,
+        r"Task 'size'.*'flag' has no such label; its observed labels are \['no', 'yes'\]",
+    ),
+    "class_weight of a count": (
+        {"tasks": {"size": "poisson"}, "class_weight": {"size": "balanced"}},
+        words(size=[0, 2] * 12),
+        "Task 'size': class_weight is for classes",
+    ),
+    "class_weight of an order with a slip": (
+        {"tasks": {"size": "ordinal"}, "class_weight": {"size": {9: 2.0}}},
+        words(size=[0, 2] * 12),
+        r"Task 'size'.*\{9: 2.0\}.*\[0, 2\]",
     ),
     "labels of mixed types": (
         {},
@@ -974,6 +1059,29 @@ def test_scoring_names_what_does_not_fit(y: Any, message: str) -> None:
     est = small().fit(inputs(), words())
     with pytest.raises(ValueError, match=message):
         est.score(inputs(), y)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fit", "bad", "message"),
+    [
+        ("poisson", [0, 1, 2] * 8, -1.0, "Task 'y0': the target must hold values >= 0, got -1.0"),
+        ("gamma", [3, 1, 2] * 8, 0.0, r"Task 'y0': the target must hold values > 0, got 0.0 \(one"),
+        ("ordinal", [3, 1, 2] * 8, 4.0, r"label 4.0 has no rank among the categories \[1, 2, 3\]"),
+        ("ordinal", [3, 1, 2] * 8, "b", r"Task 'y0': y holds labels like 'b', but fit saw \[1, 2"),
+    ],
+)
+def test_scoring_names_what_a_kind_cannot_hold(kind: str, fit: Any, bad: Any, message: str) -> None:
+    est = small(tasks={"y0": kind}).fit(inputs(), fit)
+    with pytest.raises(ValueError, match=message):
+        est.score(inputs(), [bad] * N)
+
+
+def test_scoring_knows_categories_that_fit_did_not_see() -> None:
+    y = np.array(["low", "high"] * 12)
+    est = small(tasks=[Task("y0", "ordinal", categories=["low", "mid", "high"])]).fit(inputs(), y)
+    assert est.score(inputs(), np.array(["mid", "high"] * 12)) < 1
+    with pytest.raises(ValueError, match="label 'mid' was not seen in fit"):
+        small(tasks=est.tasks_).fit(inputs(), y, X_val=inputs(), y_val=["mid"] * N)
 
 
 def test_scoring_reads_labels_by_value() -> None:
