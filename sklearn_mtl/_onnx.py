@@ -26,8 +26,8 @@ DECODERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "ordinal": lambda raw, kind: sequential_log_proba(raw).exp().mean(dim=1),
     "regression": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.mean_),
     "quantile": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.center_),
-    "poisson": lambda raw, kind: _in_units(log_mean(raw).exp(), kind.scale_),
-    "gamma": lambda raw, kind: _in_units(log_mean(raw).exp(), kind.scale_),
+    "poisson": lambda raw, kind: _in_units(log_mean(raw, kind.spread_).exp(), kind.scale_),
+    "gamma": lambda raw, kind: _in_units(log_mean(raw, kind.spread_).exp(), kind.scale_),
 }
 
 

@@ -9,7 +9,7 @@ names to kinds; how a kind is *measured* stands under the same name in
 >>> from sklearn_mtl.kinds import KINDS
 >>> counts = np.array([0.0, 2.0, 7.0])
 >>> kind = KINDS["poisson"]().fit(counts, np.ones(3))
->>> raw = kind.constant(kind.encode(counts), np.ones(3))  # the log of the mean, in scaled units
+>>> raw = kind.constant(kind.encode(counts), np.ones(3))  # the log of the mean, scaled
 >>> kind.decode(raw.reshape(1, 1, 1)).round(6).tolist()
 [3.0]
 """
@@ -97,8 +97,8 @@ class Kind:
         return np.zeros(self.n_outputs)
 
     @property
-    def loss_params(self) -> dict[str, Any]:
-        """Keyword arguments for the loss of this kind."""
+    def loss_params(self) -> dict[str, float]:
+        """Numbers that the loss of this kind takes as keyword arguments."""
         return {}
 
     @property
@@ -404,7 +404,7 @@ class QuantileTarget(_Number):
         return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.center_)
 
     @property
-    def loss_params(self) -> dict[str, Any]:
+    def loss_params(self) -> dict[str, float]:
         """Level of the quantile."""
         return {"quantile": self.quantile}
 
@@ -417,9 +417,11 @@ class QuantileTarget(_Number):
 class _LogMean(_Number):
     """Numbers whose mean is predicted on a log scale.
 
-    The raw output is the log of the mean in units of `scale_`. Beyond e^±20 units the mean grows
-    linearly and no longer exponentially with it, here as in the losses: an input far from all
-    others is given a large prediction, and not an infinite one.
+    The raw output times `spread_` is the log of the mean in units of `scale_`, the overall mean.
+    For lognormal numbers, `spread_` is the standard deviation of the log: raw outputs are of order
+    one, as those of all kinds. Beyond e^±20 units the mean grows linearly and no longer
+    exponentially, here as in the losses: an input far from all others is given a large prediction,
+    and not an infinite one.
 
     After training, a constant is added to the raw outputs with which predicted and observed targets
     have the same sum over the training rows. A deviance alone does not see to that [1]_: the more
@@ -440,11 +442,16 @@ class _LogMean(_Number):
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
     ) -> _LogMean:
-        """Learn the weighted mean and standard deviation of the observed `values`."""
+        """Learn the weighted mean and coefficient of variation of the observed `values`."""
         self._standardise(values, weight)
-        if self.mean_ > 0:  # small spreads around a large mean would ask for too many digits
-            constant = values.min() == values.max()  # a code of 1, whose deviance is exactly 0
-            self.scale_ = float(values[0]) if constant else max(self.scale_, 1e-3 * self.mean_)
+        constant = values.min() == values.max()
+        if self.mean_ == 0:
+            self.scale_, self.spread_ = 1.0, 1.0
+            return self
+        variation = 0.0 if constant else self.scale_ / self.mean_
+        # Smaller spreads would ask for more digits than float32 has.
+        self.spread_ = max(float(np.sqrt(np.log1p(variation**2))), 1e-3)
+        self.scale_ = float(values[0]) if constant else self.mean_  # codes of 1 have no deviance
         return self
 
     def check(self, values: NDArray[Any]) -> None:
@@ -468,18 +475,24 @@ class _LogMean(_Number):
         """Raw outputs of the best constant predictor: the log of the mean."""
         # Without a single event there is half of one, so that the logarithm exists.
         mean = np.average(codes, weights=weight) or 0.5 / (len(codes) + 1)
-        return np.log([mean])
+        return np.log([mean]) / self.spread_
 
     def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
         """Shift with which predicted and observed targets have the same sum."""
         predicted = np.average(self.decode(raw) / self.scale_, weights=weight)
-        return self.constant(codes, weight) - np.log(predicted)
+        return self.constant(codes, weight) - np.log(predicted) / self.spread_
 
     def decode(self, raw: FloatArray) -> FloatArray:
         """Means in the units of y, averaged over ensemble members."""
-        beyond = np.maximum(np.abs(raw[..., 0]) - 20, 0)
-        log_mean = np.clip(raw[..., 0], -20, 20) + np.sign(raw[..., 0]) * np.log1p(beyond)
+        x = raw[..., 0] * self.spread_
+        within = np.clip(x, -20, 20)
+        log_mean = within + np.sign(x) * np.log1p(np.abs(x - within))
         return np.asarray(np.exp(log_mean).mean(axis=1) * self.scale_)
+
+    @property
+    def loss_params(self) -> dict[str, float]:
+        """Spread of the log-mean."""
+        return {"spread": self.spread_}
 
     @property
     def metric(self) -> Callable[..., float]:

@@ -21,7 +21,6 @@ turns those into one scalar to minimise. Both are plain `torch.nn.Module` object
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +39,7 @@ __all__ = [
 ]
 
 CellLoss = Callable[..., Tensor]
+Param = float | Tensor
 
 
 def squared_error(raw: Tensor, target: Tensor) -> Tensor:
@@ -82,34 +82,49 @@ def ranked_probability(raw: Tensor, target: Tensor) -> Tensor:
     return (proba - above).square().sum(dim=-1)
 
 
-def pinball(raw: Tensor, target: Tensor, quantile: float = 0.5) -> Tensor:
+def pinball(raw: Tensor, target: Tensor, quantile: Param = 0.5) -> Tensor:
     """Pinball loss of a quantile (Koenker and Bassett 1978); raw (..., 1), target (...)."""
     error = target - raw[..., 0]
     return torch.maximum(quantile * error, (quantile - 1) * error)
 
 
-def poisson_deviance(raw: Tensor, target: Tensor) -> Tensor:
-    """Poisson deviance of each cell; raw (..., 1) is the log of the mean, target (...) >= 0."""
-    mean = log_mean(raw)
+def poisson_deviance(raw: Tensor, target: Tensor, spread: Param = 1.0) -> Tensor:
+    """Poisson deviance of each cell over `spread` squared; target (...) >= 0.
+
+    The mean is that of `log_mean`. Targets are in units of their overall mean.
+    """
+    mean = log_mean(raw, spread)
     ratio = mean - torch.where(target > 0, target, 1).log()
-    return 2 * torch.where(target > 0, target * (ratio.expm1() - ratio), mean.exp())
+    deviance = torch.where(target > 0, target * (ratio.expm1() - ratio), mean.exp())
+    return 2 * deviance / spread**2
 
 
-def gamma_deviance(raw: Tensor, target: Tensor) -> Tensor:
-    """Gamma deviance of each cell; raw (..., 1) is the log of the mean, target (...) > 0."""
-    ratio = torch.where(target > 0, target, 1).log() - log_mean(raw)  # 0 is under a mask
-    return 2 * (ratio.expm1() - ratio)
+def gamma_deviance(raw: Tensor, target: Tensor, spread: Param = 1.0) -> Tensor:
+    """Gamma deviance of each cell over `spread` squared; target (...) > 0.
+
+    The mean is that of `log_mean`. Targets are in units of their overall mean.
+    """
+    ratio = torch.where(target > 0, target, 1).log() - log_mean(raw, spread)  # 0 is under a mask
+    return 2 * (ratio.expm1() - ratio) / spread**2
 
 
-def squared_error_of_mean(raw: Tensor, target: Tensor) -> Tensor:
-    """Squared error; raw (..., 1) is the log of the mean, target (...)."""
-    return (log_mean(raw).exp() - target).square()
+def squared_error_of_mean(raw: Tensor, target: Tensor, spread: Param = 1.0) -> Tensor:
+    """Squared error over the variance of lognormal numbers of mean 1; target (...).
+
+    The mean is that of `log_mean`. Targets are in units of their overall mean.
+    """
+    variance = torch.as_tensor(spread, dtype=raw.dtype, device=raw.device).square().expm1()
+    return (log_mean(raw, spread).exp() - target).square() / variance
 
 
-def log_mean(raw: Tensor) -> Tensor:
-    """Return raw (..., 1), growing logarithmically beyond ±20: the mean stays finite."""
-    x = raw[..., 0]
-    return x.clamp(-20, 20) + x.sign() * (x.abs() - 20).relu().log1p()
+def log_mean(raw: Tensor, spread: Param = 1.0) -> Tensor:
+    """Logarithm of the mean: `spread` times raw (..., 1).
+
+    Beyond ±20 it grows logarithmically: the mean stays finite.
+    """
+    x = spread * raw[..., 0]
+    within = x.clamp(-20, 20)
+    return within + x.sign() * (x - within).abs().log1p()
 
 
 class KindLoss(NamedTuple):
@@ -119,7 +134,7 @@ class KindLoss(NamedTuple):
     ----------
     likelihood, squared : callable
         ``(raw, target, **params)`` to the loss of each cell, >= 0, and 0 for a perfect fit; raw
-        (..., n_outputs), target (...), of which masked cells hold 0.
+        (..., T, n_outputs) and target (..., T) for T tasks, params (T,). Masked cells hold 0.
     power : float
         Exponent of the loss in a product of losses: 1 where it measures a squared scale, as a
         squared error or a deviance, 2 where it measures a scale itself. With an unknown scale s
@@ -156,7 +171,7 @@ class TaskLosses(nn.Module):
         Cross-entropies, squared errors and deviances; or squared errors of probabilities and means
         throughout. Quantiles take the pinball loss in both.
     params : sequence of dict, optional
-        Keyword arguments of each task's loss, e.g. ``{"quantile": 0.9}``.
+        Numbers that each task's loss takes as keyword arguments, e.g. ``{"quantile": 0.9}``.
 
     Attributes
     ----------
@@ -178,16 +193,19 @@ class TaskLosses(nn.Module):
         self.n_tasks = len(kinds)
         # Tasks of one kind and width are computed together: kernels do not grow with tasks.
         starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
-        options = [tuple(sorted(given.items())) for given in params or [{}] * len(kinds)]
-        groups: dict[tuple[str, int, Any], list[int]] = {}
-        for k, key in enumerate(zip(kinds, n_outputs, options, strict=True)):
+        params = params or [{}] * len(kinds)
+        names = [tuple(sorted(given)) for given in params]
+        groups: dict[tuple[str, int, tuple[str, ...]], list[int]] = {}
+        for k, key in enumerate(zip(kinds, n_outputs, names, strict=True)):
             if key[0] not in CELL_LOSSES:
                 raise ValueError(f"kind={key[0]!r} has no loss. Use one of {sorted(CELL_LOSSES)}.")
             groups.setdefault(key, []).append(k)
-        self._groups: list[tuple[CellLoss, int]] = []
+        self._groups: list[tuple[CellLoss, int, tuple[str, ...]]] = []
         for g, ((kind, width, given), tasks) in enumerate(groups.items()):
-            cell_loss = getattr(CELL_LOSSES[kind], family)
-            self._groups.append((partial(cell_loss, **dict(given)) if given else cell_loss, width))
+            self._groups.append((getattr(CELL_LOSSES[kind], family), width, given))
+            for name in given:
+                values = torch.tensor([params[k][name] for k in tasks], dtype=torch.float64)
+                self.register_buffer(f"{name}_{g}", values, persistent=False)
             columns = [starts[k] + i for k in tasks for i in range(width)]
             self.register_buffer(f"tasks_{g}", torch.tensor(tasks), persistent=False)
             index = torch.tensor(columns, dtype=torch.long)  # empty for a single ordered class
@@ -224,11 +242,12 @@ class TaskLosses(nn.Module):
         target = torch.where(weight > 0, target, 0)
         output = output.unsqueeze(1) if output.ndim == 2 else output
         cells = []
-        for g, (cell_loss, width) in enumerate(self._groups):
+        for g, (cell_loss, width, names) in enumerate(self._groups):
             tasks, columns = getattr(self, f"tasks_{g}"), getattr(self, f"columns_{g}")
             raw = output.index_select(-1, columns).unflatten(-1, (len(tasks), width))
             known = target.index_select(-1, tasks).unsqueeze(1).expand(raw.shape[:-1])
-            cells.append(cell_loss(raw, known).mean(dim=1))
+            given = {name: getattr(self, f"{name}_{g}").to(raw.dtype) for name in names}
+            cells.append(cell_loss(raw, known, **given).mean(dim=1))
         cell = torch.cat(cells, dim=-1).index_select(-1, self.order)
         counts = weight.sum(dim=0)
         sums = (cell * weight).sum(dim=0)

@@ -97,13 +97,12 @@ def decode(kind: Kind, *raw: float) -> Any:
 def perfect(kind: Kind, codes: np.ndarray) -> np.ndarray:
     """Raw outputs (n, 1, n_outputs) of a network that knows the codes."""
     if isinstance(kind, OrdinalTarget):
-        gaps = np.full((len(codes), kind.n_outputs), 60.0)
-        gaps[:, :1] = (60 * codes - 30)[:, None]
-        return gaps[:, None, :]
+        steps = np.where(codes[:, None] > np.arange(kind.n_outputs), 60.0, -60.0)
+        return steps[:, None, :]
     if isinstance(kind, ClassificationTarget):
         return 60 * np.eye(kind.n_outputs)[codes.astype(int)][:, None, :]
     if isinstance(kind, (PoissonTarget, GammaTarget)):
-        codes = np.log(np.maximum(codes, 1e-30))
+        codes = np.log(np.maximum(codes, 1e-30)) / kind.spread_
     return codes[:, None, None]
 
 
@@ -157,11 +156,35 @@ def test_a_constant_comes_back_exactly(kind: Any, value: float) -> None:
     assert decode(target, *constant) == pytest.approx(value, rel=1e-15)
 
 
-def test_small_spreads_around_a_large_mean() -> None:
-    """The unit is not so small that raw outputs grow large."""
-    values = 1e6 + np.random.default_rng(0).normal(size=100)
-    target = GammaTarget().fit(values, np.ones(100))
-    assert 100 < target.encode(values).mean() < 10_000
+@pytest.mark.parametrize("sigma", [0.002, 0.05, 0.5, 1.5])
+@pytest.mark.parametrize("kind", [PoissonTarget, GammaTarget])
+def test_raw_outputs_and_losses_are_of_order_one(kind: Any, sigma: float) -> None:
+    """As those of standardised numbers, for lognormal numbers of any spread, in any unit."""
+    values = 1e6 * np.exp(sigma * np.random.default_rng(0).normal(size=20_000))
+    target, weight = kind().fit(values, np.ones(20_000)), np.ones(20_000)
+    codes = target.encode(values)
+    assert np.std(np.log(codes) / target.spread_) == pytest.approx(1, rel=0.1)
+    name = next(name for name, made in KINDS.items() if made is kind)
+    constant = target.constant(codes, weight)
+    for family in ("likelihood", "squared"):
+        loss = loss_of(name, target, family, codes, weight)(constant)
+        assert loss == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gamma"])
+def test_numbers_that_hardly_vary_leave_other_tasks_alone(kind: str) -> None:
+    """A spread of a hundredth around the mean: no kind takes over the network."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 6))
+    other = np.tanh(X[:, 0] * X[:, 1]) + X[:, 2] + 0.3 * rng.normal(size=600)
+    narrow = 1000 * (1 + 0.01 * (X[:, 3] + 0.5 * rng.normal(size=600)))
+    y, scores = np.column_stack([other, narrow]), {}
+    for name in ("regression", kind):
+        est = MultiTaskCNNEstimator(tasks={"y1": name}, random_state=0)
+        scores[name] = est.fit(X[:400], y[:400]).score_tasks(X[400:], y[400:])
+    assert scores["regression"]["y0"] > 0.8
+    assert scores[kind]["y0"] > scores["regression"]["y0"] - 0.03
+    assert scores[kind]["y1"] > scores["regression"]["y1"] - 0.03
 
 
 # -- the best constant -----------------------------------------------------------------------
@@ -317,17 +340,17 @@ def test_the_mean_scores_zero() -> None:
 
 def test_probabilities_and_median_by_hand() -> None:
     kind = OrdinalTarget(LEVELS).fit(np.array(LEVELS), np.ones(3))
-    # P(y >= mid) = 3/4; log(1 + 2) less on the log-odds makes P(y >= high) = 1/2
+    # P(y > low) = 3/4, and two of three of these go on to high
     raw = np.log([[[3.0, 2.0]], [[9.0, 2.0]], [[1 / 3, 2.0]]])
     np.testing.assert_allclose(
-        kind.proba(raw), [[1 / 4, 1 / 4, 1 / 2], [1 / 10, 3 / 20, 3 / 4], [3 / 4, 3 / 20, 1 / 10]]
+        kind.proba(raw), [[1 / 4, 1 / 4, 1 / 2], [1 / 10, 3 / 10, 3 / 5], [3 / 4, 1 / 12, 1 / 6]]
     )
     raw[0, 0, 0] += 1e-9  # next to a tie, on either side
     assert kind.decode(raw).tolist() == ["high", "high", "low"]
     raw[0, 0, 0] -= 2e-9
     assert kind.decode(raw).tolist() == ["mid", "high", "low"]
     members = np.log([[[3.0, 2.0], [1 / 3, 2.0]]])  # probabilities are averaged, not logits
-    np.testing.assert_allclose(kind.proba(members), [[1 / 2, 1 / 5, 3 / 10]])
+    np.testing.assert_allclose(kind.proba(members), [[1 / 2, 1 / 6, 1 / 3]])
 
 
 def test_the_median_has_the_smallest_expected_distance() -> None:
@@ -426,7 +449,14 @@ def test_a_category_that_was_never_observed() -> None:
     expected = d2_absolute_error_score([0, 2, 3], [1, 1, 3])
     assert kind.metric(kind.measured(truth), kind.measured(predicted)) == pytest.approx(expected)
     with pytest.raises(ValueError, match=r"label '\?' has no rank among the categories \['low'"):
-        kind.measured(np.array(["low", "?"]))
+        kind.check(np.array(["low", "?"]))
+
+
+def test_numbers_that_were_never_observed_stand_between_others() -> None:
+    """As a rare level of a test fold: it is wrong, by as many ranks as it is away."""
+    kind = OrdinalTarget().fit(np.array([1, 2, 4, 4]), np.ones(4))
+    kind.check(np.array([0, 3, 9]))
+    assert kind.measured(np.array([0, 1, 2, 3, 4, 9])).tolist() == [-0.5, 0, 1, 1.5, 2, 2.5]
 
 
 @pytest.mark.parametrize("label", ["mid", 3.0, True])
@@ -788,11 +818,11 @@ def test_a_quantile_covers_its_share(level: float) -> None:
 
 
 def test_an_order_follows_a_latent_scale() -> None:
-    """Proportional odds: the true probabilities come back, with an error of about 0.01."""
+    """Steps on a latent scale: the true probabilities come back, with an error of about 0.01."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(5000, 2))
-    cuts = np.array([-1.5, 0.0, 2.0])
-    above = expit(X @ [1.5, -1.0] - cuts[:, None])  # P(y >= c)
+    cuts = np.array([-1.5, 0.0, 1.0])
+    above = expit(X @ [1.5, -1.0] - cuts[:, None]).cumprod(axis=0)  # P(y > c)
     truth = -np.diff(above, axis=0, prepend=1, append=0).T
     y = (rng.random(5000) < above).sum(axis=0)
     est = optimal(tasks={"y0": "ordinal"}).fit(X, y)

@@ -30,7 +30,7 @@ from sklearn.metrics import (
 )
 
 from sklearn_mtl.kinds import KINDS, GammaTarget, OrdinalTarget
-from sklearn_mtl.losses import CELL_LOSSES, LOSSES, LogProd, TaskLosses, cumulative_logit
+from sklearn_mtl.losses import CELL_LOSSES, LOSSES, LogProd, TaskLosses, sequential_logit
 
 NAN = float("nan")
 STARTED = pytest.mark.parametrize("started", [True, False], ids=["started", "bare"])
@@ -256,11 +256,11 @@ VALUES = [
     ("poisson", "likelihood", [math.log(2)], 3.0, 2 * (3 * math.log(1.5) - 1)),
     ("poisson", "likelihood", [math.log(2)], 0.5, 2 * (0.5 * math.log(0.25) + 1.5)),
     ("poisson", "likelihood", [0.0], 1.0, 0.0),
-    ("poisson", "squared", [math.log(2)], 5.0, 9.0),
+    ("poisson", "squared", [math.log(2)], 5.0, 9.0 / math.expm1(1)),
     ("gamma", "likelihood", [0.0], 3.0, 2 * (2 - math.log(3))),
     ("gamma", "likelihood", [math.log(4)], 2.0, 2 * (math.log(2) - 0.5)),
     ("gamma", "likelihood", [0.0], 1.0, 0.0),
-    ("gamma", "squared", [math.log(2)], 0.5, 2.25),
+    ("gamma", "squared", [math.log(2)], 0.5, 2.25 / math.expm1(1)),
 ]
 
 
@@ -274,9 +274,9 @@ def test_values(kind, family, raw, target, expected):
 
 
 def naive_proba(raw):
-    """Probabilities of ordered classes, as differences of logistic functions."""
-    eta = np.cumsum(np.c_[raw[:, :1], -np.log1p(np.exp(raw[:, 1:]))], axis=1)
-    return -np.diff(1 / (1 + np.exp(-eta)), axis=1, prepend=1, append=0)
+    """Probabilities of ordered classes: each step is taken with a logistic probability."""
+    above = np.cumprod(1 / (1 + np.exp(-raw)), axis=1)
+    return -np.diff(above, axis=1, prepend=1, append=0)
 
 
 def by_scikit_learn(kind, params, raw, y, w):
@@ -286,9 +286,10 @@ def by_scikit_learn(kind, params, raw, y, w):
     if kind in ("poisson", "gamma", "regression"):
         mean = raw if kind == "regression" else np.exp(raw)
         deviance = {"poisson": mean_poisson_deviance, "gamma": mean_gamma_deviance}
+        variance = 1 if kind == "regression" else np.expm1(1)  # of lognormal numbers of spread 1
         return [
             deviance.get(kind, mean_squared_error)(y, mean, sample_weight=w),
-            mean_squared_error(y, mean, sample_weight=w),
+            mean_squared_error(y, mean, sample_weight=w) / variance,
         ]
     proba = naive_proba(raw) if kind == "ordinal" else softmax(raw, axis=1)
     labels = np.arange(proba.shape[1])
@@ -333,7 +334,7 @@ def test_quantiles_have_levels_of_their_own():
     expected = [(10 * q + 20 * (1 - q)) / 2 for q in (0.9, 0.5, 0.9, 0.5, 0.1)]
     assert losses.tolist() == pytest.approx(expected)
     alone = TaskLosses(["quantile"] * 3, [1] * 3, params=[{"quantile": 0.9}] * 3)
-    assert [len(losses._groups) for losses in (task_losses, alone)] == [4, 1]
+    assert [len(losses._groups) for losses in (task_losses, alone)] == [2, 1]
 
 
 def test_counts_are_sums_of_weights():
@@ -436,11 +437,11 @@ def test_the_slopes_of_the_pinball_loss(level):
 def log_proba_of(raw):
     """Log-probabilities of all classes, one by one from the loss."""
     classes = range(raw.shape[-1] + 1)
-    return torch.stack([-cumulative_logit(raw, torch.full(raw.shape[:-1], c)) for c in classes], -1)
+    return torch.stack([-sequential_logit(raw, torch.full(raw.shape[:-1], c)) for c in classes], -1)
 
 
 @pytest.mark.parametrize("width", [0, 1, 2, 6])
-def test_ordered_probabilities_are_differences_of_logistic_functions(width):
+def test_ordered_probabilities_are_products_of_steps(width):
     raw = torch.from_numpy(np.random.default_rng(0).normal(size=(200, width)) * 2)
     proba = log_proba_of(raw).exp()
     torch.testing.assert_close(proba.sum(dim=-1), torch.ones(200).double(), rtol=1e-13, atol=0)
@@ -496,7 +497,8 @@ def test_two_ordered_classes_are_two_classes(family):
 def means_of(raw):
     """Means as the losses see them: from a squared error, which is the mean's own square."""
     raw = torch.as_tensor(raw, dtype=torch.float64).unsqueeze(-1)
-    return cell_loss("poisson", "squared")(raw, torch.zeros(len(raw)).double()).sqrt()
+    error = cell_loss("poisson", "squared")(raw, torch.zeros(len(raw)).double())
+    return (error * math.expm1(1)).sqrt()
 
 
 def test_the_mean_is_an_exponential_and_grows_linearly_far_out():
@@ -526,7 +528,7 @@ def test_losses_and_predictions_have_the_same_mean():
     """What was trained is what is predicted, far out too."""
     raw = np.concatenate([np.linspace(-30, 30, 121), [-1e8, -1e4, 1e4, 1e8]])
     kind = GammaTarget().fit(np.array([1.0, 2.0, 4.0]), np.ones(3))
-    decoded = kind.decode(raw.reshape(-1, 1, 1)) / kind.scale_
+    decoded = kind.decode(raw.reshape(-1, 1, 1) / kind.spread_) / kind.scale_
     np.testing.assert_allclose(decoded, means_of(raw), rtol=1e-13)
 
 
