@@ -90,6 +90,8 @@ class Task:
             )
         with naming(self):
             self.make_kind()
+        if self.categories is not None:  # arrays would not compare as one
+            object.__setattr__(self, "categories", tuple(self.categories))
 
     def make_kind(self) -> Kind:
         """Make the kind, not fitted."""

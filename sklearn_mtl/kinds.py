@@ -16,7 +16,7 @@ names to kinds; how a kind is *measured* stands under the same name in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -217,10 +217,7 @@ class OrdinalTarget(ClassificationTarget):
     min_samples = 2
 
     def __init__(self, categories: Sequence[Any] | None = None) -> None:
-        if categories is not None and (
-            isinstance(categories, (str, set, frozenset))  # of which sets have no order
-            or len({*categories}) < max(len(categories), 1)
-        ):
+        if categories is not None and not _is_order(categories):
             raise ValueError(
                 f"categories={categories!r} is not understood. List each label once, from low to "
                 "high."
@@ -289,6 +286,17 @@ class OrdinalTarget(ClassificationTarget):
         if self._by_value:
             return np.where(ranks < 0, np.searchsorted(self.categories_, values) - 0.5, ranks)
         return np.where(ranks < 0, np.nan, ranks)
+
+
+def _is_order(categories: Any) -> bool:
+    """Tell whether labels are listed, each of them once; sets and dicts have no order."""
+    if isinstance(categories, (str, bytes, set, frozenset, Mapping)):
+        return False
+    try:
+        labels = list(categories)
+        return 0 < len(labels) == len(set(labels))
+    except TypeError:  # no collection, or of labels that cannot be compared
+        return False
 
 
 def _positions(labels: NDArray[Any], values: NDArray[Any]) -> FloatArray:
@@ -377,7 +385,8 @@ class QuantileTarget(_Number):
     """
 
     def __init__(self, quantile: float = 0.5) -> None:
-        if not 0 < quantile < 1:
+        level: Any = quantile  # of any type, as users pass it
+        if isinstance(level, str) or not 0 < level < 1:
             raise ValueError(f"quantile={quantile!r} is out of range. Pass a level in (0, 1).")
         self.quantile = quantile
 

@@ -431,7 +431,7 @@ def test_categories_of_any_sequence(categories: Any) -> None:
     assert TargetEncoder([task]).fit_encode(LEVELS).values[:, 0].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("categories", ["low", [], ["low", "low"], {"low", "high"}])
+@pytest.mark.parametrize("categories", ["low", [], ["a", "a"], {"a", "b"}, {"a": 1}, 3, [[1]]])
 def test_categories_that_are_no_order(categories: Any) -> None:
     with pytest.raises(ValueError, match=r"Task 'a': categories=.* is not understood. List each"):
         Task("a", "ordinal", categories=categories)
@@ -497,7 +497,7 @@ def test_options_that_do_not_fit_a_task(arguments: dict[str, Any], message: str)
 SAID = [
     "Task('a', 'poisson')",
     "Task('a', 'quantile', quantile=0.9)",
-    "Task('a', 'ordinal', categories=['low', 'mid'])",
+    "Task('a', 'ordinal', categories=('low', 'mid'))",
     "Task('a', 'gamma', given=('flag', ['x', 'y']))",
     "Task('a', 'ordinal', given=('flag', 1), categories=(1, 2))",
 ]
@@ -517,7 +517,7 @@ def test_every_kind_makes_itself() -> None:
         assert type(Task("a", name).make_kind()) is kind
     assert Task("a", "quantile", quantile=0.9).make_kind().quantile == 0.9
     assert Task("a", "quantile").make_kind().quantile == 0.5
-    assert Task("a", "ordinal", categories=[2, 1]).make_kind().categories == [2, 1]
+    assert Task("a", "ordinal", categories=[2, 1]).make_kind().categories == (2, 1)
 
 
 def test_kinds_are_not_guessed() -> None:
