@@ -713,9 +713,17 @@ class MultiTaskCNNEstimator(FileMixin):
         validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
         self._reader.check_shape(inputs)
         rows = np.arange(inputs.shape[0])
-        return engine.predict_raw(
+        raw = engine.predict_raw(
             self.net_, self._reader.of(inputs), rows, self.n_features_in_, embed
         )
+        finite = np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
+        if not finite.all():
+            raise ValueError(
+                f"The network's output is not finite in {(~finite).sum()} rows of X, the first "
+                f"{np.flatnonzero(~finite)[:5].tolist()}: their values are too far from those of "
+                "the training rows to be computed with. Check X."
+            )
+        return raw
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

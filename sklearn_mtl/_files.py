@@ -72,6 +72,7 @@ class FileMixin(BaseEstimator):
         asks for it.
         """
         check_is_fitted(self)
+        self._validate_params()
         params = self.get_params(deep=False)
         fitted = {k: v for k, v in vars(self).items() if k not in params and k != "net_"}
         trunk = None

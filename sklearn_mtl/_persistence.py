@@ -81,6 +81,8 @@ def unpack(packed: Packed) -> Saved:
 def write(path: str | os.PathLike[str], packed: Packed) -> None:
     """Write a file; what stands there stays until all is written."""
     target = Path(path).resolve()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {target.parent}. Make it first.")
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         save_file(packed.tensors, part, metadata={KEY: packed.header})
@@ -135,6 +137,7 @@ def blaming(path: str | os.PathLike[str], trunk: Any = None) -> Iterator[None]:
                 "Pass the trunk that the estimator was fitted with."
             ) from error
         raise ValueError(
-            f"{path} is damaged, or was made by something else than save: {error!r}. Save the "
-            "estimator again."
+            f"{path} cannot be loaded: {error!r}. It is damaged, was made by something else than "
+            "save, or holds a kind of target of your own that is not in KINDS here: import its "
+            "module first."
         ) from error

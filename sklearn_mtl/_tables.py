@@ -173,7 +173,9 @@ def _narrow(values: NDArray[Any]) -> NDArray[Any]:
     if all(isinstance(v, (bool, np.bool_)) for v in values):
         return values.astype(bool)
     if all(isinstance(v, (Real, Decimal)) for v in values):
-        return values.astype(np.int64 if all(isinstance(v, Integral) for v in values) else float)
+        whole = all(isinstance(v, Integral) for v in values)
+        narrow = np.array(values.tolist()) if whole else values
+        return narrow if narrow.dtype.kind in "iu" else values.astype(float)
     return values
 
 

@@ -301,13 +301,22 @@ class TargetEncoder:
             if gate is None:
                 continue
             labels = self._holds(k, self.classes[gate])
-            probability[k] = probability[gate] * proba[self.names[gate]][:, labels].sum(axis=1)
+            share = self._unweighted(gate, proba[self.names[gate]])
+            probability[k] = probability[gate] * share[:, labels].sum(axis=1)
             holds[k] = holds[gate] & self._holds(k, estimate[gate])
             if conditional_output == "expected" and self.kinds_[k].is_mean:
                 out[k] = estimate[k] * probability[k]
             if conditional_output == "nan":
                 out[k] = _blank(estimate[k], ~holds[k])
         return out
+
+    def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
+        """Probabilities as they would be without the class weights, by which they are too large."""
+        class_weight = self._class_weights[k]
+        if class_weight is None or not class_weight.all():  # what was never seen has no share
+            return proba
+        share = proba / class_weight
+        return share / share.sum(axis=1, keepdims=True)
 
     def balance(self, raw: FloatArray, targets: EncodedTargets) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""

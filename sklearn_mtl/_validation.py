@@ -251,6 +251,8 @@ def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> N
         raise ValueError("sample_weight holds negative or non-finite values. Pass weights >= 0.")
     if not weight.any():
         raise ValueError("sample_weight is zero everywhere. Pass at least one non-zero weight.")
+    if weight.max() > 1e100:  # only ratios count, and sums must not overflow
+        weight = weight / weight.max()
     if weight.ndim == 1:
         weight = weight[:, None]
     return np.broadcast_to(weight, (n_samples, n_tasks)).copy()

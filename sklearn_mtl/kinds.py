@@ -301,6 +301,8 @@ def _is_order(categories: Any) -> bool:
 
 def _positions(labels: NDArray[Any], values: NDArray[Any]) -> FloatArray:
     """Position of each value among unique labels; -1 where there is none."""
+    if {labels.dtype.kind, values.dtype.kind} == {"i", "u"}:  # numpy would compare as floats
+        labels, values = labels.astype(object), values.astype(object)
     if are_numbers(labels) and are_numbers(values):
         order = labels.argsort()
         slot = np.searchsorted(labels, values, sorter=order).clip(max=len(labels) - 1)
@@ -445,6 +447,7 @@ class _LogMean(_Number):
     is_mean = True
     allowed: ClassVar[str]
     advice: ClassVar[str] = "Declare it as 'regression' if it may hold others."
+    smallest: ClassVar[float]
 
     _deviance: Callable[..., float]
 
@@ -457,7 +460,7 @@ class _LogMean(_Number):
         if self.mean_ == 0:
             self.scale_, self.spread_ = 1.0, 1.0
             return self
-        variation = 0.0 if constant else self.scale_ / self.mean_
+        variation = 0.0 if constant else min(self.scale_ / self.mean_, 1e100)
         # Smaller spreads would ask for more digits than float32 has.
         self.spread_ = max(float(np.sqrt(np.log1p(variation**2))), 1e-3)
         self.scale_ = float(values[0]) if constant else self.mean_  # codes of 1 have no deviance
@@ -477,8 +480,9 @@ class _LogMean(_Number):
         raise NotImplementedError
 
     def encode(self, values: NDArray[Any]) -> FloatArray:
-        """Numbers in units of `scale_`."""
-        return values.astype(np.float64) / self.scale_
+        """Numbers in units of `scale_`; those that float32 cannot hold are `smallest`."""
+        codes = values.astype(np.float64) / self.scale_
+        return np.where(codes < 1e-37, self.smallest, codes)
 
     def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
         """Raw outputs of the best constant predictor: the log of the mean."""
@@ -506,13 +510,14 @@ class _LogMean(_Number):
     @property
     def metric(self) -> Callable[..., float]:
         """Share of the deviance that is explained (D2)."""
-        return partial(_d2, self._deviance)
+        return partial(d2_deviance, self._deviance)
 
 
 class PoissonTarget(_LogMean):
     """Counts and rates, whose mean is predicted by the Poisson deviance, with a log link."""
 
     allowed = "values >= 0"
+    smallest = 0.0
     _deviance = staticmethod(mean_poisson_deviance)
 
     def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -526,6 +531,7 @@ class GammaTarget(_LogMean):
     """
 
     allowed = "values > 0"
+    smallest = 1e-37
     advice = (
         "Where 0 stands for 'none', make that a classification task, and declare this one with "
         "given= it, NaN where there is none."
@@ -536,7 +542,7 @@ class GammaTarget(_LogMean):
         return values > 0
 
 
-def _d2(
+def d2_deviance(
     deviance: Callable[..., float], y_true: Any, y_pred: Any, sample_weight: Any = None
 ) -> float:
     """Share of a deviance that is explained, as `sklearn.metrics.d2_tweedie_score`.
@@ -545,8 +551,8 @@ def _d2(
     """
     mean = np.average(y_true, weights=sample_weight)
     residual = deviance(y_true, y_pred, sample_weight=sample_weight)
-    if np.min(y_true) == np.max(y_true):
-        return float(residual == 0)
+    if np.ptp(y_true) <= 1e-7 * mean:  # deviances are rounding errors: they are quadratic
+        return float(residual <= 1e-14 * mean)
     total = deviance(y_true, np.full_like(y_pred, mean), sample_weight=sample_weight)
     return float(1 - residual / total)
 

@@ -190,6 +190,8 @@ class TaskLosses(nn.Module):
         params: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
+        if family not in ("likelihood", "squared"):
+            raise ValueError(f"family={family!r} is unknown. Use 'likelihood' or 'squared'.")
         self.n_tasks = len(kinds)
         # Tasks of one kind and width are computed together: kernels do not grow with tasks.
         starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
@@ -205,7 +207,7 @@ class TaskLosses(nn.Module):
             self._groups.append((getattr(CELL_LOSSES[kind], family), width, given))
             for name in given:
                 values = torch.tensor([params[k][name] for k in tasks], dtype=torch.float64)
-                self.register_buffer(f"{name}_{g}", values, persistent=False)
+                self.register_buffer(f"param_{name}_{g}", values, persistent=False)
             columns = [starts[k] + i for k in tasks for i in range(width)]
             self.register_buffer(f"tasks_{g}", torch.tensor(tasks), persistent=False)
             index = torch.tensor(columns, dtype=torch.long)  # empty for a single ordered class
@@ -246,7 +248,7 @@ class TaskLosses(nn.Module):
             tasks, columns = getattr(self, f"tasks_{g}"), getattr(self, f"columns_{g}")
             raw = output.index_select(-1, columns).unflatten(-1, (len(tasks), width))
             known = target.index_select(-1, tasks).unsqueeze(1).expand(raw.shape[:-1])
-            given = {name: getattr(self, f"{name}_{g}").to(raw.dtype) for name in names}
+            given = {name: getattr(self, f"param_{name}_{g}").to(raw.dtype) for name in names}
             cells.append(cell_loss(raw, known, **given).mean(dim=1))
         cell = torch.cat(cells, dim=-1).index_select(-1, self.order)
         counts = weight.sum(dim=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -147,7 +148,9 @@ class MultiTaskModule(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = trunk
-        self.heads = nn.Linear(n_features, sum(n_outputs))
+        with warnings.catch_warnings():  # a single ordered class has no output at all
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            self.heads = nn.Linear(n_features, sum(n_outputs))
         if bias is not None:
             with torch.no_grad():
                 self.heads.bias.copy_(bias)

@@ -849,3 +849,73 @@ def test_means_come_back(loss: str) -> None:
     est = optimal(tasks=tasks, loss=loss, **params).fit(X, y)
     error = np.log(est.predict(X) / mean)
     assert np.abs(error).mean(axis=0).max() < 0.03
+
+
+# -- found by breaking it ------------------------------------------------------------------------
+
+
+def test_expected_amounts_do_not_feel_class_weights() -> None:
+    """Balanced weights make the gate's probabilities too large, but not the expectation."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    some = np.arange(600) % 10 == 0
+    y = pd.DataFrame(
+        {"any": np.where(some, "y", "n"), "amount": np.where(some, 1 + X[:, 0] ** 2, np.nan)}
+    )
+    tasks = [Task("any", "classification"), Task("amount", "gamma", given=("any", "y"))]
+    for class_weight in (None, "balanced", {"any": {"y": 30.0}}):
+        est = MultiTaskCNNEstimator(
+            tasks, class_weight=class_weight, conditional_output="expected", random_state=0
+        ).fit(X, y)
+        total = est.predict_frame(X)["amount"].sum()
+        assert total == pytest.approx(y["amount"].sum(), rel=0.15)
+        shown = est.predict_proba(X)[:, 1].mean()
+        assert shown == pytest.approx(0.1, abs=0.02) if class_weight is None else shown > 0.4
+
+
+@pytest.mark.parametrize("kind", [PoissonTarget, GammaTarget])
+@pytest.mark.parametrize("truth", [[0.3, 0.1 + 0.2], [1e8, 1e8 * (1 + 1e-9)]])
+def test_scores_of_a_truth_that_is_constant_but_for_rounding(kind: Any, truth: list[float]) -> None:
+    metric = kind().metric
+    assert metric(np.array(truth), np.array(truth)) == 1
+    assert metric(np.array(truth), np.array([1.0, 2.0])) == 0
+    assert metric.func.__name__ == "d2_deviance"  # named in warnings
+
+
+def test_amounts_that_float32_cannot_hold() -> None:
+    codes = GammaTarget().fit(np.array([1.0, 1e-60, 3.0]), np.ones(3)).encode(np.array([1e-60]))
+    assert np.float32(codes[0]) > 0
+    codes = PoissonTarget().fit(np.array([1.0, 1e-60, 3.0]), np.ones(3)).encode(np.array([1e-60]))
+    assert codes[0] == 0
+
+
+def test_inputs_out_of_all_bounds_are_refused() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    est = small(tasks={"y0": "poisson"}, precision="float32").fit(X, np.arange(60) % 4)
+    assert np.isfinite(est.predict(X * 1e6)).all()
+    X[[7, 9]] = 1e300
+    with pytest.raises(ValueError, match=r"not finite in 2 rows of X, the first \[7, 9\]"):
+        est.predict(X)
+
+
+@pytest.mark.parametrize("first", [2**63 - 10, 2**60])
+def test_large_labels_are_the_same_in_either_type_of_integer(first: int) -> None:
+    labels = first + np.arange(24, dtype=np.uint64) % 3
+    est = small(tasks={"y0": "classification"}).fit(np.eye(24), labels)
+    score = est.score(np.eye(24), labels)
+    assert score == est.score(np.eye(24), labels.astype(np.int64)) > 0
+    assert est.score(np.eye(24), labels.astype(np.int64) + 3) == 0
+
+
+def test_labels_of_64_bits_beside_holes() -> None:
+    labels = [None if i % 5 == 0 else 2**63 + 5 + i % 3 for i in range(24)]
+    y = pl.Series("y", labels, dtype=pl.UInt64)
+    est = small(tasks={"y": "classification"}).fit(np.eye(24), y)
+    assert est.classes_.tolist() == [2**63 + 5, 2**63 + 6, 2**63 + 7]
+    assert est.predict_frame(np.eye(24))["y"].dtype == pl.UInt64
+
+
+def test_huge_weights_are_weights() -> None:
+    X, y = make_every_kind(60)
+    fits = [small(tasks=EVERY_KIND).fit(X, y, np.full(60, w)).predict(X) for w in (1.0, 1e308)]
+    np.testing.assert_array_equal(*fits)

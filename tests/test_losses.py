@@ -30,7 +30,7 @@ from sklearn.metrics import (
 )
 
 from sklearn_mtl.kinds import KINDS, GammaTarget, OrdinalTarget
-from sklearn_mtl.losses import CELL_LOSSES, LOSSES, LogProd, TaskLosses, sequential_logit
+from sklearn_mtl.losses import CELL_LOSSES, LOSSES, KindLoss, LogProd, TaskLosses, sequential_logit
 
 NAN = float("nan")
 STARTED = pytest.mark.parametrize("started", [True, False], ids=["started", "bare"])
@@ -924,3 +924,17 @@ def test_a_fresh_combiner_takes_a_checkpoint(name):
     assert fresh.state_dict().keys() == started.state_dict().keys()
     for key, value in fresh.state_dict().items():
         torch.testing.assert_close(value, started.state_dict()[key])
+
+
+def test_parameters_of_a_loss_may_have_any_name(monkeypatch):
+    def loss(raw, target, tasks=1.0, columns=1.0):
+        return tasks * columns * (raw[..., 0] - target) ** 2
+
+    monkeypatch.setitem(CELL_LOSSES, "own", KindLoss(loss, loss))
+    own = TaskLosses(["own"] * 2, [1] * 2, params=[{"columns": 5.0, "tasks": 2.0}, {}])
+    assert own(torch.zeros(2, 2), torch.ones(2, 2))[0].tolist() == [10.0, 1.0]
+
+
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ValueError, match=r"family='count' is unknown\. Use 'likelihood' or"):
+        TaskLosses(["poisson"], [1], family="count")
