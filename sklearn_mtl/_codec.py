@@ -139,6 +139,9 @@ def _is_mersenne(value: Any) -> bool:
 
 
 def _random_state(state: dict[str, Any]) -> np.random.RandomState:
+    inner = state["state"]
+    if not 0 <= inner["pos"] <= 624 or inner["key"].shape != (624,):  # numpy would not look
+        raise ValueError("the state of a RandomState is out of range")
     random_state = np.random.RandomState(0)
     random_state.set_state(state)
     return random_state
@@ -213,11 +216,20 @@ NARWHALS = {
 }
 
 
+# Libraries whose frames are read (`eager_only`); others are not to be imported.
+BACKENDS = {
+    name: nw.Implementation[name] for name in ("PANDAS", "MODIN", "CUDF", "PYARROW", "POLARS")
+}
+
+
 # -- objects of this package -----------------------------------------------------------------
 
 
 def _filled(kind: Any, state: dict[str, Any]) -> Any:
     """Return an object with these attributes, whatever its constructor would do."""
+    methods = [name for name in state if callable(getattr(kind, name, None))]
+    if methods:
+        raise ValueError(f"{methods} are no attributes of data")
     out = object.__new__(kind)
     vars(out).update(state)
     return out
@@ -256,6 +268,9 @@ def _pack_loss(combine: nn.Module) -> dict[str, Any]:
 
 def _unpack_loss(kind: Callable[[], nn.Module], state: dict[str, Any]) -> nn.Module:
     combine = kind()
+    unknown = sorted(set(state) - set(_pack_loss(combine)))
+    if unknown:
+        raise ValueError(f"{unknown} are no attributes of {type(combine).__name__}")
     for name, value in state.items():
         setattr(combine, name, value)
     return combine
@@ -339,7 +354,7 @@ RULES: dict[str, Rule] = {
         lambda c: nw.Decimal(*c),
     ),
     "backend": Rule(
-        lambda v: isinstance(v, nw.Implementation), lambda v: v.name, lambda c: nw.Implementation[c]
+        lambda v: isinstance(v, nw.Implementation), lambda v: v.name, lambda c: BACKENDS[c]
     ),
     "task": Rule(
         _exactly(Task),

@@ -534,6 +534,8 @@ def predict_raw(
 
 def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
     """Add constants (n_outputs,) to the raw outputs."""
+    if not np.isfinite(shift).all():
+        raise ValueError("Training ended with outputs that are not finite. Lower learning_rate.")
     bias = net.module_.heads.bias
     with torch.no_grad():
         bias += torch.from_numpy(shift).to(bias)

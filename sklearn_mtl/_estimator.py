@@ -51,12 +51,13 @@ class MultiTaskCNNEstimator(FileMixin):
 
     Parameters
     ----------
-    tasks : None, list of Task or dict of str to str, default=None
+    tasks : None, list of Task or dict of str to str or Task, default=None
         What the columns of y are: classes, ordered classes, numbers, quantiles, counts or amounts,
         see `Task`. None infers: bools, strings, categories and numbers that are
         all 0 or 1 are classification, other numbers regression; names come from the frame, else
         ``y0``, ``y1``, ... A list of `Task` matches frames by name and arrays by position, lists
-        every column, and its order is that of the output. A dict name -> kind may be partial.
+        every column, and its order is that of the output. A dict name -> kind or Task may be
+        partial.
     loss : {'logprod', 'weighted', 'masked_mse'}, combiner or callable, default='logprod'
         How the task losses become one number.
 
@@ -140,8 +141,8 @@ class MultiTaskCNNEstimator(FileMixin):
     task_names_ : list of str
         Their names.
     classes_ : ndarray or list of ndarray
-        Labels of each classification task; not a list when there is just one such task. Exists
-        only where there is one.
+        Labels of each class task, sorted, those of an ordinal task from low to high; not a list
+        when there is just one such task. Exists only where there is one.
     n_features_in_ : int
         Number of values in one sample.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -570,8 +571,9 @@ class MultiTaskCNNEstimator(FileMixin):
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes) or list of them
-            One array per classification task, in the order of `classes_`; the array itself when
-            there is just one. For a conditional class: the probability given its gate.
+            One array per class task, in the order of `classes_`; the array itself when there is
+            just one. For a conditional class: the probability given its gate. An ordinal task is
+            predicted by its median, which need not be the most probable class.
         """
         probabilities = list(self._encoder.probabilities(self._raw(X)).values())
         return probabilities[0] if len(probabilities) == 1 else probabilities

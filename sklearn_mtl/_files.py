@@ -26,6 +26,7 @@ class FileMixin(BaseEstimator):
     trunk: Any
     device: str
     precision: str
+    net_params: dict[str, Any] | None
     net_: engine.TaskNet
     module_: Any
     tasks_: list[Any]
@@ -59,7 +60,8 @@ class FileMixin(BaseEstimator):
             or callbacks in `net_params`; the error names it. Optimizers of `torch.optim`, losses
             of `sklearn_mtl.losses` and a RandomState can be written.
         ValueError
-            If parameters were changed since `fit` so that they do not fit the weights any more.
+            If parameters were changed since `fit` so that they do not fit the weights any more, or
+            if `net_params` holds more than options of the optimizer and switches.
 
         See Also
         --------
@@ -182,6 +184,18 @@ class FileMixin(BaseEstimator):
             raise ValueError(f"{cls.__name__} takes no {unknown}")
         estimator = cls(**({"trunk": trunk} | saved.params))
         estimator.__dict__.update(saved.fitted)
+        # Options of torch.compile name programs to run, and other objects' options who knows what.
+        net_params = estimator.net_params or {}
+        refused = [
+            name
+            for name, value in net_params.items()
+            if not (name.startswith("optimizer__") or value is None or isinstance(value, bool))
+        ]
+        if refused:
+            raise ValueError(
+                f"net_params holds {refused}, but a file that can run no code holds options of the "
+                "optimizer and switches alone. Leave them out, or pickle the estimator."
+            )
         resolved = copy.copy(estimator)
         resolved.device = engine.device_or_cpu(estimator.device)
         resolved.precision = saved.precision

@@ -99,14 +99,20 @@ class TargetEncoder:
         self.tasks_ = [task for task, _ in pairs]
         columns = [column for _, column in pairs]
         columns, weight = self._weigh(columns, sample_weight)
-        self.kinds_ = [
-            fit_kind(t, c, w) for t, c, w in zip(self.tasks_, columns, weight.T, strict=True)
-        ]
+        self.kinds_ = [task.make_kind() for task in self.tasks_]
+        is_class = [isinstance(kind, ClassificationTarget) for kind in self.kinds_]
+        self._fit_kinds(columns, weight, is_class)
+        # Before numbers are looked at: 0 stands in many a cell that should be a hole.
         self._gates = resolve_gates(self.tasks_, self.kinds_)
         self.n_observed_ = np.array([c.seen.sum() for c in columns])
         self.n_applicable_ = np.array([a.sum() for a in self._applicability(columns)])
+        self._fit_kinds(columns, weight, [not known for known in is_class])
         self._class_weights = self._resolve_class_weights(columns, weight)
         return self._encode(columns, weight)
+
+    def _fit_kinds(self, columns: list[Column], weight: FloatArray, which: list[bool]) -> None:
+        for k in np.flatnonzero(which):
+            self.kinds_[k] = fit_kind(self.tasks_[k], columns[k], weight[:, k])
 
     def read(self, y: Any, sample_weight: Any = None) -> tuple[list[Column], FloatArray]:
         """Columns of a y laid out like the one seen in `fit_encode`, and the weight of each cell.
@@ -128,10 +134,10 @@ class TargetEncoder:
             picked = dict(zip(self.names, table.columns.values(), strict=True))
         columns = [clean(c, name, self.missing_values) for name, c in picked.items()]
         columns, weight = self._weigh(columns, sample_weight)
+        self._applicability(columns)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             with naming(task):
                 kind.check(column.values[column.seen])
-        self._applicability(columns)
         return columns, weight
 
     def read_task(self, k: int, y: Any, sample_weight: Any = None) -> tuple[Column, FloatArray]:
@@ -183,6 +189,12 @@ class TargetEncoder:
         for k, (kind, column) in enumerate(zip(self.kinds_, columns, strict=True)):
             seen = column.seen
             codes = kind.encode(column.values[seen])
+            if not np.isfinite(codes).all():
+                raise ValueError(
+                    f"Task {self.names[k]!r}: kind={self.tasks_[k].kind!r} makes "
+                    f"{first(column.values[seen][~np.isfinite(codes)])!r} a code that is not "
+                    "finite. Check these values."
+                )
             values[seen, k] = codes
             mass[seen, k] = weight[seen, k]
             class_weight = self._class_weights[k]

@@ -135,7 +135,11 @@ def resolve_tasks(
         unknown = [name for name in tasks if name not in names]
         if unknown:
             raise ValueError(f"tasks names {unknown}, which are not columns of y: {names}.")
-        listed = [Task(t.name, tasks.get(t.name, t.kind)) for t in inferred]
+        said = {**{t.name: t for t in inferred}, **tasks}
+        listed = [t if isinstance(t, Task) else Task(name, t) for name, t in said.items()]
+        renamed = [t.name for t, name in zip(listed, names, strict=True) if t.name != name]
+        if renamed:
+            raise ValueError(f"tasks holds {renamed} under another name. Use the name of the task.")
         return list(zip(listed, columns, strict=True))
     listed = list(tasks)
     if not all(isinstance(task, Task) for task in listed) or not listed:

@@ -472,8 +472,8 @@ class _LogMean(_Number):
         outside = values[~self._inside(values)] if len(values) else values
         if len(outside):
             raise ValueError(
-                f"the target must hold {self.allowed}, got {first(outside)!r} (one of "
-                f"{len(outside)}). {self.advice}"
+                f"the target must hold {self.allowed}, got {first(outside)!r} (in "
+                f"{len(outside)} rows). {self.advice}"
             )
 
     def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
