@@ -597,9 +597,9 @@ class MultiTaskCNNEstimator(FileMixin):
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.
 
-        D2 is the share of a task's own loss that is explained, as R2 is of squared errors: of the
-        absolute error in ranks ('ordinal'), the pinball loss ('quantile'), or the deviance
-        ('poisson', 'gamma').
+        D2 is the share of an error that is explained, as R2 is of squared errors: of the absolute
+        error in ranks ('ordinal'), the pinball loss ('quantile'), or the deviance ('poisson',
+        'gamma').
 
         Parameters
         ----------

@@ -76,7 +76,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"Task name must be a str, and not empty, got {self.name!r}.")
+            raise TypeError(f"Task name must be a str, not empty, got {self.name!r}.")
         if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise ValueError(
                 f"Task {self.name!r}: kind={self.kind!r} is unknown. Use one of {sorted(KINDS)}."

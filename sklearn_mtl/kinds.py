@@ -52,8 +52,8 @@ FloatArray = NDArray[np.float64]
 class Kind:
     """Base of all kinds.
 
-    A kind overrides `fit`, `check`, `encode`, `constant` and `decode`, and says by which metric it
-    is scored. Arrays hold observed targets only; weights are positive. Kinds of class derive from
+    A kind overrides `fit`, `encode`, `constant`, `decode` and `metric`, and the rest where it needs
+    to. Arrays hold observed targets only; weights are positive. Kinds of class derive from
     `ClassificationTarget`.
 
     Attributes
@@ -435,8 +435,8 @@ class _LogMean(_Number):
     and not an infinite one.
 
     After training, a constant is added to the raw outputs with which predicted and observed targets
-    have the same sum over the training rows. A deviance alone does not see to that [1]_: the more
-    flexible the network, the lower a gamma deviance puts its total.
+    have the same sum over the training rows. A deviance alone does not see to that [1]_, and a
+    gamma deviance tends to put the total too low.
 
     References
     ----------

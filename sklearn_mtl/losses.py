@@ -137,8 +137,8 @@ class KindLoss(NamedTuple):
         (..., T, n_outputs) and target (..., T) for T tasks, params (T,). Masked cells hold 0.
     power : float
         Exponent of the loss in a product of losses: 1 where it measures a squared scale, as a
-        squared error or a deviance, 2 where it measures a scale itself. With an unknown scale s
-        the profile likelihood is n log(s), so that all kinds count alike.
+        squared error or a deviance, 2 where it measures a scale itself. ``power * log(loss)`` is
+        then twice the logarithm of a scale for every kind, as in the profile likelihood.
     """
 
     likelihood: CellLoss

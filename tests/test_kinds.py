@@ -271,8 +271,16 @@ def test_no_event_at_all() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (PoissonTarget, [0, 2, -1], "must hold values >= 0, got -1 (one of 1). Declare it as 'reg"),
-        (GammaTarget, [1.5, 0.0, -2.0], "must hold values > 0, got 0.0 (one of 2). Where 0 stands"),
+        (
+            PoissonTarget,
+            [0, 2, -1],
+            "must hold values >= 0, got -1 (in 1 rows). Declare it as 'reg",
+        ),
+        (
+            GammaTarget,
+            [1.5, 0.0, -2.0],
+            "must hold values > 0, got 0.0 (in 2 rows). Where 0 stands",
+        ),
         (PoissonTarget, ["a", "b"], "must hold numbers, got 'a'"),
         (GammaTarget, ["a", "b"], "must hold numbers, got 'a'"),
         (QuantileTarget, ["a", "b"], "must hold numbers, got 'a'"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._targets import TargetEncoder
+from sklearn_mtl.kinds import KINDS, RegressionTarget
 from sklearn_mtl.networks import DenseTrunk
 
 N = 24
@@ -639,12 +640,12 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "negative counts": (
         {"tasks": {"size": "poisson"}},
         words(),
-        r"Task 'size': the target must hold values >= 0, got -1.0 \(one of 8\). Declare it as 'reg",
+        r"Task 'size': the target must hold values >= 0, got -1.0 \(in 8\). Declare it as 'reg",
     ),
     "amounts of 0": (
         {"tasks": {"size": "gamma"}},
         words(size=[0.0, 1.5] * 12),
-        r"Task 'size': .* values > 0, got 0.0 \(one of 12\). Where 0 stands for 'none', make that",
+        r"Task 'size': .* values > 0, got 0.0 \(in 12 rows\). Where 0 stands for 'none', make that",
     ),
     "words as counts": (
         {"tasks": {"flag": "poisson"}},
@@ -750,7 +751,7 @@ def test_bad_targets_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((3, "regression"), TypeError, "name must be a str, got 3"),
+        ((3, "regression"), TypeError, "name must be a str, not empty, got 3"),
         (("a", "ranking"), ValueError, "Task 'a': kind='ranking' is unknown"),
         (("a", "regression", "flag"), ValueError, "Task 'a': given='flag' is not understood"),
         (("a", "regression", ("flag",)), ValueError, "is not understood"),
@@ -1065,7 +1066,7 @@ def test_scoring_names_what_does_not_fit(y: Any, message: str) -> None:
     ("kind", "fit", "bad", "message"),
     [
         ("poisson", [0, 1, 2] * 8, -1.0, "Task 'y0': the target must hold values >= 0, got -1.0"),
-        ("gamma", [3, 1, 2] * 8, 0.0, r"Task 'y0': the target must hold values > 0, got 0.0 \(one"),
+        ("gamma", [3, 1, 2] * 8, 0.0, r"Task 'y0': the target must hold values > 0, got 0.0 \(in"),
         ("ordinal", [3, 1, 2] * 8, "b", r"Task 'y0': y holds labels like 'b', but fit saw \[1, 2"),
     ],
 )
@@ -1111,3 +1112,37 @@ def test_constant_number_comes_back_exactly(value: float) -> None:
     encoded = encoder.fit_encode(np.full(7, value))
     (back,) = encoder.decode(encoded.values)
     np.testing.assert_allclose(back, value, rtol=1e-15)
+
+
+def test_zeros_where_the_gate_does_not_hold_are_told_as_such() -> None:
+    """And not as values that a gamma task cannot hold: the gate is asked first."""
+    y = pd.DataFrame({"buys": ["yes", "no"] * 12, "spend": [3.5, 0.0] * 12})
+    tasks = [Task("buys", "classification"), Task("spend", "gamma", given=("buys", "yes"))]
+    message = (
+        r"'spend' exists only given \('buys', 'yes'\), .* 12 rows, the first \[1, 3, 5, 7, 9\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        small(tasks=tasks).fit(inputs(), y)
+    est = small(tasks=tasks).fit(inputs(), y.replace({"spend": 0.0}, np.nan))
+    with pytest.raises(ValueError, match=message):
+        est.score(inputs(), y)
+
+
+def test_a_dict_may_hold_tasks() -> None:
+    y = pd.DataFrame({"a": [0, 1] * 12, "b": REAL, "c": np.arange(24)})
+    task = Task("b", "quantile", quantile=0.9)
+    est = small(tasks={"b": task, "c": "poisson"}).fit(inputs(), y)
+    assert est.tasks_ == [Task("a", "classification"), task, Task("c", "poisson")]
+    with pytest.raises(ValueError, match=r"tasks holds \['b'\] under another name"):
+        small(tasks={"c": task}).fit(inputs(), y)
+
+
+def test_codes_must_be_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Logarithm(RegressionTarget):
+        def encode(self, values: Any) -> Any:
+            with np.errstate(divide="ignore"):
+                return np.log(values.astype(float))
+
+    monkeypatch.setitem(KINDS, "logarithm", Logarithm)
+    with pytest.raises(ValueError, match="Task 'y0': kind='logarithm' makes 0 a code that is not"):
+        small(tasks={"y0": "logarithm"}).fit(inputs(), np.arange(N))
