@@ -14,9 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task, kinds
 from sklearn_mtl._targets import TargetEncoder
-from sklearn_mtl.kinds import KINDS, RegressionTarget
 from sklearn_mtl.networks import DenseTrunk
 
 N = 24
@@ -640,7 +639,7 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "negative counts": (
         {"tasks": {"size": "poisson"}},
         words(),
-        r"Task 'size': the target must hold values >= 0, got -1.0 \(in 8\). Declare it as 'reg",
+        r"Task 'size': the target must hold values >= 0, got -1.0 \(in 8 rows\). Declare it as 'reg",
     ),
     "amounts of 0": (
         {"tasks": {"size": "gamma"}},
@@ -1138,11 +1137,11 @@ def test_a_dict_may_hold_tasks() -> None:
 
 
 def test_codes_must_be_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Logarithm(RegressionTarget):
+    class Logarithm(kinds.RegressionTarget):
         def encode(self, values: Any) -> Any:
             with np.errstate(divide="ignore"):
                 return np.log(values.astype(float))
 
-    monkeypatch.setitem(KINDS, "logarithm", Logarithm)
+    monkeypatch.setitem(kinds.KINDS, "logarithm", Logarithm)
     with pytest.raises(ValueError, match="Task 'y0': kind='logarithm' makes 0 a code that is not"):
         small(tasks={"y0": "logarithm"}).fit(inputs(), np.arange(N))
