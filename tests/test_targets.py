@@ -639,7 +639,7 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "negative counts": (
         {"tasks": {"size": "poisson"}},
         words(),
-        r"Task 'size': the target must hold values >= 0, got -1.0 \(in 8 rows\). Declare it as 'reg",
+        r"Task 'size': the target must hold values >= 0, got -1.0 \(in 8 rows\). Declare it",
     ),
     "amounts of 0": (
         {"tasks": {"size": "gamma"}},
