@@ -24,7 +24,7 @@ __all__ = ["DECODERS", "Graph", "export"]
 DECODERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "classification": lambda raw, kind: raw.softmax(dim=-1).mean(dim=1),
     "ordinal": lambda raw, kind: sequential_log_proba(raw).exp().mean(dim=1),
-    "regression": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.mean_),
+    "regression": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.center_),
     "quantile": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.center_),
     "poisson": lambda raw, kind: _in_units(log_mean(raw, kind.spread_).exp(), kind.scale_),
     "gamma": lambda raw, kind: _in_units(log_mean(raw, kind.spread_).exp(), kind.scale_),

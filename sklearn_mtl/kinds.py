@@ -314,7 +314,7 @@ def _positions(labels: NDArray[Any], values: NDArray[Any]) -> FloatArray:
 
 
 class _Number(Kind):
-    """What the kinds of number share: they hold numbers, and scale by a standard deviation."""
+    """What the kinds of number share: they hold numbers, with a mean and a standard deviation."""
 
     mean_: float
     scale_: float
@@ -341,8 +341,26 @@ class _Number(Kind):
         return values
 
 
-class RegressionTarget(_Number):
-    """Numbers whose mean is predicted, by squared error; raw outputs are standardised."""
+class _Standardised(_Number):
+    """Numbers that are coded as distances to a center, in standard deviations."""
+
+    center_: float
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Distances to the center, in standard deviations."""
+        return (values.astype(np.float64) - self.center_) / self.scale_
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the center."""
+        return np.zeros(1)
+
+    def decode(self, raw: FloatArray) -> FloatArray:
+        """Numbers in the units of y, averaged over ensemble members."""
+        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.center_)
+
+
+class RegressionTarget(_Standardised):
+    """Numbers whose mean is predicted, by squared error."""
 
     is_mean = True
 
@@ -351,19 +369,8 @@ class RegressionTarget(_Number):
     ) -> RegressionTarget:
         """Learn the weighted mean and standard deviation of the observed `values`."""
         self._standardise(values, weight)
+        self.center_ = self.mean_
         return self
-
-    def encode(self, values: NDArray[Any]) -> FloatArray:
-        """Standardised numbers."""
-        return (values.astype(np.float64) - self.mean_) / self.scale_
-
-    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Raw outputs of the best constant predictor: the mean."""
-        return np.zeros(1)
-
-    def decode(self, raw: FloatArray) -> FloatArray:
-        """Numbers in the units of y, averaged over ensemble members."""
-        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.mean_)
 
     @property
     def metric(self) -> Callable[..., float]:
@@ -371,7 +378,7 @@ class RegressionTarget(_Number):
         return r2_score
 
 
-class QuantileTarget(_Number):
+class QuantileTarget(_Standardised):
     """Numbers of which a quantile is predicted, by the pinball loss.
 
     The loss is that of quantile regression [1]_.
@@ -401,18 +408,6 @@ class QuantileTarget(_Number):
             np.quantile(values, self.quantile, weights=weight, method="inverted_cdf")
         )
         return self
-
-    def encode(self, values: NDArray[Any]) -> FloatArray:
-        """Distances to the overall quantile, in standard deviations."""
-        return (values.astype(np.float64) - self.center_) / self.scale_
-
-    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Raw outputs of the best constant predictor: the overall quantile."""
-        return np.zeros(1)
-
-    def decode(self, raw: FloatArray) -> FloatArray:
-        """Quantiles in the units of y, averaged over ensemble members."""
-        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.center_)
 
     @property
     def loss_params(self) -> dict[str, float]:
@@ -549,11 +544,12 @@ def d2_deviance(
 
     Also where all of `y_true` are equal: 1 if they are met, else 0, as `r2_score` has it.
     """
-    mean = np.average(y_true, weights=sample_weight)
+    unit = np.average(y_true, weights=sample_weight) or 1.0
+    y_true, y_pred = y_true / unit, y_pred / unit
     residual = deviance(y_true, y_pred, sample_weight=sample_weight)
-    if np.ptp(y_true) <= 1e-7 * mean:  # deviances are rounding errors: they are quadratic
-        return float(residual <= 1e-14 * mean)
-    total = deviance(y_true, np.full_like(y_pred, mean), sample_weight=sample_weight)
+    if np.ptp(y_true) <= 1e-7:  # deviances are rounding errors: they are quadratic
+        return float(residual <= 1e-14)
+    total = deviance(y_true, np.ones_like(y_pred), sample_weight=sample_weight)
     return float(1 - residual / total)
 
 

@@ -927,3 +927,14 @@ def test_huge_weights_are_weights() -> None:
     X, y = make_every_kind(60)
     fits = [small(tasks=EVERY_KIND).fit(X, y, np.full(60, w)).predict(X) for w in (1.0, 1e308)]
     np.testing.assert_array_equal(*fits)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-9, 1e9])
+@pytest.mark.parametrize("kind", [PoissonTarget, GammaTarget])
+def test_the_unit_of_a_truth_does_not_matter_to_its_score(kind: Any, unit: float) -> None:
+    metric, truth = kind().metric, np.array([1.0, 2.0, 4.0])
+    guess = np.array([1.5, 2.0, 3.0])
+    assert metric(truth * unit, guess * unit) == pytest.approx(metric(truth, guess), rel=1e-9)
+    same = np.full(3, 0.3) * unit  # constant, and met but for rounding
+    assert metric(same, same * (1 + 1e-15)) == 1
+    assert metric(same, same * 1.01) == 0
