@@ -272,7 +272,8 @@ def _unpack_loss(kind: Callable[[], nn.Module], state: dict[str, Any]) -> nn.Mod
     if unknown:
         raise ValueError(f"{unknown} are no attributes of {type(combine).__name__}")
     for name, value in state.items():
-        setattr(combine, name, value)
+        learned = name in combine._parameters and value is not None
+        setattr(combine, name, nn.Parameter(value) if learned else value)
     return combine
 
 

@@ -166,7 +166,8 @@ class MultiTaskLoss(nn.Module):
     def objective(self, losses: Tensor, counts: Tensor) -> float:
         """Return the scalar for mean losses over a whole data set."""
         rule = self.combine.objective if isinstance(self.combine, Combiner) else self.combine
-        return float(rule(losses, counts))
+        with torch.no_grad():
+            return float(rule(losses, counts))
 
     def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Differentiate the batch's scalar by each task's mean loss."""
@@ -379,7 +380,7 @@ def build_net(
     trunk_module, n_features = build_trunk(trunk, input_shape)
     module = MultiTaskModule(trunk_module, n_features, n_outputs, torch.from_numpy(bias))
     weights = None if task_weights is None else torch.from_numpy(task_weights)
-    combine = LOSSES[loss](weights) if isinstance(loss, str) else copy.deepcopy(loss)
+    combine = LOSSES[loss](weights) if isinstance(loss, str) else _combiner(copy.deepcopy(loss))
     _check_combiner(combine, loss, len(kinds))
     task_losses = TaskLosses(
         kinds, n_outputs, getattr(combine, "family", "likelihood"), loss_params
@@ -414,6 +415,31 @@ def build_net(
     return net
 
 
+class PresentTasks(nn.Module):
+    """A rule that knows losses only: it is given those of the tasks observed in the batch."""
+
+    def __init__(self, rule: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Call the rule, unless there is nothing to say."""
+        present = counts > 0
+        return self.rule(losses[present]) if present.any() else 0 * losses.sum()
+
+
+def _combiner(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Find out what a user's loss takes: losses and counts, or losses alone."""
+    try:
+        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except (TypeError, ValueError):  # a class, or a function without a signature
+        return loss
+    params = signature.parameters.values()
+    needed = [p for p in params if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    alone = len(needed) == 1 and needed[0].kind is not needed[0].VAR_POSITIONAL
+    return PresentTasks(loss) if alone and "counts" not in signature.parameters else loss
+
+
 def _check_combiner(combine: Any, loss: Any, n_tasks: int) -> None:
     """Try the loss on two vectors, so that a wrong one fails here and by its name."""
     if isinstance(loss, type):
@@ -426,10 +452,13 @@ def _check_combiner(combine: Any, loss: Any, n_tasks: int) -> None:
     losses, counts = torch.ones(n_tasks, requires_grad=True), torch.ones(n_tasks)
     trial = copy.deepcopy(combine).eval() if isinstance(combine, nn.Module) else combine
     try:
+        if isinstance(trial, Combiner):
+            trial.start(losses.detach(), counts)
         value = trial(losses, counts)
     except Exception as error:  # whatever a user's callable raises
+        given = "losses" if isinstance(combine, PresentTasks) else "losses and counts"
         raise ValueError(
-            f"loss={loss!r} fails for {n_tasks} tasks, called with losses and counts of shape "
+            f"loss={loss!r} fails for {n_tasks} tasks, called with {given} of shape "
             f"({n_tasks},): {error}."
         ) from error
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
@@ -440,10 +469,10 @@ def _check_combiner(combine: Any, loss: Any, n_tasks: int) -> None:
 
 def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None) -> None:
     """Train the net in place; the caller holds it back until all went well."""
+    _start_combiner(net, batches)  # before the optimizer looks for what there is to learn
     net.initialize()
     for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
         net.callbacks_.append((type(callback).__name__, callback.initialize()))
-    _start_combiner(net, batches)
     net.partial_fit((batches, valid))
     net.tally_ = Tally()
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
@@ -504,17 +533,14 @@ def _callbacks(net: TaskNet, recipe: Recipe, n_steps: int) -> list[Any]:
 
 def _start_combiner(net: TaskNet, batches: Batches) -> None:
     """Tell the combiner the constant predictor's losses and the expected counts per batch."""
-    combine = net.criterion_.combine
+    combine, task_losses = net.criterion.combine, net.criterion.task_losses
     if not isinstance(combine, Combiner):
         return
-    targets, weight = batches.targets, batches.weight
-    constant = net.module_.heads.bias.detach().cpu().expand(len(targets), -1)
-    task_losses = copy.deepcopy(net.criterion_.task_losses).cpu()
-    losses, counts = task_losses(constant, targets, weight)
+    constant = net.module.heads.bias.detach().expand(len(batches.targets), -1)
+    losses, counts = task_losses(constant, batches.targets, batches.weight)
     # A constant target leaves no loss to compare with: its own scale (1) is the reference.
     reference = torch.where(losses > 0, losses, 1)
-    expected = (reference, counts / len(batches), task_losses.powers)
-    combine.start(*(part.to(net.device) for part in expected))
+    combine.start(reference, counts / len(batches), task_losses.powers)
 
 
 def predict_raw(

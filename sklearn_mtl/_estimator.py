@@ -58,7 +58,7 @@ class MultiTaskCNNEstimator(FileMixin):
         ``y0``, ``y1``, ... A list of `Task` matches frames by name and arrays by position, lists
         every column, and its order is that of the output. A dict name -> kind or Task may be
         partial.
-    loss : {'logprod', 'weighted', 'masked_mse'}, combiner or callable, default='logprod'
+    loss : {'logprod', 'weighted', 'masked_mse', 'uncertainty'} or callable, default='logprod'
         How the task losses become one number.
 
         - 'logprod': sum of their logarithms, so that tasks balance by themselves; see
@@ -66,9 +66,13 @@ class MultiTaskCNNEstimator(FileMixin):
         - 'weighted': weighted sum of cross-entropies (classes), squared errors, deviances and
           pinball losses (numbers).
         - 'masked_mse': weighted sum of squared errors, Brier scores for classes.
-        - an object of `sklearn_mtl.losses` (copied), or a callable ``(losses, counts) -> scalar``
-          of the mean losses of a batch and the sums of weights of their observed targets (a
-          task's largest weight is 1), two tensors of shape (n_tasks,). It should have no state.
+        - 'uncertainty': weighted sum with learned weights; see `sklearn_mtl.losses.Uncertainty`.
+        - an object of `sklearn_mtl.losses` (copied).
+        - a callable ``(losses, counts) -> scalar`` of the mean losses of a batch and the sums of
+          weights of their observed targets (a task's largest weight is 1), two tensors of shape
+          (n_tasks,). A callable of one argument, such as a scalarizer of TorchJD, takes the losses
+          of the tasks that are observed in the batch. Modules are copied, and their parameters
+          trained.
     task_weights : None, 'n_observed', array-like of shape (n_tasks,) or dict, default=None
         Weight of each task, 1 by default. 'n_observed' is K n_k / sum(n): each observed target
         counts alike, instead of each task; n_k are sums of sample weights, where there are any.

@@ -35,6 +35,7 @@ __all__ = [
     "LogProd",
     "MaskedMSE",
     "TaskLosses",
+    "Uncertainty",
     "Weighted",
 ]
 
@@ -44,13 +45,14 @@ Param = float | Tensor
 
 def squared_error(raw: Tensor, target: Tensor) -> Tensor:
     """Squared error of each cell; raw (..., 1), target (...)."""
-    return (raw[..., 0] - target).square()
+    error = raw.squeeze(-1) - target
+    return error * error  # the gradient of a power costs more
 
 
 def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of each cell; raw (..., C) are logits, target (...) class codes."""
-    log_proba = raw.log_softmax(dim=-1)
-    return -log_proba.gather(-1, target.long().unsqueeze(-1))[..., 0]
+    logits, codes = raw.flatten(0, -2), target.flatten().long()
+    return nn.functional.cross_entropy(logits, codes, reduction="none").view_as(target)
 
 
 def brier(raw: Tensor, target: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def ranked_probability(raw: Tensor, target: Tensor) -> Tensor:
 
 def pinball(raw: Tensor, target: Tensor, quantile: Param = 0.5) -> Tensor:
     """Pinball loss of a quantile (Koenker and Bassett 1978); raw (..., 1), target (...)."""
-    error = target - raw[..., 0]
+    error = target - raw.squeeze(-1)
     return torch.maximum(quantile * error, (quantile - 1) * error)
 
 
@@ -122,7 +124,7 @@ def log_mean(raw: Tensor, spread: Param = 1.0) -> Tensor:
 
     Beyond ±20 it grows logarithmically: the mean stays finite.
     """
-    x = spread * raw[..., 0]
+    x = spread * raw.squeeze(-1)
     within = x.clamp(-20, 20)
     return within + x.sign() * (x - within).abs().log1p()
 
@@ -179,8 +181,11 @@ class TaskLosses(nn.Module):
         Exponent of each loss in a product of losses, see `KindLoss`.
     """
 
-    order: Tensor
     powers: Tensor
+    tasks: Any  # orders of columns: tensors, or None where they stay as they are
+    columns: Any
+    task_of: Any
+    back: Any
 
     def __init__(
         self,
@@ -202,18 +207,22 @@ class TaskLosses(nn.Module):
             if key[0] not in CELL_LOSSES:
                 raise ValueError(f"kind={key[0]!r} has no loss. Use one of {sorted(CELL_LOSSES)}.")
             groups.setdefault(key, []).append(k)
-        self._groups: list[tuple[CellLoss, int, tuple[str, ...]]] = []
-        for g, ((kind, width, given), tasks) in enumerate(groups.items()):
-            self._groups.append((getattr(CELL_LOSSES[kind], family), width, given))
+        self._groups: list[tuple[CellLoss, tuple[int, int], tuple[str, ...]]] = []
+        for g, ((kind, width, given), members) in enumerate(groups.items()):
+            shape = (len(members), width)
+            self._groups.append((getattr(CELL_LOSSES[kind], family), shape, given))
             for name in given:
-                values = torch.tensor([params[k][name] for k in tasks], dtype=torch.float64)
+                values = torch.tensor([params[k][name] for k in members], dtype=torch.float64)
                 self.register_buffer(f"param_{name}_{g}", values, persistent=False)
-            columns = [starts[k] + i for k in tasks for i in range(width)]
-            self.register_buffer(f"tasks_{g}", torch.tensor(tasks), persistent=False)
-            index = torch.tensor(columns, dtype=torch.long)  # empty for a single ordered class
-            self.register_buffer(f"columns_{g}", index, persistent=False)
-        order = [k for tasks in groups.values() for k in tasks]
-        self.register_buffer("order", torch.tensor(order).argsort(), persistent=False)
+        self._lengths = [n for _, (n, _), _ in self._groups]
+        self._widths = [n * width for _, (n, width), _ in self._groups]
+        tasks = [k for members in groups.values() for k in members]
+        columns = [starts[k] + i for k in tasks for i in range(n_outputs[k])]
+        task_of = [k for k in range(self.n_tasks) for _ in range(n_outputs[k])]
+        self._keep_order("tasks", tasks, self.n_tasks)
+        self._keep_order("columns", columns, len(columns))
+        self._keep_order("task_of", task_of, self.n_tasks)
+        self._keep_order("back", torch.tensor(tasks).argsort().tolist(), self.n_tasks)
         powers = torch.tensor([CELL_LOSSES[kind].power for kind in kinds])
         self.register_buffer("powers", powers, persistent=False)
 
@@ -225,7 +234,8 @@ class TaskLosses(nn.Module):
         Parameters
         ----------
         output : Tensor of shape (B, n_outputs) or (B, M, n_outputs)
-            Raw outputs; the loss is averaged over M ensemble members.
+            Raw outputs; the loss is averaged over M ensemble members. Half precision is raised to
+            float32 first.
         target : Tensor of shape (B, n_tasks)
             Class codes, ranks and numbers.
         weight : Tensor of shape (B, n_tasks), optional
@@ -238,22 +248,46 @@ class TaskLosses(nn.Module):
         counts : Tensor of shape (n_tasks,)
             Sum of weights.
         """
-        if weight is None:
-            weight = (~target.isnan()).to(output.dtype)
-        # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
-        target = torch.where(weight > 0, target, 0)
-        output = output.unsqueeze(1) if output.ndim == 2 else output
-        cells = []
-        for g, (cell_loss, width, names) in enumerate(self._groups):
-            tasks, columns = getattr(self, f"tasks_{g}"), getattr(self, f"columns_{g}")
-            raw = output.index_select(-1, columns).unflatten(-1, (len(tasks), width))
-            known = target.index_select(-1, tasks).unsqueeze(1).expand(raw.shape[:-1])
-            given = {name: getattr(self, f"param_{name}_{g}").to(raw.dtype) for name in names}
-            cells.append(cell_loss(raw, known, **given).mean(dim=1))
-        cell = torch.cat(cells, dim=-1).index_select(-1, self.order)
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        observed = target == target if weight is None else weight > 0  # NaN is not itself
+        weight = (observed if weight is None else weight).to(output.dtype)
         counts = weight.sum(dim=0)
-        sums = (cell * weight).sum(dim=0)
-        return sums / torch.where(counts > 0, counts, 1), counts
+        share = weight / counts.clamp_min(torch.finfo(counts.dtype).tiny)
+        # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
+        target = torch.where(observed, target, 0)
+        filled = _take(observed, self.task_of)
+        if output.ndim > target.ndim:
+            members = output.shape[1]
+            filled = filled.unsqueeze(1)
+            target = target.unsqueeze(1).expand(-1, members, -1)
+        output = torch.where(filled, output, 0)
+        # Columns in the order of the groups, one split, and the order of the tasks again.
+        raws = _split(_take(output, self.columns), self._widths)
+        targets = _split(_take(target, self.tasks), self._lengths)
+        cells = []
+        for g, (cell_loss, shape, names) in enumerate(self._groups):
+            given = {name: getattr(self, f"param_{name}_{g}").to(output.dtype) for name in names}
+            raw = raws[g].unsqueeze(-1) if shape[1] == 1 else raws[g].unflatten(-1, shape)
+            cells.append(cell_loss(raw, targets[g], **given))
+        cell = _take(cells[0] if len(cells) == 1 else torch.cat(cells, dim=-1), self.back)
+        if cell.ndim > share.ndim:
+            cell = cell.mean(dim=1)
+        return (cell * share).sum(dim=0), counts
+
+    def _keep_order(self, name: str, positions: list[int], n_columns: int) -> None:
+        """Keep which of so many columns to take, or None for all as they are."""
+        stay = positions == list(range(n_columns))
+        index = None if stay else torch.tensor(positions, dtype=torch.long)
+        self.register_buffer(name, index, persistent=False)
+
+
+def _split(values: Tensor, sizes: list[int]) -> Sequence[Tensor]:
+    return (values,) if len(sizes) == 1 else values.split_with_sizes(sizes, -1)
+
+
+def _take(values: Tensor, index: Tensor | None) -> Tensor:
+    return values if index is None else values.index_select(-1, index)
 
 
 class Combiner(nn.Module):
@@ -293,10 +327,13 @@ class Combiner(nn.Module):
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Take tensors for buffers that have none before `start`."""
+        """Take tensors for what has none before `start`."""
         for name, buffer in list(self._buffers.items()):
             if buffer is None and prefix + name in state_dict:
                 self._buffers[name] = torch.empty_like(state_dict[prefix + name])
+        for name, parameter in list(self._parameters.items()):
+            if parameter is None and prefix + name in state_dict:
+                setattr(self, name, nn.Parameter(torch.empty_like(state_dict[prefix + name])))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _weighted(self, values: Tensor) -> Tensor:
@@ -313,27 +350,39 @@ class Weighted(Combiner):
 
     After `start`, a batch is divided by the *expected* count of each task instead of its own:
     the sum over batches is then exactly the objective, however unevenly a rare task falls.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_tasks,), optional
+        Task weights, 1 by default.
     """
 
-    expected: Tensor | None
+    factor: Tensor | None
 
     def __init__(self, weights: Tensor | None = None) -> None:
         super().__init__(weights)
-        self.register_buffer("expected", None)
+        self.register_buffer("factor", None)  # weight of one observed target, after `start`
 
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Remember the expected counts."""
-        self.expected = torch.where(counts > 0, counts, 1)
+        self.factor = self._weighted(1 / torch.where(counts > 0, counts, 1))
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the objective's unbiased estimate from one batch."""
-        if self.expected is not None:
-            losses = losses * (counts / self.expected)
-        return self._weighted(losses).sum()
+        return losses.dot(self._factors(counts).to(losses.dtype))
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum over tasks with observed targets."""
         return self._weighted(losses).sum()
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        return values if self.weights is None else values * self.weights
+
+    def _factors(self, counts: Tensor) -> Tensor:
+        """Weights of the tasks in a batch, 0 for those without a target."""
+        if self.factor is not None:
+            return counts * self.factor
+        return self._weighted((counts > 0).to(counts.dtype))
 
 
 class MaskedMSE(Weighted):
@@ -342,12 +391,46 @@ class MaskedMSE(Weighted):
     The "L2 everywhere" with a {0, 1} mask: class heads take the squared error between one-hot
     label and predicted probabilities, those of ordered classes the ranked probability score, and
     counts and amounts the squared error of their mean.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_tasks,), optional
+        Task weights, 1 by default.
     """
 
     family = "squared"
 
 
-class LogProd(Weighted):
+class _Scaled(Weighted):
+    """Rules by which a task's loss is measured by a scale of its own, down to a floor."""
+
+    powers: Tensor | None
+    lowest: Any  # a tensor, None before the first loss
+
+    def __init__(self, weights: Tensor | None, floor: float) -> None:
+        super().__init__(weights)
+        self.floor = floor
+        self.register_buffer("powers", None)  # exponents, 1 without `start`
+        self.register_buffer("lowest", None)  # floor under the losses
+
+    def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
+        """Measure losses by those of the constant predictor."""
+        self.powers = powers
+        self.lowest = self._floor_of(reference)
+        super().start(reference, counts, powers)
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        return super()._weighted(values if self.powers is None else values * self.powers)
+
+    def _floor_of(self, reference: Tensor) -> Tensor:
+        return (reference * self.floor).clamp_min(_smallest(reference))
+
+    def _above_zero(self, losses: Tensor) -> Tensor:
+        """Losses plus the floor."""
+        return losses + (_smallest(losses) if self.lowest is None else self.lowest)
+
+
+class LogProd(_Scaled):
     r"""Product of the task losses, as a sum of logarithms.
 
     With an unknown noise variance per task, the profile likelihood asks to minimise
@@ -368,77 +451,155 @@ class LogProd(Weighted):
     ----------
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default.
-    decay : float in [0, 1), default=0.95
-        Decay d of the running denominators per batch.
+    decay : float in [0, 1) or None, default=0.95
+        Decay d of the running denominators per batch. None keeps none: the logarithms of the
+        batch's own losses, as in [1]_ and [2]_.
     floor : float, default=1e-6
         Weights stop growing when a task's loss falls below `floor` times the loss of the constant
         predictor.
 
+    Notes
+    -----
+    Without `start`, the first ``1 / (1 - decay)`` batches of a task are measured by the mean of its
+    losses so far, their own included, so that one lucky batch is not taken for the scale.
+
     References
     ----------
     .. [1] A. Piccolboni, "A simple loss function for multi-task learning with Keras
-       implementation", 2018; the geometric mean of losses is also used in S. Chennupati et al.,
-       "MultiNet++", CVPR Workshops 2019.
+       implementation", 2018.
+    .. [2] S. Chennupati et al., "MultiNet++: Multi-stream feature aggregation and geometric loss
+       strategy for multi-task learning", CVPR Workshops, 2019.
     """
 
     running: Any  # tensors, None before the first batch
-    lowest: Any
-    powers: Tensor | None
+    n_batches: Any
+    decay: Any
 
     def __init__(
-        self, weights: Tensor | None = None, decay: float = 0.95, floor: float = 1e-6
+        self, weights: Tensor | None = None, decay: float | None = 0.95, floor: float = 1e-6
     ) -> None:
-        super().__init__(weights)
-        self.decay, self.floor = decay, floor
+        super().__init__(weights, floor)
+        self.decay = decay
         self.register_buffer("running", None)  # mean losses of earlier batches, R_k
-        self.register_buffer("lowest", None)  # floor under them
-        self.register_buffer("powers", None)  # exponents, 1 without `start`
+        self.register_buffer("n_batches", None)  # how many there were, without `start`
 
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Start the denominators at the constant predictor's losses."""
         super().start(reference, counts, powers)
-        self.powers = powers
-        self.running = reference.clone()
-        self.lowest = (reference * self.floor).clamp_min(_smallest(reference))
+        self.running, self.n_batches = reference.clone(), None
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the surrogate of one batch; in training mode, update the denominators."""
-        past = losses.detach()
-        if self.expected is None:  # no start: each task is measured by its own first batch
-            self._meet(past)
-        value = super().forward(losses / self.running.clamp_min(self.lowest), counts)
-        if self.training:
-            moved = self.decay * self.running + (1 - self.decay) * past
-            self.running = torch.where(counts > 0, moved, self.running)
-        return value
-
-    def _weighted(self, values: Tensor) -> Tensor:
-        return super()._weighted(values if self.powers is None else values * self.powers)
-
-    def _meet(self, losses: Tensor) -> None:
-        """Start the denominators of tasks that have had no loss before."""
-        smallest = _smallest(losses)
-        if self.running is None or self.lowest is None:
-            self.running, self.lowest = torch.zeros_like(losses), torch.full_like(losses, smallest)
-        new = (self.running == 0) & (losses > 0)
-        self.running = torch.where(new, losses, self.running)
-        self.lowest = torch.where(new, (losses * self.floor).clamp_min(smallest), self.lowest)
+        if self.decay is None:
+            return self.objective(losses, counts)
+        factors = self._factors(counts) / self._scales(losses.detach(), counts)
+        return losses.dot(factors.to(losses.dtype))
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum of logarithms over tasks with observed targets."""
-        lowest = _smallest(losses) if self.expected is None else self.lowest
-        logs = torch.where(counts > 0, losses.clamp_min(lowest), 1).log()
-        return self._weighted(logs).sum()
+        return self._weighted(torch.where(counts > 0, self._above_zero(losses), 1).log()).sum()
+
+    def _scales(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Denominators of a batch; in training mode, take its losses in for the next."""
+        if self.factor is None:
+            return self._bare_scales(losses, counts > 0)
+        running = self.running
+        scales = running + self.lowest
+        if self.training:
+            running.lerp_(torch.where(counts > 0, losses, running), 1 - self.decay)
+        return scales
+
+    def _bare_scales(self, losses: Tensor, seen: Tensor) -> Tensor:
+        """Denominators without `start`: at first a plain mean, the batch's own losses included."""
+        if self.running is None:
+            self.running, self.lowest, self.n_batches = (torch.zeros_like(losses) for _ in range(3))
+        n_batches = self.n_batches + seen
+        share = (1 / n_batches.clamp_min(1)).clamp_min(1 - self.decay)
+        running = self.running.lerp(torch.where(seen, losses, self.running), share)
+        early = n_batches * (1 - self.decay) <= 1
+        scales = torch.where(early, running, self.running)
+        lowest = torch.where(early, self._floor_of(running), self.lowest)
+        if self.training:
+            self.running, self.lowest, self.n_batches = running, lowest, n_batches
+        return scales + lowest
+
+
+class Uncertainty(_Scaled):
+    r"""Weighted sum with learned weights (homoscedastic uncertainty).
+
+    .. math:: \sum_k w_k \frac{p_k}{2} \left( e^{-s_k} L_k + s_k \right)
+
+    with a learned logarithm :math:`s_k` of each task's noise variance [1]_. At the optimum,
+    :math:`e^{s_k} = L_k`, this is half of `LogProd` plus a constant, with half its gradient:
+    `LogProd` solves for the variances that are learned here.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_tasks,), optional
+        Task weights, 1 by default. Without them, `start` says how many tasks there are.
+    floor : float, default=1e-6
+        Variances stop falling when a task's loss falls below `floor` times the loss of the
+        constant predictor.
+
+    Attributes
+    ----------
+    log_variance : Parameter of shape (n_tasks,)
+        :math:`s_k`, for the optimizer. They start at the logarithms of the constant predictor's
+        losses, without `start` at 0. A task without a target in the batch leaves its own alone.
+
+    Notes
+    -----
+    For numbers, :math:`p_k = 1`, it is the formula of [1]_; for classes, theirs is
+    :math:`e^{-s_k} L_k + s_k / 2`, which is the same but for a constant, with :math:`s_k` larger by
+    :math:`\log 2`.
+
+    References
+    ----------
+    .. [1] A. Kendall, Y. Gal and R. Cipolla, "Multi-task learning using uncertainty to weigh losses
+       for scene geometry and semantics", CVPR 2018.
+    """
+
+    log_variance: Any  # None before `start`
+
+    def __init__(self, weights: Tensor | None = None, floor: float = 1e-6) -> None:
+        super().__init__(weights, floor)
+        zeros = None if self.weights is None else nn.Parameter(0.0 * self.weights)
+        self.register_parameter("log_variance", zeros)
+
+    def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
+        """Start the variances at the constant predictor's losses; before the optimizer is made."""
+        super().start(reference, counts, powers)
+        self.log_variance = nn.Parameter(reference.log())
+
+    def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the objective's unbiased estimate from one batch."""
+        return self._terms(losses).dot(self._factors(counts).to(losses.dtype))
+
+    def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Return the weighted sum over tasks with observed targets."""
+        return self._weighted(torch.where(counts > 0, self._terms(losses), 0)).sum()
+
+    def _weighted(self, values: Tensor) -> Tensor:
+        return 0.5 * super()._weighted(values)
+
+    def _terms(self, losses: Tensor) -> Tensor:
+        s = self.log_variance
+        if s is None:
+            raise ValueError(
+                "Uncertainty does not know how many tasks there are. "
+                "Pass weights=torch.ones(n_tasks), or call start first."
+            )
+        return torch.addcmul(s, self._above_zero(losses), (-s).exp())
 
 
 def _smallest(values: Tensor) -> float:
     """Return a number to divide by, whose inverse leaves room for weights and counts."""
-    info = torch.finfo(values.dtype)
-    return info.tiny / info.eps
+    return 1024 * torch.finfo(values.dtype).tiny
 
 
 LOSSES: dict[str, type[Combiner]] = {
     "logprod": LogProd,
     "weighted": Weighted,
     "masked_mse": MaskedMSE,
+    "uncertainty": Uncertainty,
 }

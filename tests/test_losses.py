@@ -541,8 +541,8 @@ def test_unit_weights_are_a_plain_sum(name, batch):
     losses, counts = batch.losses()(batch.output, batch.target)
     for weights in (None, torch.ones(len(losses)).double()):
         combine = LOSSES[name](weights)
-        assert combine(losses, counts) == losses.sum()
-        assert combine.objective(losses, counts) == losses.sum()
+        torch.testing.assert_close(combine(losses, counts), losses.sum())
+        torch.testing.assert_close(combine.objective(losses, counts), losses.sum())
 
 
 def test_masked_mse_without_a_mask_is_mean_squared_error():
@@ -670,7 +670,9 @@ def test_logprod_weights_are_inverse_losses(started):
     losses, counts = torch.tensor([1e-3, 0.2, 7.0]).double(), expectations(3)[1]
     combine = make_combiner("logprod", 3, started=started)
     combine.decay = 0.5
-    torch.testing.assert_close(steady_weights(losses, counts, combine), combine.weights / losses)
+    torch.testing.assert_close(
+        steady_weights(losses, counts, combine), combine.weights / (losses + combine.lowest)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -698,7 +700,7 @@ def test_logprod_does_not_feel_the_scale_of_a_task(started, factor, dtype):
         return value_and_gradient(loss, batch.output, batch.target)
 
     (value, gradient), (expected, expected_gradient) = result(scale), result(ones)
-    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(value, expected, rtol=2e-5, atol=0)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=0)
 
 
@@ -716,7 +718,7 @@ def test_logprod_is_finite_for_losses_of_any_size(started, loss, dtype):
 @pytest.mark.parametrize("floor", [1e-6, 1e-2])
 @pytest.mark.parametrize("reference", [1.0, 100.0])
 def test_logprod_weights_stop_growing_at_the_floor(floor, reference):
-    """Below `floor` times the constant predictor's loss, in the batches and in the objective."""
+    """`floor` times the constant predictor's loss is added, in batches and in the objective."""
     combine = LogProd(decay=0.5, floor=floor)
     counts = torch.ones(1).double()
     lowest = floor * reference
@@ -724,11 +726,9 @@ def test_logprod_weights_stop_growing_at_the_floor(floor, reference):
         combine.start(torch.tensor([reference]).double(), counts)
         losses = torch.tensor([loss]).double()
         torch.testing.assert_close(
-            steady_weights(losses, counts, combine), torch.tensor([1 / max(loss, lowest)]).double()
+            steady_weights(losses, counts, combine), torch.tensor([1 / (loss + lowest)]).double()
         )
-        assert combine.objective(losses, counts).item() == pytest.approx(
-            math.log(max(loss, lowest))
-        )
+        assert combine.objective(losses, counts).item() == pytest.approx(math.log(loss + lowest))
 
 
 def test_logprod_objective_is_the_log_of_a_product():
@@ -795,7 +795,7 @@ def test_logprod_objective_counts_powers():
     losses, counts = torch.tensor([2.0, 3.0]).double(), torch.ones(2).double()
     combine = LogProd(torch.tensor([1.0, 0.5]).double())
     combine.start(losses, counts, torch.tensor([2.0, 1.0]).double())
-    assert combine.objective(losses, counts).exp().item() == pytest.approx(2**2 * 3**0.5)
+    assert combine.objective(losses, counts).exp().item() == pytest.approx(2**2 * 3**0.5, rel=1e-5)
 
 
 def log_of_batch_loss(losses, counts):
@@ -854,9 +854,9 @@ def test_a_bare_loop_meets_a_task_late(name):
     weights = torch.zeros(2, 3, requires_grad=True)
     task_losses, combine = (
         TaskLosses(["classification", "regression"], [2, 1], LOSSES[name].family),
-        LOSSES[name](),
+        LOSSES[name](torch.ones(2)),
     )
-    optimizer = torch.optim.Adam([weights], lr=0.1)
+    optimizer = torch.optim.Adam([weights, *combine.parameters()], lr=0.1)
     for step in range(120):
         target = y.clone()
         target[:, 1] = target[:, 1].where(torch.tensor(step >= 30) & (X[:, 0] > 0), NAN)
