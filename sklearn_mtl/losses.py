@@ -479,6 +479,8 @@ class LogProd(_Scaled):
         self, weights: Tensor | None = None, decay: float | None = 0.95, floor: float = 1e-6
     ) -> None:
         super().__init__(weights, floor)
+        if decay is not None and not 0 <= decay < 1:
+            raise ValueError(f"decay={decay!r} must be in [0, 1), or None.")
         self.decay = decay
         self.register_buffer("running", None)  # mean losses of earlier batches, R_k
         self.register_buffer("n_batches", None)  # how many there were, without `start`
