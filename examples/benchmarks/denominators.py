@@ -10,7 +10,7 @@ initial weights and batches:
 
 =============== ==================================================================================
 batch           the batch's own loss: its logarithm, the form of the paper and the post
-decay D         running mean of the losses of earlier batches, with decay D; 0 is the previous batch
+decay D         running mean of the losses of earlier batches, with decay D
 counted         decay 0.95, each batch weighted by its number of observed targets
 epoch           mean loss over the previous epoch
 plain classes   decay 0.95, but cross-entropies enter as they stand, times 2, as in the likelihood
@@ -98,7 +98,6 @@ class PlainClasses(LogProd):
 # Each makes a loss for the tasks' being classes, and the number of batches in an epoch.
 FORMS: dict[str, Callable[[list[bool], int], Weighted]] = {
     "batch": lambda is_class, n: LogProd(decay=None),
-    "decay 0": lambda is_class, n: LogProd(decay=0.0),
     "decay 0.9": lambda is_class, n: LogProd(decay=0.9),
     DEFAULT: lambda is_class, n: LogProd(),
     "decay 0.99": lambda is_class, n: LogProd(decay=0.99),
