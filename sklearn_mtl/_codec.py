@@ -263,7 +263,8 @@ def _registered(
 def _pack_loss(combine: nn.Module) -> dict[str, Any]:
     """Numbers and tensors of a combiner, without what every module has."""
     own = {name: v for name, v in vars(combine).items() if name not in vars(nn.Module())}
-    return {**own, **combine._buffers, **combine._parameters, **combine._modules}
+    learned = {name: v if v is None else v.detach() for name, v in combine._parameters.items()}
+    return {**own, **combine._buffers, **learned, **combine._modules}
 
 
 def _unpack_loss(kind: Callable[[], nn.Module], state: dict[str, Any]) -> nn.Module:

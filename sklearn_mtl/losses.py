@@ -494,7 +494,9 @@ class LogProd(_Scaled):
         """Return the surrogate of one batch; in training mode, update the denominators."""
         if self.decay is None:
             return self.objective(losses, counts)
-        factors = self._factors(counts) / self._scales(losses.detach(), counts)
+        now = losses.detach()
+        scales = torch.add(self._scales(now, counts), now, alpha=1e-12)  # no ratio overflows
+        factors = self._factors(counts) / scales
         return losses.dot(factors.to(losses.dtype))
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:

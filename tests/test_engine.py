@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from _asserts import assert_random_states_untouched
-from _inputs import make_table
+from _inputs import lbfgs, make_table
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import log_loss
+from sklearn.metrics import brier_score_loss, log_loss
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl import _engine as engine
-from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses
+from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses, Uncertainty
 from sklearn_mtl.networks import DenseTrunk
 
 X, Y = make_table(60)
@@ -96,12 +96,14 @@ def test_batches_are_shuffled_reproducibly():
 
 
 @pytest.mark.parametrize("per_task", [False, True])
-def test_losses_of_an_epoch_are_one_pass_over_all_observed_targets(per_task):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_an_epoch_are_one_pass_over_all_observed_targets(loss, per_task):
     """Not a mean of batch means, however unevenly holes and weights fall into batches."""
     rng = np.random.default_rng(0)
     weight = rng.choice([0.2, 1.0, 5.0], size=Y.shape if per_task else len(Y))
     X_val, y_val = make_table(20, seed=1)
-    estimator = make(learning_rate=LOW_RATE, weight_decay=0, precision="float64", batch_size=7)
+    still = {"learning_rate": LOW_RATE, "weight_decay": 0, "precision": "float64"}
+    estimator = make(loss=loss, batch_size=7, **still)
     estimator.fit(X, Y, weight, X_val=X_val, y_val=y_val)
     weight = np.broadcast_to(weight.reshape(len(Y), -1), Y.shape)
     scale = [
@@ -111,7 +113,11 @@ def test_losses_of_an_epoch_are_one_pass_over_all_observed_targets(per_task):
 
     def one_pass(X, y, weight):
         predicted, proba = estimator.predict(X), estimator.predict_proba(X)
-        losses = [log_loss(y[:, 0], proba, sample_weight=weight[:, 0])]
+        args = y[:, 0], proba, weight[:, 0]
+        if loss == "masked_mse":
+            losses = [brier_score_loss(*args[:2], sample_weight=args[2], scale_by_half=False)]
+        else:
+            losses = [log_loss(*args[:2], sample_weight=args[2])]
         for k in (1, 2):
             seen = ~np.isnan(y[:, k])
             error = (y[seen, k] - predicted[seen, k]) / scale[k]
@@ -181,6 +187,148 @@ def sum_of_roots(losses, counts):
 def test_a_callable_loss_has_effective_weights():
     history = make(loss=sum_of_roots).fit(X, Y).history_
     np.testing.assert_allclose(history["effective_weight"], 0.5 * history["train_loss"] ** -0.5)
+
+
+# -- losses that learn, and rules of losses alone ------------------------------------------------
+
+RARE = Y.copy()
+RARE[np.flatnonzero(Y[:, 0] == 1)[2:], 2] = np.nan  # two targets, in at most two of four batches
+COMPLETE = np.column_stack([Y[:, 0], X @ [1.0, -2.0, 0.5], X[:, 0]])  # every task in every batch
+
+
+@pytest.mark.parametrize("loss", ["uncertainty", Uncertainty()])
+def test_variances_are_trained(loss):
+    """From the constant predictor's losses, by a group of the optimizer without decay."""
+    estimator = make(loss=loss, weight_decay=0.5, learning_rate=LOW_RATE).fit(X, Y)
+    combine = estimator.net_.criterion_.combine
+    share = Y[:, 0].mean()
+    constant = [-share * np.log(share) - (1 - share) * np.log(1 - share), 1, 1]
+    start = combine.log_variance.detach().numpy()
+    np.testing.assert_allclose(start, np.log(constant), rtol=1e-5, atol=1e-6)
+    groups = [
+        group["weight_decay"]
+        for group in estimator.net_.optimizer_.param_groups
+        if any(p is combine.log_variance for p in group["params"])
+    ]
+    assert groups == [0]
+    moved = make(loss=loss, learning_rate=0.02, max_epochs=30).fit(X, Y)
+    variance = moved.net_.criterion_.combine.log_variance.detach().exp().numpy()
+    assert_consistent(moved, n_iter=30)
+    assert (variance < 0.9 * np.array(constant)).all()
+    history = moved.history_
+    np.testing.assert_allclose(history["effective_weight"][-1], 0.5 / variance, rtol=1e-5)
+
+
+def test_variances_become_the_losses():
+    exact = {"optimizer": lbfgs, "learning_rate": 1.0, "weight_decay": 0, "batch_size": 60}
+    estimator = make(loss="uncertainty", trunk=DenseTrunk(()), max_epochs=10, **exact).fit(X, Y)
+    variance = estimator.net_.criterion_.combine.log_variance.detach().exp()
+    np.testing.assert_allclose(variance, estimator.history_["train_loss"][-1], rtol=1e-3)
+
+
+def test_task_weights_of_uncertainty():
+    plain, weighted = (
+        make(loss="uncertainty", task_weights=w, learning_rate=LOW_RATE).fit(X, Y).history_
+        for w in (None, [1, 2, 3])
+    )
+    ratio = weighted["effective_weight"] / plain["effective_weight"]
+    np.testing.assert_allclose(ratio, np.tile([1, 2, 3], (3, 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("takes", ["losses", "losses, scale=1.0", "losses, counts=None", "*both"])
+def test_a_rule_of_losses_alone_is_given_the_tasks_of_the_batch(takes):
+    """One that takes counts is given all of them."""
+    sizes = []
+
+    def note(losses, counts=None):
+        sizes.append(len(losses))
+        assert counts is None or len(counts) == len(losses) == N_TASKS
+        assert counts is not None or (losses > 0).all()
+        return losses.sum()
+
+    rule = {
+        "losses": lambda losses: note(losses),
+        "losses, scale=1.0": lambda losses, scale=1.0: note(scale * losses),
+        "losses, counts=None": lambda losses, counts=None: note(losses, counts),
+        "*both": lambda *both: note(*both),
+    }[takes]
+    history = make(loss=rule, max_epochs=2).fit(X, RARE).history_
+    alone = takes.startswith("losses") and "counts" not in takes
+    steps = sizes[1:5]  # after the trial
+    assert steps.count(N_TASKS) in ((1, 2) if alone else (4,))
+    assert set(sizes) == ({2, 3} if alone else {3})
+    assert_consistent_history(history, n_iter=2)
+    np.testing.assert_allclose(history["effective_weight"], 1)
+
+
+def assert_consistent_history(history, n_iter):
+    assert {rows.shape for rows in history.values()} == {(n_iter, N_TASKS)}
+    assert all(np.isfinite(rows).all() for rows in history.values())
+
+
+def test_no_task_in_the_batch_is_no_loss():
+    rule = engine.PresentTasks(lambda losses: losses.log().sum())
+    losses = torch.zeros(3, requires_grad=True)
+    value = rule(losses, torch.zeros(3))
+    (gradient,) = torch.autograd.grad(value, losses)
+    assert value == 0
+    assert (gradient == 0).all()
+
+
+def test_a_rule_is_trained_with_batches_of_nothing():
+    y = Y.copy()
+    y[15:] = np.nan  # most batches of one row have no target
+    estimator = make(loss=lambda losses: losses.log().mean(), batch_size=1, max_epochs=1)
+    assert_consistent_history(estimator.fit(X, y).history_, n_iter=1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "alone"),
+    [
+        (lambda losses: 0, True),
+        (lambda losses, scale=1.0: 0, True),
+        (lambda losses, **kwargs: 0, True),
+        (lambda losses, /: 0, True),
+        (lambda losses, counts: 0, False),
+        (lambda losses, counts=None: 0, False),
+        (lambda *args: 0, False),
+        (LogProd(), False),
+        (nn.Identity(), True),
+    ],
+)
+def test_rules_are_told_apart(rule, alone):
+    found = engine._combiner(rule)
+    assert isinstance(found, engine.PresentTasks) == alone
+    assert (found.rule if alone else found) is rule
+
+
+@pytest.mark.parametrize(("name", "args"), [("GeometricMean", ()), ("STCH", (0.5,))])
+def test_scalarizers_of_torchjd(name, args):
+    """A task that is absent is not theirs to see: its loss of 0 would be the product."""
+    rule = getattr(pytest.importorskip("torchjd.scalarization"), name)(*args)
+    steps = {"learning_rate": 0.03, "max_epochs": 25, "weight_decay": 0}
+    estimator = make(loss=rule, **steps).fit(X, RARE)
+    assert_consistent(estimator, n_iter=25)
+    loss, weights = (estimator.history_[key] for key in ("train_loss", "effective_weight"))
+    assert (loss[-1] < 0.8 * loss[0]).all()
+    if name == "GeometricMean":
+        np.testing.assert_allclose(weights * loss, np.tile((weights * loss)[:, :1], 3), rtol=1e-5)
+        np.testing.assert_allclose((weights * loss).sum(axis=1) ** 3, loss.prod(axis=1), rtol=1e-5)
+    else:
+        np.testing.assert_allclose(weights.sum(axis=1), 1 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["UW", "IMTLL"])
+def test_scalarizers_of_torchjd_that_learn(name):
+    rule = getattr(pytest.importorskip("torchjd.scalarization"), name)(N_TASKS)
+    estimator = make(loss=rule, learning_rate=0.02, max_epochs=10).fit(X, COMPLETE)
+    assert_consistent(estimator, n_iter=10)
+    (before,), (learned,) = rule.parameters(), estimator.net_.criterion_.combine.parameters()
+    assert (before == 0).all()  # a copy was trained
+    assert (learned.abs() > 0.01).all()
+    sign, factor = (-1, 0.5) if name == "UW" else (1, 1)
+    weights = factor * (sign * learned).exp().detach()
+    np.testing.assert_allclose(estimator.history_["effective_weight"][-1], weights, rtol=1e-5)
 
 
 def test_a_loss_object_is_copied():

@@ -15,7 +15,7 @@ from sklearn.linear_model import (
 from sklearn.metrics import mean_pinball_loss
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl.losses import LOSSES
+from sklearn_mtl.losses import LOSSES, LogProd
 from sklearn_mtl.networks import DenseTrunk
 
 X, Y = make_table(60)
@@ -57,15 +57,23 @@ def assert_same_predictions(one, other, X=X):
 # -- known models --------------------------------------------------------------------------------
 
 
-def test_one_linear_regression_task_is_least_squares():
+SMOOTH = ["weighted", "uncertainty", LogProd(decay=None)]  # one function from step to step
+EVERY_SMOOTH = pytest.mark.parametrize("loss", SMOOTH, ids=["weighted", "uncertainty", "logprod"])
+
+
+@pytest.mark.parametrize(
+    "loss", [*SMOOTH, "masked_mse"], ids=["weighted", "uncertainty", "logprod", "masked_mse"]
+)
+def test_one_linear_regression_task_is_least_squares(loss):
     rows = ~np.isnan(Y[:, 1])
-    estimator = make_linear(loss="weighted").fit(X[rows], Y[rows, 1])
+    estimator = make_linear(loss=loss).fit(X[rows], Y[rows, 1])
     expected = LinearRegression().fit(X[rows], Y[rows, 1])
     np.testing.assert_allclose(estimator.predict(X), expected.predict(X), **TIGHT)
 
 
-def test_one_linear_class_task_is_logistic_regression():
-    estimator = make_linear(loss="weighted").fit(X, Y[:, 0])
+@EVERY_SMOOTH
+def test_one_linear_class_task_is_logistic_regression(loss):
+    estimator = make_linear(loss=loss).fit(X, Y[:, 0])
     expected = LogisticRegression(C=np.inf, tol=1e-10).fit(X, Y[:, 0])
     np.testing.assert_allclose(estimator.predict_proba(X), expected.predict_proba(X), atol=1e-5)
 
@@ -89,6 +97,14 @@ def test_logprod_of_one_task_is_least_squares():
     expected = LinearRegression().fit(X[rows], Y[rows, 1])
     np.testing.assert_allclose(
         estimator.fit(X[rows], Y[rows, 1]).predict(X), expected.predict(X), atol=1e-4
+    )
+
+
+def test_logprod_of_one_class_task_is_logistic_regression():
+    estimator = make(trunk=DenseTrunk(()), weight_decay=0, max_epochs=300, learning_rate=0.1)
+    expected = LogisticRegression(C=np.inf, tol=1e-10).fit(X, Y[:, 0])
+    np.testing.assert_allclose(
+        estimator.fit(X, Y[:, 0]).predict_proba(X), expected.predict_proba(X), atol=1e-4
     )
 
 

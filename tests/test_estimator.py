@@ -40,7 +40,7 @@ from sklearn.preprocessing import StandardScaler
 
 import sklearn_mtl
 from sklearn_mtl import MultiTaskCNNEstimator, Task, datasets, losses, metrics, networks
-from sklearn_mtl.losses import LogProd
+from sklearn_mtl.losses import LOSSES, LogProd, Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 N = 60
@@ -144,7 +144,7 @@ def test_grid_search_over_losses_in_a_pipeline(y: str) -> None:
     pipeline = Pipeline(
         [("scale", StandardScaler()), ("mtl", MultiTaskCNNEstimator(max_epochs=3, random_state=0))]
     )
-    grid = {"mtl__loss": ["logprod", "weighted", "masked_mse"]}
+    grid = {"mtl__loss": list(LOSSES)}
     search = GridSearchCV(pipeline, grid, cv=3, error_score="raise")
     search.fit(rows(), KINDS_OF_Y[y]())
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -949,7 +949,7 @@ def test_same_weight_in_every_cell_is_a_weight_per_row() -> None:
     np.testing.assert_array_equal(by_row.predict(rows()), by_cell.predict(rows()))
 
 
-@pytest.mark.parametrize("loss", ["logprod", "weighted", "masked_mse"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_weights_are_repetitions(loss: str) -> None:
     """In one batch: a weight of 2 is the row twice, a weight of 0 the row left out."""
     weight = np.random.default_rng(0).integers(0, 4, size=N)
@@ -1135,6 +1135,9 @@ def test_lbfgs_on_images() -> None:
         ({"loss": lambda a, b, c: a.sum()}, "loss=.* fails for 3 tasks, called with losses and"),
         ({"loss": lambda losses: losses[3]}, "loss=.* fails for 3 tasks, called with losses of"),
         ({"loss": LogProd(torch.ones(2))}, "loss=.* fails for 3 tasks"),
+        ({"loss": Uncertainty(torch.ones(2))}, "loss=.* fails for 3 tasks"),
+        ({"loss": lambda losses: 1.0}, "loss=.*scalar tensor, got 1.0"),
+        ({"loss": lambda losses: losses.sum().detach()}, "loss=.*differentiable scalar"),
         ({"trunk": DenseTrunk}, "trunk=DenseTrunk is a class"),
         ({"trunk": torch.nn.Linear(9, 9)}, "trunk fails on a batch"),
         ({"net_params": {"lr": 1.0}}, "net_params sets .'lr'"),

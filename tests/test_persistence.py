@@ -30,7 +30,7 @@ from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, _persistence
 from sklearn_mtl._codec import decode, encode
-from sklearn_mtl.losses import LogProd, MaskedMSE, Weighted
+from sklearn_mtl.losses import LogProd, MaskedMSE, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 SMALL = DenseTrunk((4,))
@@ -289,7 +289,16 @@ def test_requests_of_metadata(path):
 # Every parameter, with a value that is not the default.
 PARAMS: dict[str, list[Any]] = {
     "tasks": [{"y0": "classification"}, (Task("a", "regression"), Task("b", "poisson"))],
-    "loss": ["weighted", LogProd(decay=0.9), LogProd(torch.tensor([1.0, 2.0])), MaskedMSE()],
+    "loss": [
+        "weighted",
+        "uncertainty",
+        LogProd(decay=0.9),
+        LogProd(decay=None),
+        LogProd(torch.tensor([1.0, 2.0])),
+        MaskedMSE(),
+        Uncertainty(),
+        Uncertainty(torch.tensor([1.0, 2.0]), floor=1e-3),
+    ],
     "task_weights": [
         "n_observed",
         [1.0, np.float32(2)],
@@ -345,6 +354,7 @@ def test_parameters(name, value, path, capsys):
         {},
         {"random_state": np.random.RandomState(3)},
         {"loss": LogProd(torch.tensor([1.0, 0.5]), decay=0.5), "early_stopping": True},
+        {"loss": Uncertainty(), "learning_rate": 0.1},
         {"trunk": "auto", "optimizer": "SGD", "net_params": {"optimizer__momentum": 0.9}},
     ],
 )
@@ -359,7 +369,7 @@ def test_a_clone_learns_the_same(params, path):
 
 def test_a_combiner_keeps_what_it_has_learned(path):
     losses, counts = torch.tensor([2.0, 1.0]), torch.ones(2)
-    for combine in (LogProd(decay=0.5), Weighted()):
+    for combine in (LogProd(decay=0.5), Weighted(), Uncertainty()):
         combine.start(losses, counts, torch.tensor([1.0, 2.0]))
         estimator = make(loss=combine).fit(X, np.column_stack([NUMBER, HOLES]))
         loaded = saved_and_loaded(estimator, path)
