@@ -165,19 +165,22 @@ class MultiTaskLoss(nn.Module):
 
     def objective(self, losses: Tensor, counts: Tensor) -> float:
         """Return the scalar for mean losses over a whole data set."""
-        rule = self.combine.objective if isinstance(self.combine, Combiner) else self.combine
+        rule = self._at_rest()
         with torch.no_grad():
-            return float(rule(losses, counts))
+            return float((rule.objective if isinstance(rule, Combiner) else rule)(losses, counts))
 
     def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Differentiate the batch's scalar by each task's mean loss."""
         losses = losses.clone().requires_grad_()
-        combine = self.combine
-        if isinstance(combine, nn.Module):
-            combine = copy.deepcopy(combine).eval()  # looking must not change what it has learned
+        rule = self._at_rest()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            (gradient,) = torch.autograd.grad(combine(losses, counts), losses)
+            (gradient,) = torch.autograd.grad(rule(losses, counts), losses)
         return gradient
+
+    def _at_rest(self) -> Any:
+        """Return a copy of the rule: looking must not change what it has learned."""
+        rule = self.combine
+        return copy.deepcopy(rule).eval() if isinstance(rule, nn.Module) else rule
 
 
 class TaskNet(NeuralNet):

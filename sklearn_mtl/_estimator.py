@@ -70,9 +70,9 @@ class MultiTaskCNNEstimator(FileMixin):
         - an object of `sklearn_mtl.losses` (copied).
         - a callable ``(losses, counts) -> scalar`` of the mean losses of a batch and the sums of
           weights of their observed targets (a task's largest weight is 1), two tensors of shape
-          (n_tasks,). A callable of one argument, such as a scalarizer of TorchJD, takes the losses
-          of the tasks that are observed in the batch. Modules are copied, and their parameters
-          trained.
+          (n_tasks,). A callable of one required argument, such as a scalarizer of TorchJD, takes
+          the losses of the tasks that are observed in the batch. Modules are copied, and their
+          parameters trained.
     task_weights : None, 'n_observed', array-like of shape (n_tasks,) or dict, default=None
         Weight of each task, 1 by default. 'n_observed' is K n_k / sum(n): each observed target
         counts alike, instead of each task; n_k are sums of sample weights, where there are any.

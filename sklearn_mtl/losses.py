@@ -39,6 +39,8 @@ __all__ = [
     "Weighted",
 ]
 
+NO_CODE = -(2**62)  # to be ignored: PyTorch's own is -100, which would pass for a class
+
 CellLoss = Callable[..., Tensor]
 Param = float | Tensor
 
@@ -52,7 +54,8 @@ def squared_error(raw: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of each cell; raw (..., C) are logits, target (...) class codes."""
     logits, codes = raw.flatten(0, -2), target.flatten().long()
-    return nn.functional.cross_entropy(logits, codes, reduction="none").view_as(target)
+    losses = nn.functional.cross_entropy(logits, codes, reduction="none", ignore_index=NO_CODE)
+    return losses.view_as(target)
 
 
 def brier(raw: Tensor, target: Tensor) -> Tensor:
@@ -197,7 +200,7 @@ class TaskLosses(nn.Module):
         super().__init__()
         if family not in ("likelihood", "squared"):
             raise ValueError(f"family={family!r} is unknown. Use 'likelihood' or 'squared'.")
-        self.n_tasks = len(kinds)
+        self.n_tasks, self.n_outputs = len(kinds), sum(n_outputs)
         # Tasks of one kind and width are computed together: kernels do not grow with tasks.
         starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
         params = params or [{}] * len(kinds)
@@ -238,8 +241,9 @@ class TaskLosses(nn.Module):
             float32 first.
         target : Tensor of shape (B, n_tasks)
             Class codes, ranks and numbers.
-        weight : Tensor of shape (B, n_tasks), optional
-            Weight of each cell, 0 where not observed. By default 1 where `target` is not NaN.
+        weight : Tensor of shape (B, n_tasks) or (B, 1), optional
+            Weight of each cell or row, by default 1. Not observed is where it is not positive, or
+            where `target` is NaN.
 
         Returns
         -------
@@ -248,14 +252,23 @@ class TaskLosses(nn.Module):
         counts : Tensor of shape (n_tasks,)
             Sum of weights.
         """
+        if output.shape[-1] != self.n_outputs or target.shape != (len(output), self.n_tasks):
+            raise ValueError(
+                f"output of shape {tuple(output.shape)} and target of shape {tuple(target.shape)}: "
+                f"expected (B, {self.n_outputs}) and (B, {self.n_tasks})."
+            )
         if output.dtype in (torch.bfloat16, torch.float16):
             output = output.float()
-        observed = target == target if weight is None else weight > 0  # NaN is not itself
-        weight = (observed if weight is None else weight).to(output.dtype)
+        observed = target == target  # NaN is not itself
+        if weight is None:
+            weight = observed.to(output.dtype)
+        else:
+            observed = observed & (weight > 0)
+            weight = torch.where(observed, weight, 0).to(output.dtype)
         counts = weight.sum(dim=0)
         share = weight / counts.clamp_min(torch.finfo(counts.dtype).tiny)
         # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
-        target = torch.where(observed, target, 0)
+        target = torch.where(observed, target, 0).to(output.dtype)
         filled = _take(observed, self.task_of)
         if output.ndim > target.ndim:
             members = output.shape[1]
@@ -270,6 +283,11 @@ class TaskLosses(nn.Module):
             given = {name: getattr(self, f"param_{name}_{g}").to(output.dtype) for name in names}
             raw = raws[g].unsqueeze(-1) if shape[1] == 1 else raws[g].unflatten(-1, shape)
             cells.append(cell_loss(raw, targets[g], **given))
+            if cells[g].shape != targets[g].shape:
+                raise ValueError(
+                    f"the loss {cell_loss.__name__} of raw outputs of shape {tuple(raw.shape)} has "
+                    f"shape {tuple(cells[g].shape)}, expected {tuple(targets[g].shape)}."
+                )
         cell = _take(cells[0] if len(cells) == 1 else torch.cat(cells, dim=-1), self.back)
         if cell.ndim > share.ndim:
             cell = cell.mean(dim=1)
@@ -293,8 +311,9 @@ def _take(values: Tensor, index: Tensor | None) -> Tensor:
 class Combiner(nn.Module):
     """Base of the rules that make one number of the losses of all tasks.
 
-    Called with the losses and counts of a mini-batch, it returns the scalar to minimise;
-    `objective` is the same for losses over a whole data set.
+    Called with the losses and counts of a mini-batch, as `TaskLosses` returns them, it gives the
+    scalar to minimise; `objective` is what that amounts to for losses over a whole data set. The
+    loss of a task without a target is 0.
 
     Parameters
     ----------
@@ -312,6 +331,8 @@ class Combiner(nn.Module):
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Say what to expect before the first batch, so that rare tasks are not misjudged.
 
+        The module may be moved to a device afterwards: what it keeps are buffers or parameters.
+
         Parameters
         ----------
         reference : Tensor of shape (n_tasks,)
@@ -325,6 +346,10 @@ class Combiner(nn.Module):
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the scalar objective for mean losses over a whole data set."""
         raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Show what was set."""
+        return "" if self.weights is None else f"weights={self.weights.tolist()}"
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Take tensors for what has none before `start`."""
@@ -365,7 +390,7 @@ class Weighted(Combiner):
 
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Remember the expected counts."""
-        self.factor = self._weighted(1 / torch.where(counts > 0, counts, 1))
+        self.factor = self._weighted(1 / torch.where(counts > 0, counts.detach(), 1))
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the objective's unbiased estimate from one batch."""
@@ -374,9 +399,6 @@ class Weighted(Combiner):
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum over tasks with observed targets."""
         return self._weighted(losses).sum()
-
-    def _weighted(self, values: Tensor) -> Tensor:
-        return values if self.weights is None else values * self.weights
 
     def _factors(self, counts: Tensor) -> Tensor:
         """Weights of the tasks in a batch, 0 for those without a target."""
@@ -390,7 +412,8 @@ class MaskedMSE(Weighted):
 
     The "L2 everywhere" with a {0, 1} mask: class heads take the squared error between one-hot
     label and predicted probabilities, those of ordered classes the ranked probability score, and
-    counts and amounts the squared error of their mean.
+    counts and amounts the squared error of their mean. What differs from `Weighted` is the
+    `family`, which the losses are made with: ``TaskLosses(..., family=MaskedMSE.family)``.
 
     Parameters
     ----------
@@ -416,11 +439,15 @@ class _Scaled(Weighted):
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Measure losses by those of the constant predictor."""
         self.powers = powers
-        self.lowest = self._floor_of(reference)
+        self.lowest = self._floor_of(reference.detach())
         super().start(reference, counts, powers)
 
     def _weighted(self, values: Tensor) -> Tensor:
         return super()._weighted(values if self.powers is None else values * self.powers)
+
+    def extra_repr(self) -> str:
+        """Show what was set."""
+        return ", ".join(filter(None, [super().extra_repr(), f"floor={self.floor}"]))
 
     def _floor_of(self, reference: Tensor) -> Tensor:
         return (reference * self.floor).clamp_min(_smallest(reference))
@@ -452,16 +479,22 @@ class LogProd(_Scaled):
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default.
     decay : float in [0, 1) or None, default=0.95
-        Decay d of the running denominators per batch. None keeps none: the logarithms of the
-        batch's own losses, as in [1]_ and [2]_.
+        Decay d of the running denominators per batch; a small one brings back the bias of single
+        batches. None keeps no denominators: the logarithms of the batch's own losses, as in [1]_
+        and [2]_.
     floor : float, default=1e-6
-        Weights stop growing when a task's loss falls below `floor` times the loss of the constant
-        predictor.
+        Times the loss of the constant predictor, this is added to each loss and denominator:
+        weights stop growing where a task is fitted perfectly.
 
     Notes
     -----
+    The value in a batch stays near :math:`\sum_k w_k p_k` whatever is learned. To follow the
+    training, look at the losses or at `objective`.
+
     Without `start`, the first ``1 / (1 - decay)`` batches of a task are measured by the mean of its
-    losses so far, their own included, so that one lucky batch is not taken for the scale.
+    losses so far, their own included, so that one lucky batch is not taken for the scale. Their
+    mean is also what the floor refers to. The exponents are 1; pass ``weights=task_losses.powers``
+    if there are quantiles.
 
     References
     ----------
@@ -488,7 +521,7 @@ class LogProd(_Scaled):
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Start the denominators at the constant predictor's losses."""
         super().start(reference, counts, powers)
-        self.running, self.n_batches = reference.clone(), None
+        self.running, self.n_batches = reference.detach().clone(), None
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the surrogate of one batch; in training mode, update the denominators."""
@@ -503,29 +536,35 @@ class LogProd(_Scaled):
         """Return the weighted sum of logarithms over tasks with observed targets."""
         return self._weighted(torch.where(counts > 0, self._above_zero(losses), 1).log()).sum()
 
+    def extra_repr(self) -> str:
+        """Show what was set."""
+        return f"{super().extra_repr()}, decay={self.decay}"
+
     def _scales(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Denominators of a batch; in training mode, take its losses in for the next."""
+        seen = (counts > 0) & (losses < torch.inf)  # a batch that overflowed is forgotten
         if self.factor is None:
-            return self._bare_scales(losses, counts > 0)
+            return self._bare_scales(losses, seen)
         running = self.running
         scales = running + self.lowest
         if self.training:
-            running.lerp_(torch.where(counts > 0, losses, running), 1 - self.decay)
+            running.lerp_(torch.where(seen, losses.to(running.dtype), running), 1 - self.decay)
         return scales
 
     def _bare_scales(self, losses: Tensor, seen: Tensor) -> Tensor:
         """Denominators without `start`: at first a plain mean, the batch's own losses included."""
         if self.running is None:
-            self.running, self.lowest, self.n_batches = (torch.zeros_like(losses) for _ in range(3))
-        n_batches = self.n_batches + seen
+            before, lowest, n_batches = (torch.zeros_like(losses) for _ in range(3))
+        else:
+            before, lowest, n_batches = self.running, self.lowest, self.n_batches
+        n_batches = n_batches + seen
         share = (1 / n_batches.clamp_min(1)).clamp_min(1 - self.decay)
-        running = self.running.lerp(torch.where(seen, losses, self.running), share)
+        running = before.lerp(torch.where(seen, losses.to(before.dtype), before), share)
         early = n_batches * (1 - self.decay) <= 1
-        scales = torch.where(early, running, self.running)
-        lowest = torch.where(early, self._floor_of(running), self.lowest)
+        lowest = torch.where(early, self._floor_of(running), lowest)
         if self.training:
             self.running, self.lowest, self.n_batches = running, lowest, n_batches
-        return scales + lowest
+        return torch.where(early, running, before) + lowest
 
 
 class Uncertainty(_Scaled):
@@ -533,23 +572,23 @@ class Uncertainty(_Scaled):
 
     .. math:: \sum_k w_k \frac{p_k}{2} \left( e^{-s_k} L_k + s_k \right)
 
-    with a learned logarithm :math:`s_k` of each task's noise variance [1]_. At the optimum,
-    :math:`e^{s_k} = L_k`, this is half of `LogProd` plus a constant, with half its gradient:
-    `LogProd` solves for the variances that are learned here.
+    with a learned logarithm :math:`s_k` of each task's noise variance [1]_ (of its scale, where
+    :math:`p_k = 2`). At the optimum, :math:`e^{s_k} = L_k`, this is half of `LogProd` plus a
+    constant, with half its gradient: `LogProd` solves for the variances that are learned here.
 
     Parameters
     ----------
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default. Without them, `start` says how many tasks there are.
     floor : float, default=1e-6
-        Variances stop falling when a task's loss falls below `floor` times the loss of the
-        constant predictor.
+        Times the loss of the constant predictor, this is added to each loss: variances stop
+        falling where a task is fitted perfectly. Only after `start`.
 
     Attributes
     ----------
     log_variance : Parameter of shape (n_tasks,)
         :math:`s_k`, for the optimizer. They start at the logarithms of the constant predictor's
-        losses, without `start` at 0. A task without a target in the batch leaves its own alone.
+        losses, without `start` at 0. A batch without a target of a task does not move its own.
 
     Notes
     -----
@@ -571,17 +610,25 @@ class Uncertainty(_Scaled):
         self.register_parameter("log_variance", zeros)
 
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
-        """Start the variances at the constant predictor's losses; before the optimizer is made."""
+        """Start the variances at the constant predictor's losses."""
         super().start(reference, counts, powers)
-        self.log_variance = nn.Parameter(reference.log())
+        s = reference.detach().log()
+        if self.log_variance is None:
+            self.log_variance = nn.Parameter(s)
+        else:  # an optimizer may hold it
+            with torch.no_grad():
+                self.log_variance.copy_(s)
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
-        """Return the objective's unbiased estimate from one batch."""
-        return self._terms(losses).dot(self._factors(counts).to(losses.dtype))
+        """Return the estimate from one batch, at the present variances."""
+        terms = self._terms(losses)
+        return terms.dot(self._factors(counts).to(terms.dtype))
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
-        """Return the weighted sum over tasks with observed targets."""
-        return self._weighted(torch.where(counts > 0, self._terms(losses), 0)).sum()
+        """Return the weighted sum over tasks with observed targets, at the best variances."""
+        seen = counts > 0
+        logs = torch.where(seen, self._above_zero(losses), 1).log()
+        return self._weighted(logs + seen).sum()
 
     def _weighted(self, values: Tensor) -> Tensor:
         return 0.5 * super()._weighted(values)
@@ -591,7 +638,7 @@ class Uncertainty(_Scaled):
         if s is None:
             raise ValueError(
                 "Uncertainty does not know how many tasks there are. "
-                "Pass weights=torch.ones(n_tasks), or call start first."
+                "Pass weights=torch.ones(n_tasks), or call start before you make the optimizer."
             )
         return torch.addcmul(s, self._above_zero(losses), (-s).exp())
 
