@@ -2,7 +2,7 @@
 
 .. code-block:: bash
 
-   python examples/benchmarks/sines.py --repetitions 50
+   python examples/benchmarks/sines.py --output sines.txt --plot sines.png
 
 A. Piccolboni, "A simple loss function for multi-task learning with Keras implementation, part 2"
 (2018), learns five tasks from x, uniform on [0, 1]:
@@ -263,7 +263,9 @@ def plot(results: dict[str, Result], path: Path) -> None:
                 boxprops={"facecolor": f"C{j}"},
             )
             boxes["boxes"][0].set_label(name)
-        post = axis.scatter(range(N_TASKS), POST[kind], marker="x", color="crimson", zorder=3)
+        post = axis.scatter(
+            np.arange(N_TASKS) - 0.25, POST[kind], marker="x", color="crimson", zorder=3
+        )
         post.set_label("one run in the post")
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_xticks(range(N_TASKS), range(N_TASKS))
@@ -277,7 +279,7 @@ def plot(results: dict[str, Result], path: Path) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(description="Plain squared errors against products of losses.")
-    parser.add_argument("--repetitions", type=int, default=100, metavar="N")
+    parser.add_argument("--repetitions", type=int, default=50, metavar="N")
     for name, default in Settings._field_defaults.items():
         option = f"--{name.replace('_', '-')}"
         if default is False:
