@@ -58,8 +58,8 @@ table["logprod is nearer"] = (distance["logprod"] < distance["weighted"]).sum(ax
 print(table.round(3), "\n")
 
 # %%
-# With 'logprod' the good instruments come about twice as near. The worst gains little: each task
-# has a head of its own, which sees the noise of its own task only.
+# With 'logprod' the predictions of the best instrument come about twice as near to the wave. Those
+# of the worst gain little: each task has a head of its own, which sees the noise of that task only.
 
 # %%
 # Noise
