@@ -160,7 +160,8 @@ class MultiTaskCNNEstimator(FileMixin):
     history_ : dict of str to ndarray of shape (`n_iter_`, n_tasks)
         ``'train_loss'`` and, with validation data, ``'valid_loss'``: mean loss over the observed
         targets per epoch, in training mode for the former (numbers are scaled), NaN where
-        there were none; ``'effective_weight'``: the factor by which each loss entered.
+        there were none; ``'effective_weight'``: the factor by which each loss, in
+        standardised units, entered.
     task_weights_ : ndarray of shape (n_tasks,)
         Task weights, resolved.
     noise_std_ : ndarray of shape (n_tasks,)

@@ -489,7 +489,8 @@ class LogProd(_Scaled):
     Notes
     -----
     The value in a batch stays near :math:`\sum_k w_k p_k` whatever is learned. To follow the
-    training, look at the losses or at `objective`.
+    training, look at the losses or at `objective`. Nor does its gradient shrink as the losses fall:
+    let the learning rate do so.
 
     Without `start`, the first ``1 / (1 - decay)`` batches of a task are measured by the mean of its
     losses so far, their own included, so that one lucky batch is not taken for the scale. Their

@@ -454,3 +454,112 @@ def test_ordered_benchmark_needs_classes(ordered, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ordered.main(["parts", "depth", "--data", str(tmp_path)])
     assert "depth has no list of classes" in capsys.readouterr().err
+
+
+# -- sines -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sines():
+    with script("sines") as module:
+        torch.set_num_threads(1)
+        yield module
+
+
+def test_sines_are_noisy_or_shifted(sines):
+    for kind, noise in (("noise", 0.1 * 2.0 ** np.arange(5)), ("phase", np.zeros(5))):
+        parts = sines.make_parts(kind, 20_000, 0)
+        assert [len(part.x) for part in parts] == [1000, 9000, 10_000]
+        x, y, clean = (torch.cat(columns).numpy() for columns in zip(*parts, strict=True))
+        shift = np.pi * np.arange(5) / 5 * (kind == "phase")
+        np.testing.assert_allclose(clean, np.sin(2 * np.pi * x + shift), atol=1e-5)
+        np.testing.assert_allclose((y - clean).std(axis=0), noise, rtol=0.03)
+
+
+def test_geometric_mean(sines):
+    losses = torch.tensor([1.0, 4.0, 2.0], requires_grad=True)
+    combine = sines.make_loss("post")
+    value = combine(losses, torch.ones(3))
+    assert value.item() == pytest.approx(2)
+    value.backward()
+    np.testing.assert_allclose(losses.grad, 2 / 3 / losses.detach())
+    assert combine.objective(losses, torch.ones(3)).item() == pytest.approx(2)
+
+
+def test_a_step_is_that_of_keras(sines):
+    """Mean of the squared errors, and epsilon before the bias correction of Adam."""
+    learn, stop, _ = sines.make_parts("noise", 600, 0)
+    settings = sines.Settings(max_epochs=1, learning_rate=0.01)
+    trained, _ = sines.train("plain", learn, stop, 3, settings)
+    network = sines.make_network(3)
+    (network(learn.x) - learn.y).square().mean().backward()
+    for after, before in zip(trained.parameters(), network.parameters(), strict=True):
+        gradient, root = before.grad, np.sqrt(1 - 0.999)
+        step = 0.01 * root * gradient / (root * gradient.abs() + 1e-3)
+        torch.testing.assert_close(after, before - step, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain", "post", "batch", "running"])
+def test_stops_after_epochs_without_progress(sines, name):
+    learn, stop, _ = sines.make_parts("noise", 100, 0)
+    settings = sines.Settings(learning_rate=0.0, patience=3)
+    assert sines.train(name, learn, stop, 0, settings)[1] == 4
+
+
+def test_keeps_the_last_weights_or_the_best(sines):
+    learn, stop, _ = sines.make_parts("noise", 100, 0)
+    values = []
+    for keep_best in (False, True):
+        settings = sines.Settings(learning_rate=0.02, max_epochs=20, keep_best=keep_best)
+        network, _ = sines.train("plain", learn, stop, 0, settings)
+        values.append((network(stop.x) - stop.y).square().mean().item())
+    assert values[1] < values[0]
+
+
+def test_a_repetition_is_drawn_as_a_whole(sines):
+    rng = np.random.default_rng(0)
+    ratios = rng.lognormal(size=(400, 1))
+    single = sines.median(ratios)
+    assert single.value == np.median(ratios)
+    # The median of n numbers of density f: a standard error of 1 / (2 f sqrt(n)).
+    half = 1.96 * np.sqrt(2 * np.pi) / 2 / np.sqrt(400)
+    assert single.high - single.low == pytest.approx(2 * half, rel=0.3)
+    assert sines.median(np.repeat(ratios, 5, axis=1)) == single
+
+
+def test_sines_are_repeated_and_drawn(sines, tmp_path, capsys):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    output, picture = tmp_path / "table.txt", tmp_path / "boxes.png"
+    arguments = ["--repetitions", "2", "--n-points", "80", "--max-epochs", "2", "--keep-best"]
+    assert sines.main([*arguments, "--output", str(output), "--plot", str(picture)]) in (0, 1)
+    table = output.read_text()
+    assert table == capsys.readouterr().out
+    assert f"$ python examples/benchmarks/sines.py {' '.join(arguments)}\n" in table
+    assert max(map(len, table.splitlines())) <= 100
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    result = sines.evaluate("phase", 2, sines.Settings(n_points=80, max_epochs=2))
+    assert result.errors.shape == (2, 4, 5)
+    np.testing.assert_array_equal(result.epochs, 2)
+    np.testing.assert_allclose(result.ratios("batch")[1], result.errors[1, 0] / result.errors[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("noise", "phase", "failed"),
+    [
+        ([1, 0.5, 1, 1], [1, 2, 2, 2], []),
+        ([1, 0.5, 1, 1], [1, 2, 1, 2], ["batch is worse than plain (phase)"]),
+        ([1, 1, 0.5, 1], [1, 2, 2, 2], ["post is better than plain (noise)"]),
+    ],
+)
+def test_sines_fail_where_a_claim_does_not_hold(sines, noise, phase, failed, capsys, monkeypatch):
+    def evaluate(kind, n_repetitions, settings):
+        scale = np.array(noise if kind == "noise" else phase)[:, None]
+        errors = np.random.default_rng(0).lognormal(sigma=0.1, size=(n_repetitions, 4, 5))
+        return sines.Result(scale * errors, np.full((n_repetitions, 4), 7))
+
+    monkeypatch.setattr(sines, "evaluate", evaluate)
+    assert sines.main(["--repetitions", "20"]) == len(failed)
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert [line for line in lines if line.startswith("FAILED")] == [f"FAILED: {x}" for x in failed]
+    assert sum(line.startswith("passed: ") for line in lines) == 4 - len(failed)

@@ -1081,9 +1081,8 @@ def test_variances_start_at_the_losses_of_the_constant_predictor():
 
 
 def test_variances_of_nothing_are_refused():
-    for call in (Uncertainty().forward, Uncertainty().objective):
-        with pytest.raises(ValueError, match=r"how many tasks.*weights=torch\.ones\(n_tasks\)"):
-            call(torch.ones(2), torch.ones(2))
+    with pytest.raises(ValueError, match=r"how many tasks.*weights=torch\.ones\(n_tasks\)"):
+        Uncertainty()(torch.ones(2), torch.ones(2))
 
 
 # -- against torchjd -----------------------------------------------------------------------------
