@@ -1242,3 +1242,96 @@ def test_parameters_of_a_loss_may_have_any_name(monkeypatch):
 def test_an_unknown_family_is_refused():
     with pytest.raises(ValueError, match=r"family='count' is unknown\. Use 'likelihood' or"):
         TaskLosses(["poisson"], [1], family="count")
+
+
+# -- a loop of one's own -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [torch.ones(3, 1), torch.tensor([[1.0], [2.0], [-1.0]])])
+def test_weights_of_rows_leave_holes_alone(rows):
+    target = torch.tensor([[1.0, 0.5], [0.0, NAN], [1.0, 2.0]])
+    output, task_losses = torch.randn(3, 3), TaskLosses(["classification", "regression"], [2, 1])
+    cells = torch.where(target.isnan(), 0, rows).clamp_min(0)
+    actual, expected = task_losses(output, target, rows), task_losses(output, target, cells)
+    for a, b in zip(actual, expected, strict=True):
+        assert a.isfinite().all()
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("output", "target"), [((4, 3), (4,)), ((4, 2), (4, 2)), ((4, 3), (4, 3)), ((4, 3), (2, 2))]
+)
+def test_shapes_that_do_not_fit_are_refused(output, target):
+    task_losses = TaskLosses(["classification", "regression"], [2, 1])
+    with pytest.raises(ValueError, match=r"expected \(B, 3\) and \(B, 2\)"):
+        task_losses(torch.zeros(output), torch.zeros(target))
+
+
+def test_a_number_with_two_outputs_is_refused():
+    with pytest.raises(ValueError, match="the loss squared_error of raw outputs"):
+        TaskLosses(["regression"], [2])(torch.zeros(4, 2), torch.zeros(4, 1))
+
+
+def test_losses_have_the_dtype_of_the_outputs():
+    """Targets come from NumPy as float64; half precision is raised."""
+    task_losses = TaskLosses(["regression", "gamma"], [1, 1])
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        losses, counts = task_losses(torch.zeros(300, 2).to(dtype), torch.ones(300, 2).double())
+        assert losses.dtype == counts.dtype == torch.float32
+        assert counts.tolist() == [300, 300]
+
+
+def test_minus_100_is_no_class():
+    task_losses = TaskLosses(["classification"], [3])
+    with pytest.raises(IndexError):
+        task_losses(torch.zeros(2, 3), torch.tensor([[1.0], [-100.0]]))
+
+
+@COMBINERS
+@STARTED
+def test_dtypes_may_change(name, started):
+    combine = make_combiner(name, 2, started=started)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        losses = torch.tensor([1.0, 2.0], dtype=dtype)
+        assert_finite(*value_and_gradient(combine, losses, torch.ones(2, dtype=dtype)))
+
+
+@STARTED
+def test_a_batch_that_overflowed_is_forgotten(started):
+    combine, twin = make_combiner("logprod", 2, started=started), None
+    losses, counts = torch.tensor([1.0, 2.0]).double(), torch.ones(2).double()
+    combine(losses, counts)
+    twin = copy.deepcopy(combine)
+    for bad in (math.inf, NAN):
+        combine(torch.tensor([bad, 2.0]).double(), counts * torch.tensor([1, 0]))
+    assert torch.equal(combine(losses, counts), twin(losses, counts))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_was_set_is_shown(name):
+    shown = repr(LOSSES[name](torch.tensor([1.0, 2.0])))
+    assert "weights=[1.0, 2.0]" in shown
+    assert ("floor=1e-06" in shown) == (name in ("logprod", "uncertainty"))
+    assert repr(LogProd(decay=None)) != repr(LogProd())
+
+
+def test_variances_keep_their_place_in_the_optimizer():
+    combine = Uncertainty(torch.ones(2))
+    optimizer = torch.optim.SGD(combine.parameters(), lr=1.0)
+    combine.start(torch.tensor([4.0, 1.0]), torch.ones(2))
+    combine(torch.tensor([8.0, 1.0]), torch.ones(2)).backward()
+    optimizer.step()
+    torch.testing.assert_close(
+        combine.log_variance.detach(), torch.tensor([math.log(4) + 0.5, 0.0]), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_objective_of_uncertainty_has_the_best_variances():
+    losses, counts = torch.tensor([2.0, 0.5, 3.0]).double(), torch.tensor([3.0, 4.0, 0.0]).double()
+    combine = make_combiner("uncertainty", 3, powers=torch.tensor([1.0, 2.0, 1.0]))
+    best = combine.objective(losses, counts)
+    combine.log_variance.data = (losses + combine.lowest).log()
+    assert combine(losses, counts.sign() * expectations(3)[1]).item() == pytest.approx(best.item())
+    combine.log_variance.data += 0.1
+    assert combine(losses, counts.sign() * expectations(3)[1]) > best
+    assert combine.objective(losses, counts) == best
