@@ -15,7 +15,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
-from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl import _engine as engine
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses, Uncertainty
 from sklearn_mtl.networks import DenseTrunk
@@ -50,6 +50,11 @@ def assert_consistent(estimator, n_iter):
     assert np.isfinite(estimator.predict(X)).all()
     twin = pickle.loads(pickle.dumps(estimator))
     np.testing.assert_array_equal(twin.predict(X), estimator.predict(X))
+
+
+def assert_consistent_history(history, n_iter):
+    assert {rows.shape for rows in history.values()} == {(n_iter, N_TASKS)}
+    assert all(np.isfinite(rows).all() for rows in history.values())
 
 
 # -- batches -------------------------------------------------------------------------------------
@@ -171,6 +176,13 @@ def test_combiners_are_told_what_to_expect():
     assert lowest == pytest.approx(np.log(combine.floor * np.array(constant)).sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["logprod", "uncertainty"])
+def test_combiners_are_told_what_measures_a_scale(loss):
+    tasks = [Task("a", "classification"), Task("b", "quantile"), Task("c", "regression")]
+    combine = make(loss=loss, tasks=tasks).fit(X, Y).net_.criterion_.combine
+    assert combine.powers.tolist() == [1, 2, 1]
+
+
 def test_asking_for_effective_weights_changes_nothing():
     criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd())
     criterion.combine.start(torch.ones(1), torch.ones(1))
@@ -261,13 +273,8 @@ def test_a_rule_of_losses_alone_is_given_the_tasks_of_the_batch(takes):
     np.testing.assert_allclose(history["effective_weight"], 1)
 
 
-def assert_consistent_history(history, n_iter):
-    assert {rows.shape for rows in history.values()} == {(n_iter, N_TASKS)}
-    assert all(np.isfinite(rows).all() for rows in history.values())
-
-
 def test_no_task_in_the_batch_is_no_loss():
-    rule = engine.PresentTasks(lambda losses: losses.log().sum())
+    rule = engine.PresentTasks(lambda losses: losses.log().mean())
     losses = torch.zeros(3, requires_grad=True)
     value = rule(losses, torch.zeros(3))
     (gradient,) = torch.autograd.grad(value, losses)
