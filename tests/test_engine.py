@@ -183,6 +183,22 @@ def test_combiners_are_told_what_measures_a_scale(loss):
     assert combine.powers.tolist() == [1, 2, 1]
 
 
+def test_constant_predictors_are_weighted():
+    weight = np.where(Y[:, 0] == 1, 3.0, 1.0)
+    estimator = make(loss="uncertainty", learning_rate=LOW_RATE).fit(X, Y[:, 0], weight)
+    share = np.average(Y[:, 0], weights=weight)
+    entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
+    combine = estimator.net_.criterion_.combine
+    assert combine.log_variance.item() == pytest.approx(np.log(entropy), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_constant_target_is_measured_by_itself(loss):
+    combine = make(loss=loss).fit(X, np.full(60, 7.5)).net_.criterion_.combine
+    assert all(torch.isfinite(value).all() for value in combine.state_dict().values())
+    assert getattr(combine, "lowest", 1e-6) == pytest.approx(1e-6)
+
+
 def test_asking_for_effective_weights_changes_nothing():
     criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd())
     criterion.combine.start(torch.ones(1), torch.ones(1))
@@ -307,6 +323,13 @@ def test_rules_are_told_apart(rule, alone):
     found = engine._combiner(rule)
     assert isinstance(found, engine.PresentTasks) == alone
     assert (found.rule if alone else found) is rule
+
+
+def test_a_trial_leaves_no_trace():
+    for rule in (LogProd(), Uncertainty()):
+        engine._check_combiner(rule, rule, N_TASKS)
+        assert rule.training
+        assert not rule.state_dict()
 
 
 @pytest.mark.parametrize(("name", "args"), [("GeometricMean", ()), ("STCH", (0.5,))])

@@ -791,6 +791,26 @@ def test_finite_for_losses_of_any_size(name, started, loss, dtype):
     assert_finite(combine.objective(losses, counts))
 
 
+@COMBINERS
+def test_a_loss_of_zero_leaves_room_for_weights(name):
+    combine = RULES[name](torch.tensor([1000.0]))
+    assert_finite(*value_and_gradient(combine, torch.zeros(1), torch.ones(1)))
+
+
+@COMBINERS
+def test_a_start_begins_anew(name):
+    """Without a trace of earlier batches, and without a hold on what it is given."""
+    combine, other = (make_combiner(name, 2, started=False) for _ in range(2))
+    reference, counts = expectations(2)
+    combine(5 * reference, counts)
+    for each in (combine, other):
+        each.start(reference, counts)
+    assert combine.state_dict().keys() == other.state_dict().keys()
+    for _ in range(2):
+        assert torch.equal(combine(5 * reference, counts), other(5 * reference, counts))
+    assert torch.equal(reference, expectations(2)[0])
+
+
 @pytest.mark.parametrize("floor", [1e-6, 1e-2])
 @pytest.mark.parametrize("reference", [1.0, 100.0])
 def test_logprod_weights_stop_growing_at_the_floor(floor, reference):
