@@ -15,7 +15,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
-from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl import _engine as engine
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses, Uncertainty
 from sklearn_mtl.networks import DenseTrunk
@@ -50,6 +50,11 @@ def assert_consistent(estimator, n_iter):
     assert np.isfinite(estimator.predict(X)).all()
     twin = pickle.loads(pickle.dumps(estimator))
     np.testing.assert_array_equal(twin.predict(X), estimator.predict(X))
+
+
+def assert_consistent_history(history, n_iter):
+    assert {rows.shape for rows in history.values()} == {(n_iter, N_TASKS)}
+    assert all(np.isfinite(rows).all() for rows in history.values())
 
 
 # -- batches -------------------------------------------------------------------------------------
@@ -171,6 +176,29 @@ def test_combiners_are_told_what_to_expect():
     assert lowest == pytest.approx(np.log(combine.floor * np.array(constant)).sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["logprod", "uncertainty"])
+def test_combiners_are_told_what_measures_a_scale(loss):
+    tasks = [Task("a", "classification"), Task("b", "quantile"), Task("c", "regression")]
+    combine = make(loss=loss, tasks=tasks).fit(X, Y).net_.criterion_.combine
+    assert combine.powers.tolist() == [1, 2, 1]
+
+
+def test_constant_predictors_are_weighted():
+    weight = np.where(Y[:, 0] == 1, 3.0, 1.0)
+    estimator = make(loss="uncertainty", learning_rate=LOW_RATE).fit(X, Y[:, 0], weight)
+    share = np.average(Y[:, 0], weights=weight)
+    entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
+    combine = estimator.net_.criterion_.combine
+    assert combine.log_variance.item() == pytest.approx(np.log(entropy), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_constant_target_is_measured_by_itself(loss):
+    combine = make(loss=loss).fit(X, np.full(60, 7.5)).net_.criterion_.combine
+    assert all(torch.isfinite(value).all() for value in combine.state_dict().values())
+    assert getattr(combine, "lowest", 1e-6) == pytest.approx(1e-6)
+
+
 def test_asking_for_effective_weights_changes_nothing():
     criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd())
     criterion.combine.start(torch.ones(1), torch.ones(1))
@@ -261,13 +289,8 @@ def test_a_rule_of_losses_alone_is_given_the_tasks_of_the_batch(takes):
     np.testing.assert_allclose(history["effective_weight"], 1)
 
 
-def assert_consistent_history(history, n_iter):
-    assert {rows.shape for rows in history.values()} == {(n_iter, N_TASKS)}
-    assert all(np.isfinite(rows).all() for rows in history.values())
-
-
 def test_no_task_in_the_batch_is_no_loss():
-    rule = engine.PresentTasks(lambda losses: losses.log().sum())
+    rule = engine.PresentTasks(lambda losses: losses.log().mean())
     losses = torch.zeros(3, requires_grad=True)
     value = rule(losses, torch.zeros(3))
     (gradient,) = torch.autograd.grad(value, losses)
@@ -300,6 +323,13 @@ def test_rules_are_told_apart(rule, alone):
     found = engine._combiner(rule)
     assert isinstance(found, engine.PresentTasks) == alone
     assert (found.rule if alone else found) is rule
+
+
+def test_a_trial_leaves_no_trace():
+    for rule in (LogProd(), Uncertainty()):
+        engine._check_combiner(rule, rule, N_TASKS)
+        assert rule.training
+        assert not rule.state_dict()
 
 
 @pytest.mark.parametrize(("name", "args"), [("GeometricMean", ()), ("STCH", (0.5,))])

@@ -720,11 +720,14 @@ def test_logprod_keeps_the_weight_of_a_rare_task():
     assert 0.5 < weight < 1
 
 
-def test_logprod_learns_nothing_in_evaluation_mode():
-    combine = make_combiner("logprod", 2).eval()
-    before = combine.running.clone()
-    combine(torch.tensor([9.0, 9.0]), torch.tensor([5.0, 5.0]))
-    assert torch.equal(combine.running, before)
+@STARTED
+def test_logprod_learns_nothing_in_evaluation_mode(started):
+    combine = make_combiner("logprod", 2, started=started)
+    losses, counts = torch.tensor([[1.0, 2.0], [5.0, 5.0]]).double()
+    combine(losses, counts)
+    before = {name: value.clone() for name, value in combine.state_dict().items()}
+    combine.eval()(9 * losses, counts)
+    assert_same(combine.state_dict().values(), before.values())
 
 
 def steady_weights(losses, counts, combine):
@@ -788,6 +791,26 @@ def test_finite_for_losses_of_any_size(name, started, loss, dtype):
     assert_finite(combine.objective(losses, counts))
 
 
+@COMBINERS
+def test_a_loss_of_zero_leaves_room_for_weights(name):
+    combine = RULES[name](torch.tensor([1000.0]))
+    assert_finite(*value_and_gradient(combine, torch.zeros(1), torch.ones(1)))
+
+
+@COMBINERS
+def test_a_start_begins_anew(name):
+    """Without a trace of earlier batches, and without a hold on what it is given."""
+    combine, other = (make_combiner(name, 2, started=False) for _ in range(2))
+    reference, counts = expectations(2)
+    combine(5 * reference, counts)
+    for each in (combine, other):
+        each.start(reference, counts)
+    assert combine.state_dict().keys() == other.state_dict().keys()
+    for _ in range(2):
+        assert torch.equal(combine(5 * reference, counts), other(5 * reference, counts))
+    assert torch.equal(reference, expectations(2)[0])
+
+
 @pytest.mark.parametrize("floor", [1e-6, 1e-2])
 @pytest.mark.parametrize("reference", [1.0, 100.0])
 def test_logprod_weights_stop_growing_at_the_floor(floor, reference):
@@ -840,9 +863,10 @@ def test_one_batch_is_not_taken_for_the_scale(lucky):
     assert weight.item() == pytest.approx(2 / (lucky + 1), rel=1e-5)
 
 
-def test_logprod_without_start_measures_by_earlier_batches_later():
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_logprod_without_start_measures_by_earlier_batches_later(floor):
     """A table: the mean so far, itself included, then the running mean of earlier batches."""
-    combine = LogProd(decay=0.75, floor=0.0)
+    combine = LogProd(decay=0.75, floor=floor)
     table = [
         # losses, observed, denominators
         ([4.0, 1.0], [1, 0], [4.0, 0.0]),
@@ -858,6 +882,8 @@ def test_logprod_without_start_measures_by_earlier_batches_later():
         losses, counts, scales = (torch.tensor(x).double() for x in (losses, counts, scales))
         _, weights = value_and_gradient(combine, losses, counts)
         seen = counts > 0
+        # The floor is that of the first four losses, whose mean is 3 in both tasks.
+        scales = scales + floor * torch.where(combine.n_batches > 4, 3, scales)
         torch.testing.assert_close(weights[seen] * scales[seen], torch.ones_like(scales[seen]))
         assert (weights[~seen] == 0).all()
 
