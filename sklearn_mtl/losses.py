@@ -561,7 +561,7 @@ class LogProd(_Scaled):
         n_batches = n_batches + seen
         share = (1 / n_batches.clamp_min(1)).clamp_min(1 - self.decay)
         running = before.lerp(torch.where(seen, losses.to(before.dtype), before), share)
-        early = n_batches * (1 - self.decay) <= 1
+        early = n_batches * (1 - self.decay) < 1.001  # at most 1, but for rounding
         lowest = torch.where(early, self._floor_of(running), lowest)
         if self.training:
             self.running, self.lowest, self.n_batches = running, lowest, n_batches
