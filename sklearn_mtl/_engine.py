@@ -159,28 +159,35 @@ class Tally:
 class MultiTaskLoss(nn.Module):
     """skorch's criterion: per-task losses, then one number."""
 
-    def __init__(self, task_losses: TaskLosses, combine: Callable[[Tensor, Tensor], Tensor]):
+    def __init__(
+        self,
+        task_losses: TaskLosses,
+        combine: Callable[[Tensor, Tensor], Tensor],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
-        self.task_losses, self.combine = task_losses, combine
+        self.task_losses, self.combine, self.dtype = task_losses, combine, dtype
 
     def objective(self, losses: Tensor, counts: Tensor) -> float:
         """Return the scalar for mean losses over a whole data set."""
-        rule = self._at_rest()
+        rule = _at_rest(self.combine)
+        losses, counts = losses.to(self.dtype), counts.to(self.dtype)
         with torch.no_grad():
             return float((rule.objective if isinstance(rule, Combiner) else rule)(losses, counts))
 
     def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Differentiate the batch's scalar by each task's mean loss."""
-        losses = losses.clone().requires_grad_()
-        rule = self._at_rest()
+        rule = _at_rest(self.combine)
+        losses = losses.to(self.dtype, copy=True).requires_grad_()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            (gradient,) = torch.autograd.grad(rule(losses, counts), losses)
+            (gradient,) = torch.autograd.grad(rule(losses, counts.to(self.dtype)), losses)
         return gradient
 
-    def _at_rest(self) -> Any:
-        """Return a copy of the rule: looking must not change what it has learned."""
-        rule = self.combine
-        return copy.deepcopy(rule).eval() if isinstance(rule, nn.Module) else rule
+
+def _at_rest(rule: Any) -> Any:
+    """Copy a rule: looking must not change what it has learned."""
+    rule = copy.deepcopy(rule)
+    return rule.eval() if isinstance(rule, nn.Module) else rule
 
 
 class TaskNet(NeuralNet):
@@ -384,7 +391,7 @@ def build_net(
     module = MultiTaskModule(trunk_module, n_features, n_outputs, torch.from_numpy(bias))
     weights = None if task_weights is None else torch.from_numpy(task_weights)
     combine = LOSSES[loss](weights) if isinstance(loss, str) else _combiner(copy.deepcopy(loss))
-    _check_combiner(combine, loss, len(kinds))
+    _check_combiner(combine, loss, len(kinds), dtype)
     task_losses = TaskLosses(
         kinds, n_outputs, getattr(combine, "family", "likelihood"), loss_params
     )
@@ -412,7 +419,9 @@ def build_net(
     if optimizer is torch.optim.LBFGS:  # it flattens gradients by `view`
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net = TaskNet(
-        module.to(dtype), MultiTaskLoss(task_losses, combine).to(dtype), **(own | recipe.net_params)
+        module.to(dtype),
+        MultiTaskLoss(task_losses, combine, dtype).to(dtype),
+        **(own | recipe.net_params),
     )
     net.amp_dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
@@ -443,7 +452,7 @@ def _combiner(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return PresentTasks(loss) if alone and "counts" not in signature.parameters else loss
 
 
-def _check_combiner(combine: Any, loss: Any, n_tasks: int) -> None:
+def _check_combiner(combine: Any, loss: Any, n_tasks: int, dtype: torch.dtype) -> None:
     """Try the loss on two vectors, so that a wrong one fails here and by its name."""
     if isinstance(loss, type):
         raise ValueError(f"loss={loss.__name__} is a class. Pass an object: {loss.__name__}().")
@@ -452,11 +461,13 @@ def _check_combiner(combine: Any, loss: Any, n_tasks: int) -> None:
             f"loss={loss!r} compares predictions with targets, but loss= combines task losses. "
             "Use 'weighted' or 'masked_mse', or a callable (losses, counts) -> scalar."
         )
-    losses, counts = torch.ones(n_tasks, requires_grad=True), torch.ones(n_tasks)
-    trial = copy.deepcopy(combine).eval() if isinstance(combine, nn.Module) else combine
+    counts = torch.ones(n_tasks, dtype=dtype)
+    losses = counts.clone().requires_grad_()
+    trial = _at_rest(combine)
+    trial = trial.to(dtype) if isinstance(trial, nn.Module) else trial
     try:
         if isinstance(trial, Combiner):
-            trial.start(losses.detach(), counts)
+            trial.start(counts, counts, counts)
         value = trial(losses, counts)
     except Exception as error:  # whatever a user's callable raises
         given = "losses" if isinstance(combine, PresentTasks) else "losses and counts"
@@ -541,9 +552,7 @@ def _start_combiner(net: TaskNet, batches: Batches) -> None:
         return
     constant = net.module.heads.bias.detach().expand(len(batches.targets), -1)
     losses, counts = task_losses(constant, batches.targets, batches.weight)
-    # A constant target leaves no loss to compare with: its own scale (1) is the reference.
-    reference = torch.where(losses > 0, losses, 1)
-    combine.start(reference, counts / len(batches), task_losses.powers)
+    combine.start(losses, counts / len(batches), task_losses.powers)
 
 
 def predict_raw(

@@ -240,7 +240,7 @@ class TaskLosses(nn.Module):
             Raw outputs; the loss is averaged over M ensemble members. Half precision is raised to
             float32 first.
         target : Tensor of shape (B, n_tasks)
-            Class codes, ranks and numbers.
+            Class codes, ranks and numbers, which are taken to be valid for their kind.
         weight : Tensor of shape (B, n_tasks) or (B, 1), optional
             Weight of each cell or row, by default 1. Not observed is where it is not positive, or
             where `target` is NaN.
@@ -262,9 +262,14 @@ class TaskLosses(nn.Module):
         observed = target == target  # NaN is not itself
         if weight is None:
             weight = observed.to(output.dtype)
-        else:
+        elif weight.shape in (target.shape, (len(target), 1)):
             observed = observed & (weight > 0)
             weight = torch.where(observed, weight, 0).to(output.dtype)
+        else:
+            raise ValueError(
+                f"weight of shape {tuple(weight.shape)}: expected {tuple(target.shape)}, or "
+                f"({len(target)}, 1) for a weight per row."
+            )
         counts = weight.sum(dim=0)
         share = weight / counts.clamp_min(torch.finfo(counts.dtype).tiny)
         # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
@@ -326,7 +331,13 @@ class Combiner(nn.Module):
 
     def __init__(self, weights: Tensor | None = None) -> None:
         super().__init__()
-        self.register_buffer("weights", None if weights is None else torch.as_tensor(weights))
+        if weights is not None:
+            weights = torch.as_tensor(weights).detach().clone()
+            if weights.ndim != 1 or not ((weights >= 0) & (weights < torch.inf)).all():
+                raise ValueError(
+                    f"weights must be finite numbers >= 0, one per task, got {weights}."
+                )
+        self.register_buffer("weights", weights)
 
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Say what to expect before the first batch, so that rare tasks are not misjudged.
@@ -336,7 +347,7 @@ class Combiner(nn.Module):
         Parameters
         ----------
         reference : Tensor of shape (n_tasks,)
-            Loss of the best constant predictor, > 0.
+            Loss of the best constant predictor; where it is 0, 1 is taken.
         counts : Tensor of shape (n_tasks,)
             Expected sum of weights in a batch.
         powers : Tensor of shape (n_tasks,), optional
@@ -345,7 +356,7 @@ class Combiner(nn.Module):
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the scalar objective for mean losses over a whole data set."""
-        raise NotImplementedError
+        return self(losses, counts)
 
     def extra_repr(self) -> str:
         """Show what was set."""
@@ -432,6 +443,8 @@ class _Scaled(Weighted):
 
     def __init__(self, weights: Tensor | None, floor: float) -> None:
         super().__init__(weights)
+        if not 0 <= floor < float("inf"):
+            raise ValueError(f"floor={floor!r} must be a finite number >= 0.")
         self.floor = floor
         self.register_buffer("powers", None)  # exponents, 1 without `start`
         self.register_buffer("lowest", None)  # floor under the losses
@@ -439,7 +452,7 @@ class _Scaled(Weighted):
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Measure losses by those of the constant predictor."""
         self.powers = powers
-        self.lowest = self._floor_of(reference.detach())
+        self.lowest = self._floor_of(_positive(reference))
         super().start(reference, counts, powers)
 
     def _weighted(self, values: Tensor) -> Tensor:
@@ -484,7 +497,8 @@ class LogProd(_Scaled):
         and [2]_.
     floor : float, default=1e-6
         Times the loss of the constant predictor, this is added to each loss and denominator:
-        weights stop growing where a task is fitted perfectly.
+        weights stop growing where a task is fitted perfectly. With ``decay=None`` only after
+        `start`.
 
     Notes
     -----
@@ -522,7 +536,7 @@ class LogProd(_Scaled):
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Start the denominators at the constant predictor's losses."""
         super().start(reference, counts, powers)
-        self.running, self.n_batches = reference.detach().clone(), None
+        self.running, self.n_batches = _positive(reference), None
 
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the surrogate of one batch; in training mode, update the denominators."""
@@ -613,7 +627,7 @@ class Uncertainty(_Scaled):
     def start(self, reference: Tensor, counts: Tensor, powers: Tensor | None = None) -> None:
         """Start the variances at the constant predictor's losses."""
         super().start(reference, counts, powers)
-        s = reference.detach().log()
+        s = _positive(reference).log()
         if self.log_variance is None:
             self.log_variance = nn.Parameter(s)
         else:  # an optimizer may hold it
@@ -644,9 +658,14 @@ class Uncertainty(_Scaled):
         return torch.addcmul(s, self._above_zero(losses), (-s).exp())
 
 
+def _positive(reference: Tensor) -> Tensor:
+    """Losses to compare with: a constant target leaves none, and its own scale is 1."""
+    return torch.where(reference > 0, reference.detach(), 1)
+
+
 def _smallest(values: Tensor) -> float:
     """Return a number to divide by, whose inverse leaves room for weights and counts."""
-    return 1024 * torch.finfo(values.dtype).tiny
+    return min(1024 * torch.finfo(values.dtype).tiny, 1e-7)
 
 
 LOSSES: dict[str, type[Combiner]] = {

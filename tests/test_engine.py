@@ -727,3 +727,36 @@ def test_cuda_agrees_with_the_cpu(loss):
     np.testing.assert_allclose(there.predict_proba(X), here.predict_proba(X), rtol=1e-6)
     for name, rows in here.history_.items():
         np.testing.assert_allclose(there.history_[name], rows, rtol=1e-6)
+
+
+class Seen:
+    """A rule that is no module, and remembers."""
+
+    def __init__(self):
+        self.dtypes = []
+
+    def __call__(self, losses, counts):
+        self.dtypes.append(losses.dtype)
+        return losses @ torch.ones(len(losses), dtype=losses.dtype)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_rules_see_losses_in_one_precision_and_no_others_than_those_of_batches(precision):
+    rule = Seen()
+    estimator = make(loss=rule, precision=precision, batch_size=20, max_epochs=2).fit(X, Y)
+    assert rule.dtypes == []
+    found = estimator.net_.criterion_.combine.dtypes
+    assert found == [getattr(torch, precision)] * 2 * -(-len(X) // 20)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_rules_may_hold_numbers_of_their_own(early_stopping):
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    settings = {"precision": "float32", "max_epochs": 2, "early_stopping": early_stopping}
+    history = make(loss=lambda losses, counts: losses @ weights, **settings).fit(X, Y).history_
+    np.testing.assert_allclose(history["effective_weight"], [[1, 2, 3]] * 2)
+
+
+def test_a_rule_in_another_precision_is_named():
+    with pytest.raises(ValueError, match=r"loss=.* fails for 3 tasks"):
+        make(loss=lambda losses, counts: losses @ torch.ones(3), precision="float64").fit(X, Y)

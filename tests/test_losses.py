@@ -33,6 +33,7 @@ from sklearn_mtl.kinds import KINDS, GammaTarget, OrdinalTarget
 from sklearn_mtl.losses import (
     CELL_LOSSES,
     LOSSES,
+    Combiner,
     KindLoss,
     LogProd,
     TaskLosses,
@@ -1361,3 +1362,58 @@ def test_the_objective_of_uncertainty_has_the_best_variances():
     combine.log_variance.data += 0.1
     assert combine(losses, counts.sign() * expectations(3)[1]) > best
     assert combine.objective(losses, counts) == best
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 1), (3, 2), ()])
+def test_weights_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"expected \(3, 1\), or \(3, 1\) for a weight per row"):
+        TaskLosses(["regression"], [1])(torch.zeros(3, 1), torch.zeros(3, 1), torch.ones(shape))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weights", [[-1.0, 1.0], [NAN, 1.0], [math.inf, 1.0], [[1.0, 1.0]], 2.0])
+def test_weights_that_are_none_are_refused(name, weights):
+    with pytest.raises(ValueError, match="weights must be finite numbers >= 0, one per task"):
+        LOSSES[name](weights)
+
+
+@pytest.mark.parametrize("rule", [LogProd, Uncertainty])
+@pytest.mark.parametrize("floor", [-1e-6, math.inf, NAN])
+def test_a_floor_that_is_none_is_refused(rule, floor):
+    with pytest.raises(ValueError, match=r"floor=.* must be a finite number >= 0"):
+        rule(floor=floor)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, NAN])
+def test_a_decay_that_is_none_is_refused(decay):
+    with pytest.raises(ValueError, match=r"decay=.* must be in \[0, 1\), or None"):
+        LogProd(decay=decay)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_are_taken_as_they_are_now(name):
+    weights = np.ones(2)
+    combine = LOSSES[name](weights)
+    weights[:] = 5
+    assert combine.weights.tolist() == [1, 1]
+    combine = LOSSES[name](torch.ones(2, requires_grad=True))
+    combine.start(torch.ones(2), torch.ones(2))
+    for _ in range(2):
+        combine(torch.ones(2, requires_grad=True), torch.ones(2)).backward()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_constant_target_is_measured_by_its_own_scale(name):
+    zero, one = LOSSES[name](), LOSSES[name]()
+    zero.start(torch.tensor([0.0, 2.0]), torch.ones(2))
+    one.start(torch.tensor([1.0, 2.0]), torch.ones(2))
+    losses, counts = torch.tensor([1.0, 0.5]), torch.ones(2)
+    assert_same(value_and_gradient(zero, losses, counts), value_and_gradient(one, losses, counts))
+
+
+def test_a_rule_without_objective_has_that_of_a_batch():
+    class Largest(Combiner):
+        def forward(self, losses, counts):
+            return losses.max()
+
+    assert Largest().objective(torch.tensor([1.0, 3.0]), torch.ones(2)) == 3
