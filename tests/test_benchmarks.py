@@ -527,6 +527,10 @@ def test_each_separate_network_predicts_its_own_task(strategies, parts, monkeypa
 
     monkeypatch.setattr(strategies, "train", know)
     assert strategies.evaluate(data, "separate", None, 0) == [1, 1, 1]
+    budgets = []
+    monkeypatch.setattr(strategies, "train", lambda *args: budgets.append(args[2]) or know(*args))
+    assert strategies.evaluate(data, "separate, 1/T", strategies.Budget(6, 1), 0) == [1, 1, 1]
+    assert [budget.n_steps(64) for budget in budgets] == [2, 2, 2]
     data.y_test[0, 0] = 1 - data.y_test[0, 0]
     data.y_test[1:, 0] = np.nan  # only observed targets count
     monkeypatch.setattr(strategies, "train", lambda *args: lambda X: torch.zeros(32, 6))
@@ -590,7 +594,7 @@ def test_all_strategies_run_and_finished_fits_are_kept(strategies, tmp_path, cap
     assert files["output"].read_text() == table
 
 
-@pytest.mark.parametrize(("other", "code"), [("separate", 1), ("mask", 1), ("weighted", 0)])
+@pytest.mark.parametrize(("other", "code"), [("separate, 1/T", 1), ("mask", 1), ("separate", 0)])
 def test_strategies_fails_where_logprod_is_beaten(strategies, capsys, monkeypatch, other, code):
     rng = np.random.default_rng(0)
 
