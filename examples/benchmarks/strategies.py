@@ -388,7 +388,7 @@ def table(data: Data, scores: dict[str, Floats], seconds: dict[str, float]) -> l
     for other in ("separate", "mask"):
         gains = (cell(mean - means[other], "+") for mean in means.values())
         columns.append([f"- {other}", *gains])
-    columns.append(["CPU s", *(f"{seconds[strategy]:.0f}" for strategy in scores)])
+    columns.append(["s", *(f"{seconds[strategy]:.0f}" for strategy in scores)])
     widths = [max(map(len, column)) for column in columns]
     blocks = [[0]]
     for j in range(1, len(columns)):
@@ -491,8 +491,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results, failed = {}, []
     lines = [
         f"$ {command_line(args, parser)}",
-        f"mean over {args.seeds} seeds ± half of the 95 % confidence interval; * exists only for "
-        "some rows",
+        f"mean over {args.seeds} seeds ± half of its 95 % interval; * exists only for "
+        "some rows; s: CPU seconds",
     ]
     for name in args.names:
         read: Callable[[int], Data] = (
