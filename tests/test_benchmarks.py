@@ -563,3 +563,164 @@ def test_sines_fail_where_a_claim_does_not_hold(sines, noise, phase, failed, cap
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert [line for line in lines if line.startswith("FAILED")] == [f"FAILED: {x}" for x in failed]
     assert sum(line.startswith("passed: ") for line in lines) == 4 - len(failed)
+
+
+# -- strategies ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strategies(bench):
+    with script("strategies") as module:
+        yield module
+
+
+@pytest.fixture
+def parts(strategies, tmp_path):
+    """A class, its sub-class and a number under both, of which one is a true 0 and one a hole."""
+    write_images(tmp_path, split=np.where(np.arange(96) < 64, "train", "val"))
+    data = strategies.read_split(tmp_path / "parts", 1, 0)
+    row, hole = np.flatnonzero(data.observed[:, 2])[:2]
+    data.labels[row, 2] = 0
+    data.labels[hole, 2] = data.y[hole, 2] = np.nan
+    return data, row, hole
+
+
+def test_images_and_numbers_are_standardised(strategies, tmp_path):
+    write_images(tmp_path, split=np.where(np.arange(96) < 64, "train", "val"))
+    data = strategies.read_split(tmp_path / "parts", 2, 0)
+    assert data.X.shape == (64, 1, 4, 4)
+    assert data.X_test.shape == (32, 1, 4, 4)
+    assert data.n_outputs == [2, 3, 1]
+    assert data.X.mean().item() == pytest.approx(0, abs=1e-5)
+    assert np.nanmean(data.y[:, 2]) == pytest.approx(0, abs=1e-9)
+    assert np.nanstd(data.y[:, 2]) == pytest.approx(1)
+    assert set(data.y[data.observed[:, 1], 1]) == {0, 1, 2}
+
+
+def test_what_the_strategies_learn(strategies, parts):
+    data, row, hole = parts
+    learnt = {
+        name: make(data) for name, make in strategies.STRATEGIES.items() if "Grad" not in name
+    }
+    for k, (phase,) in enumerate(learnt.pop("separate")):
+        np.testing.assert_array_equal(phase.weight[:, k], data.observed[:, k])
+        assert not np.delete(phase.weight, k, axis=1).any()
+    phases = {name: networks[0][0] for name, networks in learnt.items()}
+    for name in ("mask", "weighted", "uncertainty", "logprod", "logprod, batch"):
+        np.testing.assert_array_equal(phases[name].weight, data.observed)
+    imputed = phases["impute 0"]
+    absent = (data.y[:, 0] == 0) | (data.y[:, 1] == 2)  # no defect, or a scratch
+    assert (imputed.y[absent, 2] == 0).all()
+    assert (imputed.weight[absent, 2] == 1).all()
+    assert imputed.weight[hole, 2] == 0  # it exists, and was not observed
+    np.testing.assert_array_equal(imputed.weight[:, 1], data.observed[:, 1])
+    weight = phases["y / (y + eps)"].weight
+    assert weight[row, 2] == 0
+    assert not weight[~data.observed].any()
+    assert (weight[data.observed & (data.labels != 0)] > 0.9).all()
+    every, positive = learnt["alternate"][0]
+    np.testing.assert_array_equal(every.weight, data.observed * [1, 0, 0])
+    np.testing.assert_array_equal(positive.weight, data.observed * (data.y[:, [0]] == 1))
+
+
+def test_each_separate_network_predicts_its_own_task(strategies, parts, monkeypatch):
+    data, _, _ = parts
+
+    def know(data, phases, budget, seed):
+        """Outputs without an error for the tasks that were learnt, else zeros."""
+        known = phases[0].weight.any(axis=0)
+        codes = np.nan_to_num(data.y_test)
+        defect, sort = (np.eye(n)[codes[:, k].astype(int)] for k, n in enumerate([2, 3]))
+        outputs = np.column_stack([known[0] * defect, known[1] * sort, known[2] * codes[:, 2]])
+        return lambda X: torch.from_numpy(outputs)
+
+    monkeypatch.setattr(strategies, "train", know)
+    assert strategies.evaluate(data, "separate", None, 0) == [1, 1, 1]
+    budgets = []
+    monkeypatch.setattr(strategies, "train", lambda *args: budgets.append(args[2]) or know(*args))
+    assert strategies.evaluate(data, "separate, 1/T", strategies.Budget(6, 1), 0) == [1, 1, 1]
+    assert [budget.n_steps(64) for budget in budgets] == [2, 2, 2]
+    data.y_test[0, 0] = 1 - data.y_test[0, 0]
+    data.y_test[1:, 0] = np.nan  # only observed targets count
+    monkeypatch.setattr(strategies, "train", lambda *args: lambda X: torch.zeros(32, 6))
+    accuracy, _, r2 = strategies.evaluate(data, "mask", None, 0)
+    assert accuracy == (data.y_test[0, 0] == 0)
+    assert r2 <= 0
+
+
+def test_phases_take_turns(strategies, parts, monkeypatch):
+    data, _, _ = parts
+    seen = []
+
+    class Spy(strategies.Weighted):
+        def forward(self, losses, counts):
+            seen.append((counts > 0).tolist())
+            return super().forward(losses, counts)
+
+    monkeypatch.setattr(strategies, "Weighted", Spy)
+    (phases,) = strategies.alternate(data)
+    strategies.train(data, phases, strategies.Budget(epochs=2, width=1, batch_size=32), 0)
+    assert seen == [[True, False, False], [True, True, True]] * 2
+
+
+def test_aggregating_by_the_sum_is_the_gradient_of_the_sum(strategies):
+    aggregation = pytest.importorskip("torchjd.aggregation")
+    trunk, n_features = strategies.build_trunk(strategies.ConvTrunk(width=2), (1, 8, 8))
+    module = strategies.MultiTaskModule(trunk, n_features, [2, 1])
+    X, y = torch.randn(4, 1, 8, 8), torch.tensor([[0, 1.0], [1, 2.0], [1, np.nan], [0, 0.0]])
+    task_losses = strategies.TaskLosses(["classification", "regression"], [2, 1])
+    gradients = []
+    for together in (False, True):
+        module.zero_grad()
+        features = module.trunk(X)
+        losses, _ = task_losses(module.heads(features), y)
+        if together:
+            losses.sum().backward()
+        else:
+            strategies.aggregate(losses, features, module.trunk, aggregation.Sum())
+        gradients.append([p.grad.clone() for p in module.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_all_strategies_run_and_finished_fits_are_kept(strategies, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("torchjd")
+    pytest.importorskip("quadprog")
+    write_images(tmp_path, split=np.where(np.arange(96) < 64, "train", "val"))
+    files = {name: tmp_path / f"{name}.x" for name in ("cache", "output")}
+    arguments = ["parts", "--data", str(tmp_path), "--seeds", "2", "--epochs", "1", "--width", "1"]
+    arguments += [f"--{name}={path}" for name, path in files.items()]
+    strategies.main([*arguments, f"--plot={tmp_path / 'plot.png'}"])
+    table = files["output"].read_text()
+    assert table == capsys.readouterr().out
+    assert "$ python examples/benchmarks/strategies.py parts --data DIR --seeds 2 --ep" in table
+    assert all(f"\n{name}  " in table for name in strategies.STRATEGIES)
+    assert str(tmp_path) not in table
+    assert max(map(len, table.splitlines())) <= 100
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+    monkeypatch.setattr(strategies, "train", None)
+    strategies.main(arguments)
+    assert files["output"].read_text() == table
+
+
+@pytest.mark.parametrize(("other", "code"), [("separate, 1/T", 1), ("mask", 1), ("separate", 0)])
+def test_strategies_fails_where_logprod_is_beaten(strategies, capsys, monkeypatch, other, code):
+    rng = np.random.default_rng(0)
+
+    def evaluate(data, strategy, budget, seed):
+        return list((strategy == other) + rng.normal(scale=0.01, size=3))
+
+    monkeypatch.setattr(strategies, "evaluate", evaluate)
+    assert strategies.main(["digit_scenes", "--scenes", "8", "--seeds", "3"]) == code
+    out = capsys.readouterr().out
+    assert f"better than logprod in the mean: {other}" in out
+    assert (f"FAILED: logprod is beaten on digit_scenes: {other}" in out) == bool(code)
+
+
+def test_strategies_needs_a_split_and_says_which_folder_is_absent(strategies, tmp_path, capsys):
+    write_images(tmp_path)
+    with pytest.raises(ValueError, match="official split"):
+        strategies.main(["parts", "--data", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        strategies.main(["nowhere", "digit_scenes"])
+    assert "no meta.json in the folders ['nowhere']" in capsys.readouterr().err

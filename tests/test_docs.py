@@ -1,7 +1,10 @@
 """What the documentation shows exists."""
 
 import re
+import textwrap
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,3 +21,13 @@ def test_the_code_of_the_readme_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) >= 2
     exec("\n".join(blocks).replace("max_epochs=20", "max_epochs=1"), {})
+
+
+def test_the_loop_with_gradient_aggregators_runs():
+    pytest.importorskip("torchjd")
+    pytest.importorskip("quadprog")
+    page = (ROOT / "docs" / "extending.rst").read_text()
+    (block,) = re.findall(r"code-block:: python\n\n((?: {3}.*\n|\n)+)", page)
+    names = {}
+    exec(textwrap.dedent(block), names)
+    assert all(p.grad is not None for p in names["module"].parameters())
