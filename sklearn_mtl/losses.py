@@ -543,8 +543,8 @@ class LogProd(_Scaled):
         if self.decay is None:
             return self.objective(losses, counts)
         now = losses.detach()
-        scales = torch.add(self._scales(now, counts), now, alpha=1e-12)  # no ratio overflows
-        factors = self._factors(counts) / scales
+        scales = self._scales(now, counts).add_(now, alpha=1e-12)  # no ratio overflows
+        factors = self._factors(counts).div_(scales)
         return losses.dot(factors.to(losses.dtype))
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
@@ -557,7 +557,7 @@ class LogProd(_Scaled):
 
     def _scales(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Denominators of a batch; in training mode, take its losses in for the next."""
-        seen = (counts > 0) & (losses < torch.inf)  # a batch that overflowed is forgotten
+        seen = counts / losses > 0  # not in a batch that overflowed
         if self.factor is None:
             return self._bare_scales(losses, seen)
         running = self.running

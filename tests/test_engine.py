@@ -327,7 +327,7 @@ def test_rules_are_told_apart(rule, alone):
 
 def test_a_trial_leaves_no_trace():
     for rule in (LogProd(), Uncertainty()):
-        engine._check_combiner(rule, rule, N_TASKS)
+        engine._check_combiner(rule, rule, N_TASKS, torch.float32)
         assert rule.training
         assert not rule.state_dict()
 
