@@ -3,8 +3,9 @@
 A dense network 20-64-64-3, a batch of 128 rows, Adam, one thread. The steps take turns, and every
 ratio is that of one turn; printed are medians, for three numbers without and with holes (NaN in
 the target). The last column has a class and a number instead, still against `mse_loss` on three
-numbers; there, ``by hand`` is ``cross_entropy + mse_loss`` without holes. The script fails (exit
-code 1) if a loss on three numbers costs more than 1.3 times `mse_loss`.
+numbers; there, ``by hand`` is ``cross_entropy + mse_loss`` without holes. ``with a vector`` is
+`mse_loss` in a network that has three more parameters to learn, as 'uncertainty' has. The script
+fails (exit code 1) if a loss on three numbers costs more than 1.3 times `mse_loss`.
 
     python examples/benchmarks/step_cost.py
 """
@@ -59,6 +60,18 @@ def by_hand(output: Tensor, target: Tensor) -> Tensor:
     return entropy + nn.functional.mse_loss(output[:, 2], target[:, 1])
 
 
+class Offset(nn.Module):
+    """Squared error, and a vector that is learned beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(3))
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return their sum."""
+        return nn.functional.mse_loss(output, target) + self.vector.sum()
+
+
 def steps() -> dict[tuple[str, str], Callable[[], None]]:
     """Make all steps, by row and column of the table."""
     numbers = torch.randn(N_ROWS, 3)
@@ -66,8 +79,10 @@ def steps() -> dict[tuple[str, str], Callable[[], None]]:
     mixed = torch.stack([(numbers[:, 0] > 0).float(), numbers[:, 1]], dim=1)
     forms = dict(LOSSES)
     forms["logprod, decay=None"] = partial(LogProd, decay=None)
+    offset = Offset()
     found = {
         ("mse_loss", "numbers"): step(nn.functional.mse_loss, numbers),
+        ("with a vector", "numbers"): step(offset, numbers, offset),
         ("by hand", "class, number"): step(by_hand, mixed),
     }
     for name, form in forms.items():
