@@ -290,7 +290,8 @@ class TaskLosses(nn.Module):
             cells.append(cell_loss(raw, targets[g], **given))
             if cells[g].shape != targets[g].shape:
                 raise ValueError(
-                    f"the loss {cell_loss.__name__} of raw outputs of shape {tuple(raw.shape)} has "
+                    f"the loss {getattr(cell_loss, '__name__', cell_loss)} of raw outputs of shape "
+                    f"{tuple(raw.shape)} has "
                     f"shape {tuple(cells[g].shape)}, expected {tuple(targets[g].shape)}."
                 )
         cell = _take(cells[0] if len(cells) == 1 else torch.cat(cells, dim=-1), self.back)

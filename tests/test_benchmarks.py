@@ -724,3 +724,82 @@ def test_strategies_needs_a_split_and_says_which_folder_is_absent(strategies, tm
     with pytest.raises(SystemExit):
         strategies.main(["nowhere", "digit_scenes"])
     assert "no meta.json in the folders ['nowhere']" in capsys.readouterr().err
+
+
+# -- denominators ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def denominators(bench):
+    with script("denominators") as module:
+        yield module
+
+
+def test_denominators_of_other_forms(denominators):
+    """Three batches of one task: losses, counts, and the denominators that they meet."""
+    batches = [(4.0, 1.0), (1.0, 3.0), (2.0, 2.0)]
+    forms = {
+        denominators.Counted(decay=0.5): [2, 6 / 2, 3 / 2],
+        denominators.Epoch(2): [2, 2, 7 / 4],
+        denominators.PlainClasses([True]): [0.5, 0.5, 0.5],
+    }
+    for form, expected in forms.items():
+        form.start(torch.tensor([2.0]), torch.tensor([1.0]))
+        found = [
+            form._scales(torch.tensor([loss]), torch.tensor([count])).item()
+            for loss, count in batches
+        ]
+        assert found == pytest.approx(expected, rel=1e-5), form
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.05])
+def test_a_form_that_beats_the_default_fails(denominators, gain, monkeypatch, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    noise = 0.001 * rng.normal(size=(len(denominators.FORMS), 5, 3))
+    noise[list(denominators.FORMS).index("epoch")] += gain
+    monkeypatch.setattr(denominators, "evaluate", lambda *args: (0.8 + noise, 0.0))
+    assert denominators.main(["digits-20", "--output", str(tmp_path / "table")]) == bool(gain)
+    last = (tmp_path / "table").read_text().splitlines()[-1]
+    assert last == (
+        "FAILED: better than the default: epoch"
+        if gain
+        else "passed: no form is better than the default"
+    )
+    assert last in capsys.readouterr().out
+
+
+def test_every_form_is_fitted_once_and_kept(denominators, monkeypatch, tmp_path):
+    monkeypatch.setattr(denominators, "N_SCENES", (40, 40))
+    options = ["digits-50", "--seeds", "2", "--max-epochs", "1", "--pool", "4"]
+    options += ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "first")]
+    denominators.main(options)
+    assert len(json.loads((tmp_path / "cache").read_text())) == 2 * len(denominators.FORMS)
+    monkeypatch.setattr(denominators, "make_model", None)  # nothing is fitted again
+    denominators.main([*options[:-1], str(tmp_path / "second")])
+    assert (tmp_path / "first").read_text() == (tmp_path / "second").read_text()
+
+
+# -- cost of a step --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", [1.2, 1.4])
+def test_a_loss_that_costs_too_much_fails(ratio, monkeypatch, capsys):
+    with script("step_cost") as module:
+        seconds = {key: np.ones(3) for key in module.steps()}
+        seconds["logprod", "numbers"] = np.full(3, ratio)
+        seconds["logprod", "class, number"] = np.full(3, 2.0)  # no promise
+        monkeypatch.setattr(module, "measure", lambda n_turns: seconds)
+        monkeypatch.setattr(sys, "argv", ["step_cost"])
+        assert module.main() == (ratio > module.BOUND)
+    assert ("FAILED: above 1.3: logprod, numbers: 1.40" in capsys.readouterr().out) == (ratio > 1.3)
+
+
+def test_every_step_trains():
+    with script("step_cost") as module:
+        seconds = module.measure(1)
+    assert {column for name, column in seconds if name == "uncertainty"} == {
+        "numbers",
+        "with holes",
+        "class, number",
+    }
+    assert all((times > 0).all() for times in seconds.values())
