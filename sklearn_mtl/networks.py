@@ -8,6 +8,7 @@ and their parameters can be searched: ``trunk__width``.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -175,7 +176,8 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     ----------
     trunk : 'auto', 'dense', 'conv', a spec with ``build(input_shape)``, an nn.Module or a callable
         ``'auto'`` is dense for rows and conv for all else. A module is copied; a callable without
-        arguments returns a module.
+        arguments, such as a class of modules, returns a module. Lazy layers learn their sizes
+        from the dry run.
     input_shape : tuple of int
         Shape of one sample, channels first.
 
@@ -183,6 +185,14 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     -------
     trunk : nn.Module
     n_features : int
+
+    Raises
+    ------
+    TypeError
+        If a callable needs arguments, or returns something else than an nn.Module.
+    ValueError
+        If a module cannot be copied, the trunk fails on samples of this shape, or its features
+        have another shape than (B, F) or (B, M, F).
     """
     if isinstance(trunk, str):
         name = ("dense" if len(input_shape) == 1 else "conv") if trunk == "auto" else trunk
@@ -190,10 +200,11 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     if isinstance(trunk, type) and hasattr(trunk, "build"):
         raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
     if isinstance(trunk, nn.Module):
-        module = copy.deepcopy(trunk)
+        module = _copied(trunk)
     elif hasattr(trunk, "build"):
         module = trunk.build(input_shape)
     else:
+        _check_no_arguments(trunk)
         module = trunk()
     if not isinstance(module, nn.Module):
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
@@ -203,7 +214,8 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
             features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
     except Exception as error:  # whatever a user's module raises
         raise ValueError(
-            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): {error}. "
+            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
+            f"{str(error).removesuffix('.')}. "
             "Pass a trunk that takes samples of this shape, or another input_shape."
         ) from error
     module.train(training)
@@ -220,6 +232,30 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
             "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
         )
     return module, features.shape[-1]
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # lazy batch statistics, for example
+        raise ValueError(
+            f"trunk is a {type(module).__name__} that cannot be copied: {error}. Pass a callable "
+            "that makes it, without arguments."
+        ) from error
+
+
+def _check_no_arguments(factory: Callable[[], Any]) -> None:
+    """Refuse what cannot be called without arguments."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        name = getattr(factory, "__name__", repr(factory))
+        raise TypeError(
+            f"trunk={name} cannot be called without arguments: {error}. Pass a module, or "
+            f"a callable that makes one, such as lambda: {name}(...)."
+        ) from error
+    except ValueError:  # no signature is known
+        pass
 
 
 def _dtype_of(module: nn.Module) -> torch.dtype:

@@ -123,6 +123,43 @@ def test_a_factory_is_called_anew():
     assert not torch.equal(one[1].weight, other[1].weight)
 
 
+class SmallTrunk(nn.Sequential):
+    """A class of a user, which takes no arguments."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.ReLU())
+
+
+def test_a_class_of_modules_is_a_factory():
+    """Its lazy layers learn their sizes here, and no statistics from the dry run."""
+    (trunk, n_features), (other, _) = (build_trunk(SmallTrunk, shape) for shape in [(2, 3), (7,)])
+    assert n_features == 4
+    assert [trunk[1].in_features, other[1].in_features] == [6, 7]
+    assert trunk.training
+    assert trunk[2].num_batches_tracked == 0
+    assert all(type(p) is nn.Parameter and p.requires_grad for p in trunk.parameters())
+
+
+def test_a_module_with_lazy_layers_stays_lazy():
+    original = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    for shape in [(2, 3), (7,)]:
+        trunk, _ = build_trunk(original, shape)
+        assert trunk(random_inputs(shape)).shape == (3, 4)
+    assert original[1].has_uninitialized_params()
+
+
+def test_a_module_that_cannot_be_copied_is_refused():
+    with pytest.raises(ValueError, match=r"a SmallTrunk that cannot be copied.*Pass a callable"):
+        build_trunk(SmallTrunk(), (3,))
+
+
+@pytest.mark.parametrize("trunk", [nn.Linear, EnsembleTrunk, lambda shape: nn.Linear(3, 4)])
+def test_a_factory_that_needs_arguments_is_refused(trunk):
+    name = trunk.__name__
+    with pytest.raises(TypeError, match=rf"trunk={name} cannot be called without arguments: miss"):
+        build_trunk(trunk, (3,))
+
+
 def test_ensembles_keep_their_members():
     trunk, n_features = build_trunk(EnsembleTrunk(2, members=3, n_features=5), (2,))
     assert n_features == 5
