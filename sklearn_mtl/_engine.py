@@ -216,14 +216,20 @@ class TaskNet(NeuralNet):
         return history
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
-        """Weight decay shrinks weight matrices, not biases (class frequencies) or norm scales."""
+        """Weight decay shrinks weight matrices, not biases (class frequencies) or norm scales.
+
+        Nor what a part of the network names in `no_weight_decay()`, as models of timm do.
+        """
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if not kwargs.get("weight_decay"):
             return (groups,), kwargs
         own = [group for group in groups if set(group) > {"params"}]  # the user's
         rest = [p for group in groups if set(group) == {"params"} for p in group["params"]]
-        vectors = {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0}
-        return ([*own, {"params": [p for p in rest if p.ndim > 1]}, vectors],), kwargs
+        named = _named_vectors(self.module_)
+        vectors = [p for p in rest if p.ndim <= 1 or id(p) in named]
+        matrices = [p for p in rest if p.ndim > 1 and id(p) not in named]
+        spared = {"params": vectors, "weight_decay": 0.0}
+        return ([*own, {"params": matrices}, spared],), kwargs
 
     def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
         """X is the pair (training batches, validation batches or None)."""
@@ -286,6 +292,16 @@ class TaskNet(NeuralNet):
         else:
             objective = self.criterion_.objective(losses, counts)
             self.history.record(f"{prefix}_objective", objective)
+
+
+def _named_vectors(module: nn.Module) -> set[int]:
+    """Ids of the parameters that parts of a network want no weight decay on."""
+    found = set()
+    for part in module.modules():
+        if callable(name_them := getattr(part, "no_weight_decay", None)):
+            names = name_them()
+            found |= {id(p) for name, p in part.named_parameters() if name in names}
+    return found
 
 
 @contextlib.contextmanager

@@ -92,12 +92,13 @@ class MultiTaskCNNEstimator(FileMixin):
         is reshaped to it. None takes it from X.
     data_format : {'channels_first', 'channels_last'}, default='channels_first'
         Where the channels of X stand.
-    trunk : {'auto', 'dense', 'conv'}, spec, nn.Module or callable, default='auto'
+    trunk : {'auto', 'dense', 'conv', 'tabm'}, spec, nn.Module or callable, default='auto'
         The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
-        (`sklearn_mtl.networks.DenseTrunk`, `sklearn_mtl.networks.ConvTrunk`) has parameters that
-        can be searched, e.g. ``trunk__width``. A module is copied, and never trained in place; a
-        callable without arguments returns one. Trunks map (B, ...) to (B, F), or to (B, M, F)
-        for an ensemble of M members over which loss and predictions are averaged.
+        (`DenseTrunk`, `ConvTrunk`, `TabMTrunk` and `TimmTrunk` of `sklearn_mtl.networks`) has
+        parameters that can be searched, e.g. ``trunk__width``. A module is copied, and never
+        trained in place; a callable without arguments, such as a class, returns one. Trunks map
+        (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members over which loss and
+        predictions are averaged.
     max_epochs : int, default=30
         Passes over the training rows.
     batch_size : int or 'auto', default='auto'

@@ -1,8 +1,9 @@
 """Trunks that share a representation, and the multi-head module on top of them.
 
 A trunk maps a batch ``(B, *input_shape)`` to features ``(B, F)``, or ``(B, M, F)`` for an ensemble
-of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`) know how to build one for an input shape,
-and their parameters can be searched: ``trunk__width``.
+of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, and `TabMTrunk`, `TimmTrunk` over packages
+that are extras) know how to build one for an input shape, and their parameters can be searched:
+``trunk__width``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-__all__ = ["TRUNKS", "ConvTrunk", "DenseTrunk", "MultiTaskModule", "build_trunk"]
+from sklearn_mtl._extra_trunks import TabMTrunk, TimmTrunk
+
+__all__ = [
+    "TRUNKS",
+    "ConvTrunk",
+    "DenseTrunk",
+    "MultiTaskModule",
+    "TabMTrunk",
+    "TimmTrunk",
+    "build_trunk",
+]
 
 
 class DenseTrunk(BaseEstimator):
@@ -166,7 +177,12 @@ class MultiTaskModule(nn.Module):
         return self.heads(self.trunk(x))
 
 
-TRUNKS: dict[str, Callable[[], Any]] = {"dense": DenseTrunk, "conv": ConvTrunk}
+# Names of specs, and the specs that a file may hold: making one must not read or run anything else.
+TRUNKS: dict[str, Callable[[], Any]] = {
+    "dense": DenseTrunk,
+    "conv": ConvTrunk,
+    "tabm": TabMTrunk,
+}
 
 
 def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
@@ -174,7 +190,7 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
 
     Parameters
     ----------
-    trunk : 'auto', 'dense', 'conv', a spec with ``build(input_shape)``, an nn.Module or a callable
+    trunk : 'auto', a name of `TRUNKS`, a spec with ``build(input_shape)``, nn.Module, callable
         ``'auto'`` is dense for rows and conv for all else. A module is copied; a callable without
         arguments, such as a class of modules, returns a module. Lazy layers learn their sizes
         from the dry run.

@@ -39,7 +39,8 @@ HOUSE = {
     "kinds": Room("_tables", "numpy sklearn.metrics pandas scipy"),
     "_tasks": Room("_tables kinds", "numpy"),
     "_targets": Room("_validation _tables _tasks kinds", "numpy pandas"),
-    "networks": Room("", "torch sklearn.base"),  # specs are cloned and searched
+    "_extra_trunks": Room("", "torch sklearn.base", "tabm timm"),
+    "networks": Room("_extra_trunks", "torch sklearn.base"),  # specs are cloned and searched
     "losses": Room("", "torch"),
     "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
@@ -162,7 +163,8 @@ def test_importing_the_package_brings_no_extra() -> None:
     code = """
 import sys
 import sklearn_mtl
-extras = {"matplotlib", "polars", "h5py", "zarr", "timm", "onnx", "onnxscript"}
+extras = {"matplotlib", "polars", "h5py", "zarr", "onnx", "onnxscript"}
+extras |= {"tabm", "timm", "torchvision", "torchjd"}
 print(sorted(extras & set(sys.modules)))
 """
     run = subprocess.run(

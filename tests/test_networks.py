@@ -68,7 +68,9 @@ def test_conv_trunk_refuses_rows():
 
 @pytest.mark.parametrize("name", TRUNKS)
 def test_names_build_the_default_spec(name):
-    shape = (5,) if name == "dense" else (1, 9, 13)
+    shape = (1, 9, 13) if name == "conv" else (5,)
+    if name == "tabm":
+        pytest.importorskip("tabm")
     trunk, n_features = build_trunk(name, shape)
     expected, n_expected = build_trunk(TRUNKS[name](), shape)
     assert str(trunk) == str(expected)

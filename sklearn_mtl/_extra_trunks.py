@@ -1,0 +1,247 @@
+"""Trunk specs over packages that are extras, which are imported only when a trunk is built."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+__all__ = ["TabMTrunk", "TimmTrunk"]
+
+
+class TabMTrunk(BaseEstimator):
+    """TabM for tabular rows: k dense networks that share most of their weights [1]_.
+
+    The features have the shape (B, k, d_block): loss and predictions are averaged over the k
+    members, `embed` over their features. Inputs other than rows are flattened. It needs the
+    package ``tabm``: ``pip install "sklearn-mtl[tabm]"``.
+
+    Parameters
+    ----------
+    n_blocks : int, default=3
+        Hidden layers.
+    d_block : int, default=512
+        Units per layer, the size F of the representation.
+    dropout : float, default=0.0
+        Share of units dropped in training. The package's own default is 0.1; it is 0 here because
+        the estimator's weight decay regularises already, and so that a sample weight of 2 equals
+        the row twice.
+    k : int, default=32
+        Members of the ensemble. Time and memory grow with it, the number of weights hardly.
+    arch_type : {'tabm', 'tabm-mini', 'tabm-packed'}, default='tabm'
+        'tabm' has scales of each member around every layer, 'tabm-mini' before the first layer
+        only, 'tabm-packed' shares nothing.
+    num_embeddings : {None, 'periodic'}, default=None
+        'periodic' expands every feature into sines and cosines of learned frequencies [2]_, for
+        functions that are not smooth.
+    frequency_init_scale : float, default=0.01
+        Standard deviation of the initial frequencies, per standard deviation of a feature; worth a
+        search from 0.01 to 1. Only for periodic embeddings.
+
+    References
+    ----------
+    .. [1] Y. Gorishniy, A. Kotelnikov, A. Babenko, "TabM: Advancing Tabular Deep Learning with
+       Parameter-Efficient Ensembling", ICLR 2025, arXiv:2410.24210.
+    .. [2] Y. Gorishniy, I. Rubachev, A. Babenko, "On Embeddings for Numerical Features in Tabular
+       Deep Learning", NeurIPS 2022, arXiv:2203.05556.
+    """
+
+    def __init__(
+        self,
+        n_blocks: int = 3,
+        d_block: int = 512,
+        dropout: float = 0.0,
+        k: int = 32,
+        arch_type: str = "tabm",
+        num_embeddings: str | None = None,
+        frequency_init_scale: float = 0.01,
+    ) -> None:
+        self.n_blocks = n_blocks
+        self.d_block = d_block
+        self.dropout = dropout
+        self.k = k
+        self.arch_type = arch_type
+        self.num_embeddings = num_embeddings
+        self.frequency_init_scale = frequency_init_scale
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return the trunk for inputs of `input_shape`.
+
+        Raises
+        ------
+        ImportError
+            If ``tabm`` is not installed.
+        ValueError
+            If a parameter has a value that does not exist.
+        """
+        if self.num_embeddings not in (None, "periodic"):
+            raise ValueError(
+                f"num_embeddings={self.num_embeddings!r} does not exist. Use None or 'periodic'."
+            )
+        tabm = _extra("tabm", self)
+        width = math.prod(input_shape)
+        embeddings, embed = None, []
+        if self.num_embeddings == "periodic":
+            embeddings = tabm.rtdl_num_embeddings.PeriodicEmbeddings(
+                width, lite=False, frequency_init_scale=self.frequency_init_scale
+            )
+            embed = [embeddings, nn.Flatten()]
+        model = tabm.TabM.make(
+            n_num_features=width,
+            d_out=None,
+            num_embeddings=embeddings,
+            n_blocks=self.n_blocks,
+            d_block=self.d_block,
+            dropout=self.dropout,
+            k=self.k,
+            arch_type=self.arch_type,
+        )
+        # Its parts, as its own `forward` asks for `len(x)`: in an ONNX graph, that is a constant.
+        return _TabM(nn.Flatten(), *embed, model.ensemble_view, model.backbone)
+
+
+class _TabM(nn.Sequential):
+    """Rows to the features of all members."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Biases, scales and frequencies: matrices only as each member or feature has its own."""
+        vectors = ("affine.weight", "periodic.weight")
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if not name.endswith(".weight") or name.endswith(vectors)
+        }
+
+
+class TimmTrunk(BaseEstimator):
+    """An image model of PyTorch Image Models [1]_, with or without pretrained weights.
+
+    Images (C, H, W) only, with any number of channels. It needs the package ``timm``:
+    ``pip install "sklearn-mtl[timm]"``.
+
+    Parameters
+    ----------
+    model_name : str, default='resnet18'
+        One of ``timm.list_models()``.
+    pretrained : bool, default=False
+        Start from pretrained weights, which timm downloads once.
+    global_pool : str or None, default=''
+        How the model pools its last feature map. ``''`` does not: the map is averaged over a grid
+        of at most 4 x 4 cells, and a layer of `n_features` units reads all of them, so that the
+        features keep *where* things are. 'avg', 'max' and others are timm's, and None is the
+        model's own choice, such as the class token of a transformer; their features are taken as
+        they are.
+    n_features : int, default=128
+        Size F of the representation where `global_pool` is ``''``.
+    model_params : dict, default=None
+        Further arguments of ``timm.create_model``, e.g. ``{"img_size": 64, "patch_size": 8}`` for
+        transformers, which are made for images of one size, or ``{"drop_path_rate": 0.1}``.
+
+    Notes
+    -----
+    *Standardisation.* The estimator standardises every channel by the mean and standard deviation
+    of *your* training images. Pretrained models have seen images standardised by those of
+    ImageNet: the same range, but not the same shift and scale. Fine-tuning makes up for it; do not
+    standardise the images for the model yourself, as that would be undone.
+
+    *Batch statistics.* Many models normalise over the batch. Rows then see each other in training
+    (not in predictions): a sample weight of 2 is not quite the row twice, and a batch of one row
+    may be refused.
+
+    *Files.* A file of `save` names no timm model, since making one may download or read other
+    files. Load with ``load(path, trunk=TimmTrunk(...))``, where `pretrained` need not be set: the
+    weights come from the file.
+
+    References
+    ----------
+    .. [1] R. Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "resnet18",
+        pretrained: bool = False,
+        global_pool: str | None = "",
+        n_features: int = 128,
+        model_params: dict[str, Any] | None = None,
+    ) -> None:
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.global_pool = global_pool
+        self.n_features = n_features
+        self.model_params = model_params
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return the trunk for inputs of `input_shape`.
+
+        Raises
+        ------
+        ImportError
+            If ``timm`` is not installed.
+        ValueError
+            If `input_shape` is not that of an image, or timm cannot make the model.
+        """
+        if len(input_shape) != 3:
+            raise ValueError(
+                f"TimmTrunk needs images of shape (C, H, W), got {input_shape}. Pass input_shape= "
+                "to say how to read a sample as an image."
+            )
+        timm = _extra("timm", self)
+        try:
+            model = timm.create_model(
+                self.model_name,
+                pretrained=self.pretrained,
+                in_chans=input_shape[0],
+                num_classes=0,
+                global_pool=self.global_pool,
+                **(self.model_params or {}),
+            )
+        except Exception as error:  # a name, a parameter, or a download
+            raise ValueError(f"timm cannot make {self!r}: {error}") from error
+        if self.global_pool != "":
+            return nn.Sequential(_FeatureMap(model), nn.Flatten())
+        # The dry run of `build_trunk` tells the last layer the size of the map.
+        last = nn.LazyLinear(self.n_features)
+        return nn.Sequential(_FeatureMap(model), _Grid(), nn.Flatten(), last, nn.ReLU())
+
+
+class _FeatureMap(nn.Module):
+    """A timm model whose output is brought to the shape (B, C, H, W)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.model(x)
+        if y.ndim == 3:  # a sequence of tokens (B, N, C), which is no ensemble
+            y = y[:, getattr(self.model, "num_prefix_tokens", 0) :].transpose(1, 2)
+            grid = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
+            known = grid is not None and math.prod(grid) == y.shape[-1]
+            return y.unflatten(2, grid if known else (1, -1))
+        if y.ndim == 4 and getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            return y.movedim(-1, 1)
+        return y.reshape(*y.shape, *[1] * (4 - y.ndim))  # (B, C): pooled
+
+
+class _Grid(nn.Module):
+    """Averages of a map over at most 4 x 4 cells, and 16 where it is a line."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        cells = (min(4, height), min(4 if height > 1 else 16, width))
+        return nn.functional.adaptive_avg_pool2d(x, cells)
+
+
+def _extra(package: str, trunk: Any) -> Any:
+    """Import a package, or say which extra brings it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"{type(trunk).__name__} needs {error.name or package}. Install it: "
+            f'pip install "sklearn-mtl[{package}]".'
+        ) from error
