@@ -393,6 +393,7 @@ def build_net(
     recipe: Recipe,
     *,
     trunk: Any,
+    head_hidden_units: int,
     input_shape: tuple[int, ...],
     kinds: Sequence[str],
     n_outputs: Sequence[int],
@@ -404,7 +405,9 @@ def build_net(
     """Assemble module, criterion and net; nothing is trained yet."""
     dtype = DTYPES[recipe.precision]
     trunk_module, n_features = build_trunk(trunk, input_shape)
-    module = MultiTaskModule(trunk_module, n_features, n_outputs, torch.from_numpy(bias))
+    module = MultiTaskModule(
+        trunk_module, n_features, n_outputs, torch.from_numpy(bias), int(head_hidden_units)
+    )
     weights = None if task_weights is None else torch.from_numpy(task_weights)
     combine = LOSSES[loss](weights) if isinstance(loss, str) else _combiner(copy.deepcopy(loss))
     _check_combiner(combine, loss, len(kinds), dtype)
@@ -536,7 +539,7 @@ def restore(net: TaskNet, weights: dict[str, Any]) -> None:
     try:
         net.module.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the fitted weights do not fit the trunk: {error}.") from error
+        raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
     net.initialize()
     net.module_.eval()
 

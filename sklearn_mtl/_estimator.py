@@ -99,6 +99,9 @@ class MultiTaskCNNEstimator(FileMixin):
         trained in place; a callable without arguments, such as a class, returns one. Trunks map
         (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members over which loss and
         predictions are averaged.
+    head_hidden_units : int, default=0
+        Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
+        linear in what the trunk returns.
     max_epochs : int, default=30
         Passes over the training rows.
     batch_size : int or 'auto', default='auto'
@@ -216,6 +219,7 @@ class MultiTaskCNNEstimator(FileMixin):
         "input_shape": [None, tuple, list],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
         "trunk": [StrOptions({"auto", *TRUNKS}), HasMethods("build"), callable],
+        "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -244,6 +248,7 @@ class MultiTaskCNNEstimator(FileMixin):
         input_shape: tuple[int, ...] | None = None,
         data_format: str = "channels_first",
         trunk: Any = "auto",
+        head_hidden_units: int = 0,
         max_epochs: int = 30,
         batch_size: int | str = "auto",
         learning_rate: float = 2e-3,
@@ -268,6 +273,7 @@ class MultiTaskCNNEstimator(FileMixin):
         self.input_shape = input_shape
         self.data_format = data_format
         self.trunk = trunk
+        self.head_hidden_units = head_hidden_units
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -446,6 +452,7 @@ class MultiTaskCNNEstimator(FileMixin):
         return engine.build_net(
             recipe,
             trunk=self.trunk,
+            head_hidden_units=self.head_hidden_units,
             input_shape=reader.input_shape_,
             kinds=[task.kind for task in encoder.tasks_],
             n_outputs=encoder.n_outputs,

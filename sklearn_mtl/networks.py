@@ -25,6 +25,7 @@ __all__ = [
     "TRUNKS",
     "ConvTrunk",
     "DenseTrunk",
+    "HiddenHeads",
     "MultiTaskModule",
     "TabMTrunk",
     "TimmTrunk",
@@ -131,8 +132,45 @@ def _norm(channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
+class HiddenHeads(nn.Module):
+    """One hidden layer of ReLU units per task, and the task's outputs on top of it.
+
+    Parameters
+    ----------
+    n_features : int
+        Inputs of all tasks.
+    n_outputs : sequence of int
+        Outputs per task; they stand side by side.
+    n_hidden : int
+        Hidden units per task. No other task sees them.
+
+    Notes
+    -----
+    Two matrix products, however many tasks there are: the second matrix is zero where an output
+    would meet the units of another task.
+    """
+
+    owner: Tensor
+
+    def __init__(self, n_features: int, n_outputs: Sequence[int], n_hidden: int) -> None:
+        super().__init__()
+        n_tasks = len(n_outputs)
+        self.hidden = nn.Linear(n_features, n_tasks * n_hidden)
+        bound = n_hidden**-0.5  # as in nn.Linear
+        self.weight = nn.Parameter(torch.empty(sum(n_outputs), n_hidden).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(sum(n_outputs)).uniform_(-bound, bound))
+        owner = torch.eye(n_tasks).repeat_interleave(torch.tensor(n_outputs), dim=0)
+        self.register_buffer("owner", owner.unsqueeze(2), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (..., n_features) to (..., sum(n_outputs))."""
+        hidden = torch.relu(self.hidden(features))
+        weight = (self.owner * self.weight.unsqueeze(1)).flatten(1)
+        return nn.functional.linear(hidden, weight, self.bias)
+
+
 class MultiTaskModule(nn.Module):
-    """A shared trunk with one linear head per task.
+    """A shared trunk with one head per task.
 
     Parameters
     ----------
@@ -145,10 +183,13 @@ class MultiTaskModule(nn.Module):
     bias : Tensor of shape (sum(n_outputs),), optional
         Start of the heads' biases: the raw outputs of the best constant predictor, from where
         training of rare classes starts best.
+    head_hidden_units : int, default=0
+        Hidden ReLU units of each head, which no other task shares; 0 for linear heads.
 
     Notes
     -----
-    The heads are one matrix: their cost does not grow with the number of tasks.
+    `heads` is one layer for all tasks, with a `weight` and a `bias` of length sum(n_outputs):
+    there is no loop over tasks.
     """
 
     def __init__(
@@ -157,12 +198,17 @@ class MultiTaskModule(nn.Module):
         n_features: int,
         n_outputs: Sequence[int],
         bias: Tensor | None = None,
+        head_hidden_units: int = 0,
     ) -> None:
         super().__init__()
         self.trunk = trunk
+        self.heads: nn.Linear | HiddenHeads
         with warnings.catch_warnings():  # a single ordered class has no output at all
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            self.heads = nn.Linear(n_features, sum(n_outputs))
+            if head_hidden_units:
+                self.heads = HiddenHeads(n_features, n_outputs, head_hidden_units)
+            else:
+                self.heads = nn.Linear(n_features, sum(n_outputs))
         if bias is not None:
             with torch.no_grad():
                 self.heads.bias.copy_(bias)

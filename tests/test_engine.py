@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from _asserts import assert_random_states_untouched
-from _inputs import lbfgs, make_table
+from _inputs import EnsembleTrunk, lbfgs, make_table
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
@@ -714,6 +715,73 @@ def test_predictions_do_not_depend_on_the_chunks(chunk, monkeypatch):
     monkeypatch.setattr(engine, "CHUNK_VALUES", chunk)
     np.testing.assert_allclose(estimator.predict(X), expected, rtol=1e-12)
     np.testing.assert_allclose(estimator.embed(X), embedded, rtol=1e-12)
+
+
+# -- heads with hidden units ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trunk", [DenseTrunk((8,)), EnsembleTrunk(3)], ids=["dense", "ensemble"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_heads_with_hidden_units(loss, trunk):
+    estimator = make(loss=loss, trunk=trunk, head_hidden_units=4, early_stopping=True).fit(X, Y)
+    assert_consistent(estimator, n_iter=3)
+    assert estimator.module_.heads.hidden.out_features == N_TASKS * 4
+
+
+def test_heads_with_hidden_units_start_from_the_best_constants():
+    hidden, linear = (
+        make(learning_rate=LOW_RATE, head_hidden_units=n).fit(X, Y).module_.heads.bias.detach()
+        for n in (4, 0)
+    )
+    assert abs(hidden[0] - hidden[1]) > 0.01
+    np.testing.assert_allclose(hidden, linear, atol=1e-6)
+
+
+def test_heads_have_linear_ones_as_their_default():
+    linear = make().fit(X, Y)
+    np.testing.assert_array_equal(make(head_hidden_units=0).fit(X, Y).predict(X), linear.predict(X))
+    assert type(linear.module_.heads) is nn.Linear
+
+
+def test_a_hole_leaves_the_hidden_units_of_its_head_alone():
+    """In a batch without a target of the task, their gradient is exactly zero."""
+    moved = []
+
+    class Note(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            heads = net.module_.heads
+            hidden = heads.hidden.weight.grad.unflatten(0, (N_TASKS, 4)).flatten(1)
+            moved.append([*hidden.any(dim=1).tolist(), bool(heads.weight.grad[2].any())])
+
+    rare = np.where(np.arange(len(Y))[:, None] < [60, 2, 60], Y, np.nan)  # of the second task
+    rare[:2, 1] = [1.0, 2.0]
+    make(callbacks=[Note()], head_hidden_units=4, max_epochs=5).fit(X, rare)
+    first, second, _, second_outputs = np.transpose(moved)
+    assert first.all()
+    assert 5 <= second.sum() <= 10  # in one batch or two of the four
+    np.testing.assert_array_equal(second, second_outputs)
+
+
+def test_decay_of_heads_with_hidden_units():
+    net = make(head_hidden_units=4, weight_decay=0.5).fit(X, Y).net_
+    names = {id(p): name for name, p in net.module_.named_parameters()}
+    decayed, spared = net.optimizer_.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0)
+    matrices = {"trunk.1.weight", "heads.weight", "heads.hidden.weight"}
+    assert {names[id(p)] for p in decayed["params"]} == matrices
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+def test_hidden_units_of_heads_are_searched():
+    grid = {"head_hidden_units": [0, 3]}
+    search = GridSearchCV(make(), grid, cv=2, error_score="raise").fit(X, Y)
+    assert search.best_estimator_.head_hidden_units == search.best_params_["head_hidden_units"]
+
+
+@pytest.mark.parametrize("head_hidden_units", [-1, 2.5, None, (3,)])
+def test_hidden_units_that_do_not_exist(head_hidden_units):
+    with pytest.raises(ValueError, match="'head_hidden_units' parameter of MultiTaskCNNEstimator"):
+        make(head_hidden_units=head_hidden_units).fit(X, Y)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -21,7 +21,7 @@ CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
     MultiTaskCNNEstimator(loss="weighted"),
     MultiTaskCNNEstimator(loss="masked_mse"),
-    short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False),
+    short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False, head_hidden_units=4),
     short(task_weights="n_observed", class_weight="balanced"),
     short(precision="float64", conditional_output="expected"),
 ]

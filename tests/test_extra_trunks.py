@@ -142,7 +142,7 @@ def test_parameters_of_tabm_are_searched():
 def test_tabm_as_onnx(tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the graphs")
-    estimator = make(trunk=SMALL_TABM).fit(X, Y[:, 1])
+    estimator = make(trunk=SMALL_TABM, head_hidden_units=3).fit(X, Y[:, 1])
     estimator.to_onnx(tmp_path / "model.onnx")
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (out,) = session.run(None, {"X": X.astype(np.float32)})

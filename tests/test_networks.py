@@ -1,5 +1,6 @@
 import copy
 import inspect
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,14 @@ from _inputs import EnsembleTrunk
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_mtl.networks import TRUNKS, ConvTrunk, DenseTrunk, MultiTaskModule, build_trunk
+from sklearn_mtl.networks import (
+    TRUNKS,
+    ConvTrunk,
+    DenseTrunk,
+    HiddenHeads,
+    MultiTaskModule,
+    build_trunk,
+)
 
 ROWS = [(1,), (5,)]
 SEQUENCES = [(2, 7), (1, 64), (3, 100)]
@@ -252,3 +260,71 @@ def test_heads_are_one_linear_map_of_the_embedding():
     assert module(x).shape == (3, 6)
     assert torch.equal(module.embed(x), module.trunk(x))
     assert torch.equal(module(x), module.heads(module.embed(x)))
+
+
+N_OUTPUTS = [3, 1, 0, 2]  # a single ordered class has no output
+OWNERS = [0, 0, 0, 1, 3, 3]
+
+
+@pytest.mark.parametrize("members", [None, 3])
+def test_hidden_heads_are_a_small_network_per_task(members):
+    """The same as one after the other."""
+    heads = HiddenHeads(5, N_OUTPUTS, 2)
+    x = random_inputs((5,) if members is None else (members, 5))
+    parts = []
+    for task, n_outputs in enumerate(N_OUTPUTS):
+        units = slice(2 * task, 2 * task + 2)
+        hidden = torch.relu(x @ heads.hidden.weight[units].T + heads.hidden.bias[units])
+        rows = [i for i, owner in enumerate(OWNERS) if owner == task]
+        assert len(rows) == n_outputs
+        parts.append(hidden @ heads.weight[rows].T + heads.bias[rows])
+    assert heads(x).shape == (*x.shape[:-1], 6)
+    torch.testing.assert_close(heads(x), torch.cat(parts, dim=-1))
+
+
+def test_hidden_units_of_a_task_learn_from_it_alone():
+    heads = HiddenHeads(5, N_OUTPUTS, 2)
+    x = random_inputs((5,))
+    for output, owner in enumerate(OWNERS):
+        heads.zero_grad()
+        heads(x)[:, output].square().sum().backward()
+        for gradient in (heads.hidden.weight.grad, heads.hidden.bias.grad):
+            touched = gradient.unflatten(0, (4, 2)).flatten(1).abs().sum(dim=1) > 0
+            assert touched.tolist() == [task == owner for task in range(4)]
+        rows = heads.weight.grad.abs().sum(dim=1) > 0
+        assert rows.tolist() == [i == output for i in range(6)]
+
+
+def test_hidden_heads_start_like_linear_ones():
+    """Weights of the size of nn.Linear's; biases at the constant predictor."""
+    bias = torch.arange(6.0)
+    module = MultiTaskModule(nn.Flatten(), 5, N_OUTPUTS, bias, head_hidden_units=50)
+    assert torch.equal(module.heads.bias, bias)
+    assert module.heads.weight.shape == (6, 50)
+    assert 0.9 / 50**0.5 < module.heads.weight.abs().max() <= 1 / 50**0.5
+    assert [*module.state_dict()] == [
+        "heads.weight",
+        "heads.bias",
+        "heads.hidden.weight",
+        "heads.hidden.bias",
+    ]
+
+
+def test_heads_without_hidden_units_are_what_they_were():
+    """One nn.Linear, drawn as ever."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = MultiTaskModule(nn.Flatten(), 5, [2, 1])
+        torch.manual_seed(0)
+        linear = nn.Linear(5, 3)
+    assert type(module.heads) is nn.Linear
+    assert torch.equal(module.heads.weight, linear.weight)
+    assert torch.equal(module.heads.bias, linear.bias)
+
+
+@pytest.mark.parametrize("head_hidden_units", [0, 2])
+def test_heads_without_any_output(head_hidden_units):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module = MultiTaskModule(nn.Flatten(), 5, [0, 0], head_hidden_units=head_hidden_units)
+    assert module(torch.zeros(4, 5)).shape == (4, 0)

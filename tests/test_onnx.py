@@ -79,7 +79,7 @@ def assert_says_the_same(
 @pytest.mark.parametrize(
     ("shape", "params"),
     [
-        ((3,), {"trunk": EnsembleTrunk(3)}),
+        ((3,), {"trunk": EnsembleTrunk(3), "head_hidden_units": 2}),
         ((2, 9), {"trunk": ConvTrunk(2, 4), "input_shape": (2, 9)}),
         ((9, 7, 3), {"trunk": ConvTrunk(2, 4), "data_format": "channels_last"}),
         ((2, 9, 6, 3), {"trunk": ConvTrunk(2, 4)}),
@@ -121,15 +121,18 @@ def test_a_graph_for_every_kind():
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
-@pytest.mark.parametrize("n_labels", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("n_labels", "head_hidden_units"), [(1, 0), (2, 0), (3, 0), (1, 2), (3, 2)]
+)
 @pytest.mark.filterwarnings("ignore:Task .* has one observed label")
-def test_graph_in_torch(precision, n_labels):
+def test_graph_in_torch(precision, n_labels, head_hidden_units):
     """Quicker than by way of a file."""
     X = np.random.default_rng(1).normal(size=(N, 3))
     y, tasks = make_targets()
     tasks[-1] = Task("gamma", "gamma")
     y = y.assign(ordinal=CODE.clip(max=n_labels - 1), classification=CODE.clip(max=n_labels - 1))
-    estimator = make(tasks=tasks, precision=precision).fit(X, y)
+    params = {"precision": precision, "head_hidden_units": head_hidden_units}
+    estimator = make(tasks=tasks, **params).fit(X, y)
     kinds = [task.kind for task in tasks]
     graph = Graph(estimator.module_, estimator._reader, kinds, estimator._encoder.kinds_)
     with torch.inference_mode():

@@ -254,6 +254,16 @@ def test_images_in_every_precision(shape, params, path):
     assert_alike(loaded._reader.sample_shape_, shape)
 
 
+@pytest.mark.parametrize("trunk", [SMALL, EnsembleTrunk(3)], ids=["dense", "ensemble"])
+def test_heads_with_hidden_units(trunk, path):
+    estimator = make(trunk=trunk, head_hidden_units=3).fit(X, NUMBER)
+    loaded = saved_and_loaded(estimator, path, trunk=None if trunk is SMALL else trunk)
+    assert loaded.head_hidden_units == 3
+    assert_predicts_the_same(loaded, estimator, X, NUMBER)
+    with pytest.raises(ValueError, match="do not fit the trunk or heads"):
+        estimator.set_params(head_hidden_units=0).save(path)
+
+
 @pytest.mark.parametrize("n_rows", [N, 600])
 def test_automatic_precision_is_that_of_the_fit(n_rows, path):
     rows = np.arange(n_rows) % N
@@ -312,6 +322,7 @@ PARAMS: dict[str, list[Any]] = {
     "input_shape": [(3,), [1, 3], (np.int64(3),)],
     "data_format": ["channels_last"],
     "trunk": ["auto", "dense", DenseTrunk([5, 4]), DenseTrunk(np.array([5])), DenseTrunk(())],
+    "head_hidden_units": [2, np.int64(3)],
     "max_epochs": [2],
     "batch_size": [7],
     "learning_rate": [0.1 + 0.2],
