@@ -102,8 +102,9 @@ class MultiTaskCNNEstimator(FileMixin):
     head_hidden_units : int, default=0
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
-    max_epochs : int, default=30
-        Passes over the training rows.
+    max_epochs : int or 'auto', default='auto'
+        Passes over the training rows. 'auto' is 1500 over the square root of the number of rows,
+        from 20 to 60.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512.
@@ -220,7 +221,7 @@ class MultiTaskCNNEstimator(FileMixin):
         "data_format": [StrOptions({"channels_first", "channels_last"})],
         "trunk": [StrOptions({"auto", *TRUNKS}), HasMethods("build"), callable],
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [str, callable],
@@ -249,7 +250,7 @@ class MultiTaskCNNEstimator(FileMixin):
         data_format: str = "channels_first",
         trunk: Any = "auto",
         head_hidden_units: int = 0,
-        max_epochs: int = 30,
+        max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float = 2e-3,
         optimizer: str | Callable[..., Any] = "AdamW",
@@ -417,7 +418,9 @@ class MultiTaskCNNEstimator(FileMixin):
 
     def _recipe(self, reader: InputReader, n_rows: int) -> engine.Recipe:
         """Parameters with every 'auto' resolved."""
-        batch_size, precision = self.batch_size, self.precision
+        max_epochs, batch_size, precision = self.max_epochs, self.batch_size, self.precision
+        if max_epochs == "auto":
+            max_epochs = engine.auto_max_epochs(n_rows)
         if batch_size == "auto":
             batch_size = engine.auto_batch_size(n_rows)
         if precision == "auto":
@@ -427,7 +430,7 @@ class MultiTaskCNNEstimator(FileMixin):
         if isinstance(weight_decay, str):
             weight_decay = engine.auto_weight_decay(self.optimizer)
         return engine.Recipe(
-            max_epochs=self.max_epochs,
+            max_epochs=int(max_epochs),
             batch_size=int(batch_size),
             learning_rate=self.learning_rate,
             optimizer=self.optimizer,

@@ -496,10 +496,11 @@ class LogProd(_Scaled):
         Decay d of the running denominators per batch; a small one brings back the bias of single
         batches. None keeps no denominators: the logarithms of the batch's own losses, as in [1]_
         and [2]_.
-    floor : float, default=1e-6
-        Times the loss of the constant predictor, this is added to each loss and denominator:
-        weights stop growing where a task is fitted perfectly. With ``decay=None`` only after
-        `start`.
+    floor : float, default=0.1
+        Times the loss of the constant predictor, this is added to each loss and denominator: the
+        noise of a task is taken to be at least a tenth of its spread. Weights grow at most 11
+        times, and a task that is all but solved fades, instead of disturbing the others with ever
+        finer corrections (see the benchmarks). With ``decay=None`` only after `start`.
 
     Notes
     -----
@@ -525,7 +526,7 @@ class LogProd(_Scaled):
     decay: Any
 
     def __init__(
-        self, weights: Tensor | None = None, decay: float | None = 0.95, floor: float = 1e-6
+        self, weights: Tensor | None = None, decay: float | None = 0.95, floor: float = 0.1
     ) -> None:
         super().__init__(weights, floor)
         if decay is not None and not 0 <= decay < 1:
@@ -596,9 +597,9 @@ class Uncertainty(_Scaled):
     ----------
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default. Without them, `start` says how many tasks there are.
-    floor : float, default=1e-6
-        Times the loss of the constant predictor, this is added to each loss: variances stop
-        falling where a task is fitted perfectly. Only after `start`.
+    floor : float, default=0.1
+        Times the loss of the constant predictor, this is added to each loss, as in `LogProd`. Only
+        after `start`.
 
     Attributes
     ----------
@@ -620,7 +621,7 @@ class Uncertainty(_Scaled):
 
     log_variance: Any  # None before `start`
 
-    def __init__(self, weights: Tensor | None = None, floor: float = 1e-6) -> None:
+    def __init__(self, weights: Tensor | None = None, floor: float = 0.1) -> None:
         super().__init__(weights, floor)
         zeros = None if self.weights is None else nn.Parameter(0.0 * self.weights)
         self.register_parameter("log_variance", zeros)

@@ -36,25 +36,115 @@ __all__ = [
 class DenseTrunk(BaseEstimator):
     """Fully connected trunk for tabular rows (other inputs are flattened).
 
-    It uses no batch statistics and no dropout, so that a sample weight of 2 equals the row twice.
+    Every feature goes in as it is, softly clipped, and as learned waves of it, from which a few
+    layers build functions with steps and bends as trees do [1]_. The layers are those of a small
+    ensemble whose members share their weight matrices and differ by scales [2]_: features have
+    the shape (B, n_members, F), loss and predictions are averaged over members. There are no batch
+    statistics and no dropout, so that a sample weight of 2 equals the row twice.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Units per layer. ``()`` has no hidden layer: every head is then a linear model.
+        Units per layer. ``()`` has no hidden layer: heads then read the features of X themselves.
+    n_members : int, default=4
+        Members of the ensemble. Time grows with it, the number of weights hardly.
+    n_frequencies : int, default=16
+        Waves per feature; 0 for none: with ``n_members=1`` this is a plain multi-layer perceptron.
+    frequency_scale : float, default=0.3
+        Standard deviation of the waves' initial frequencies, in periods per unit of a feature,
+        which has been scaled to about one standard deviation. Higher fits steps, and noise, more.
+
+    References
+    ----------
+    .. [1] D. Holzmueller, L. Grinsztajn, I. Steinwart, "Better by Default: Strong Pre-Tuned MLPs
+       and Boosted Trees on Tabular Data", NeurIPS 2024, arXiv:2407.04491 (the embedding PBLD).
+    .. [2] Y. Gorishniy, A. Kotelnikov, A. Babenko, "TabM: Advancing Tabular Deep Learning with
+       Parameter-Efficient Ensembling", ICLR 2025, arXiv:2410.24210.
     """
 
-    def __init__(self, hidden_layer_sizes: Sequence[int] = (256, 256)) -> None:
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        n_members: int = 4,
+        n_frequencies: int = 16,
+        frequency_scale: float = 0.3,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.n_members = n_members
+        self.n_frequencies = n_frequencies
+        self.frequency_scale = frequency_scale
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`."""
-        layers: list[nn.Module] = [nn.Flatten()]
         width = math.prod(input_shape)
-        for units in self.hidden_layer_sizes:
-            layers += [nn.Linear(width, units), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Flatten()]
+        if self.hidden_layer_sizes:
+            layers.append(_SoftClip())
+            if self.n_frequencies:
+                layers.append(_Waves(width, self.n_frequencies, self.frequency_scale))
+                width = layers[-1].n_features
+        for depth, units in enumerate(self.hidden_layer_sizes):
+            if self.n_members > 1:
+                linear: nn.Module = _MemberLinear(width, units, self.n_members, first=depth == 0)
+            else:
+                linear = nn.Linear(width, units)
+            layers += [linear, nn.ReLU()]
             width = units
         return nn.Sequential(*layers)
+
+
+class _SoftClip(nn.Module):
+    """x / sqrt(1 + (x / 3)^2): about x where it is small, and never beyond 3."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(1 + (x / 3) ** 2)
+
+
+class _Waves(nn.Module):
+    """Features (B, d), and for each of them a few mixtures of cosines of it: (B, 5 d)."""
+
+    n_mixtures = 4
+
+    def __init__(self, width: int, n_frequencies: int, scale: float) -> None:
+        super().__init__()
+        self.n_features = width * (1 + self.n_mixtures)
+        self.frequency = nn.Parameter(scale * torch.randn(width, n_frequencies))
+        self.phase = nn.Parameter(torch.rand(width, n_frequencies))
+        spread = n_frequencies**-0.5
+        self.mixture = nn.Parameter(spread * torch.randn(width, n_frequencies, self.n_mixtures))
+
+    def no_weight_decay(self) -> set[str]:
+        return {"frequency", "phase"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        waves = torch.cos(2 * math.pi * torch.addcmul(self.phase, x[:, :, None], self.frequency))
+        mixtures = torch.einsum("bdf,dfm->bdm", waves, self.mixture)
+        return torch.cat([x, mixtures.flatten(1)], dim=1)
+
+
+class _MemberLinear(nn.Module):
+    """A linear layer of M members: (B, n_in) or (B, M, n_in) to (B, M, n_out).
+
+    All share the matrix; each has scales of inputs and outputs, and a bias. The first layer's
+    scales are random signs: members see the inputs differently, and stay different.
+    """
+
+    def __init__(self, n_in: int, n_out: int, n_members: int, first: bool) -> None:
+        super().__init__()
+        self.shared = nn.Linear(n_in, n_out, bias=False)
+        signs = torch.randint(2, (n_members, n_in)) * 2.0 - 1
+        self.scale_in = nn.Parameter(signs if first else torch.ones(n_members, n_in))
+        self.scale_out = nn.Parameter(torch.ones(n_members, n_out))
+        bound = n_in**-0.5  # as in nn.Linear
+        self.bias = nn.Parameter(torch.empty(n_members, n_out).uniform_(-bound, bound))
+
+    def no_weight_decay(self) -> set[str]:
+        return {"scale_in", "scale_out", "bias"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            x = x[:, None]
+        return torch.addcmul(self.bias, self.shared(x * self.scale_in), self.scale_out)
 
 
 class ConvTrunk(BaseEstimator):

@@ -812,7 +812,7 @@ def test_early_stopping_stops_and_keeps_the_best(given: bool) -> None:
     X = np.random.default_rng(0).normal(size=(120, 4))
     y = np.random.default_rng(1).normal(size=120)  # nothing to learn
     est = small(
-        trunk=DenseTrunk((64, 64)),
+        trunk=DenseTrunk((64, 64), n_members=1),  # else predictions beat the members' loss
         early_stopping=True,
         n_iter_no_change=3,
         max_epochs=200,

@@ -858,7 +858,7 @@ def test_a_jump_does_not_overflow(started):
 @pytest.mark.parametrize("lucky", [0.0, 1e-12, 1e12])
 def test_one_batch_is_not_taken_for_the_scale(lucky):
     """Without `start`, the second batch is measured by the mean of both."""
-    combine, one = LogProd(), torch.ones(1).double()
+    combine, one = LogProd(floor=1e-6), torch.ones(1).double()
     combine(lucky * one, one)
     _, weight = value_and_gradient(combine, one, one)
     assert weight.item() == pytest.approx(2 / (lucky + 1), rel=1e-5)
@@ -945,7 +945,7 @@ def test_logprod_is_the_gradient_of_profile_likelihoods():
         return torch.tensor(total)
 
     losses, counts = task_losses(batch.output, batch.target)
-    combine = LogProd(counts / 2)
+    combine = LogProd(counts / 2, floor=0)
     combine.start(losses, counts, task_losses.powers)
     _, gradient = value_and_gradient(lambda f: combine(*task_losses(f, batch.target)), batch.output)
     numeric = torch.empty_like(gradient).flatten()
@@ -961,7 +961,7 @@ def test_logprod_is_the_gradient_of_profile_likelihoods():
 
 def test_logprod_objective_counts_powers():
     losses, counts = torch.tensor([2.0, 3.0]).double(), torch.ones(2).double()
-    combine = LogProd(torch.tensor([1.0, 0.5]).double())
+    combine = LogProd(torch.tensor([1.0, 0.5]).double(), floor=0)
     combine.start(losses, counts, torch.tensor([2.0, 1.0]).double())
     assert combine.objective(losses, counts).exp().item() == pytest.approx(2**2 * 3**0.5, rel=1e-5)
 
@@ -1338,12 +1338,12 @@ def test_a_batch_that_overflowed_is_forgotten(started):
 def test_what_was_set_is_shown(name):
     shown = repr(LOSSES[name](torch.tensor([1.0, 2.0])))
     assert "weights=[1.0, 2.0]" in shown
-    assert ("floor=1e-06" in shown) == (name in ("logprod", "uncertainty"))
+    assert ("floor=0.1" in shown) == (name in ("logprod", "uncertainty"))
     assert repr(LogProd(decay=None)) != repr(LogProd())
 
 
 def test_variances_keep_their_place_in_the_optimizer():
-    combine = Uncertainty(torch.ones(2))
+    combine = Uncertainty(torch.ones(2), floor=0)
     optimizer = torch.optim.SGD(combine.parameters(), lr=1.0)
     combine.start(torch.tensor([4.0, 1.0]), torch.ones(2))
     combine(torch.tensor([8.0, 1.0]), torch.ones(2)).backward()

@@ -26,6 +26,8 @@ SHAPED = SEQUENCES + IMAGES + VOLUMES
 # A shape for each spec: what it accepts.
 BUILDS = [
     *[(DenseTrunk(), shape) for shape in [*ROWS, (3, 9, 13)]],
+    *[(DenseTrunk((7,), n_members=1), shape) for shape in ROWS],
+    *[(DenseTrunk((7, 3), n_frequencies=0), shape) for shape in ROWS],
     *[(DenseTrunk(hidden_layer_sizes=()), shape) for shape in ROWS],
     *[(ConvTrunk(width=4, n_features=6), shape) for shape in SHAPED],
     *[(ConvTrunk(), shape) for shape in [(1, 1), (1, 1, 1), (3, 33, 47), (1, 4, 4, 4)]],
@@ -48,7 +50,7 @@ def test_specs_build_trunks_that_learn_on_any_shape(spec, shape):
     trunk, n_features = build_trunk(spec, shape)
     x = random_inputs(shape).requires_grad_()
     features = trunk(x)
-    assert features.shape == (3, n_features)
+    assert features.shape in ((3, n_features), (3, getattr(spec, "n_members", 1), n_features))
     assert_finite(features)
     torch.testing.assert_close(trunk(x[1:2]), features[1:2], rtol=1e-4, atol=1e-5)
     features.square().sum().backward()
@@ -67,6 +69,66 @@ def test_conv_features_tell_where_things_are(shape):
     there[(..., *[slice(3 * s // 4, 3 * s // 4 + 2) for s in shape[1:]])] = 1
     features = trunk(here)
     assert (features - trunk(there)).norm() > 0.6 * (features - trunk(nowhere)).norm()
+
+
+LARGE = [
+    (1, 8),
+    (2, 511),
+    (1, 8, 8),
+    (3, 31, 129),
+    (1, 512, 512),
+    (1, 1, 512),
+    (2, 8, 8, 8),
+    (1, 33, 17, 5),
+]
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_conv_trunk_adapts_its_depth_to_the_size(shape):
+    """The last map is about 4 cells long, and a batch of one is its row in a batch."""
+    trunk, n_features = build_trunk(ConvTrunk(width=2, n_features=5), shape)
+    maps = []
+    pool = next(m for m in trunk if type(m).__name__.startswith("AdaptiveAvgPool"))
+    pool.register_forward_pre_hook(lambda module, args: maps.append(args[0].shape[2:]))
+    x = random_inputs(shape, n=2)
+    with torch.no_grad():
+        features = trunk(x)
+        assert features.shape == (2, n_features)
+        assert_finite(features)
+        torch.testing.assert_close(trunk(x[:1]), features[:1], rtol=1e-4, atol=1e-5)
+    assert max(shape[1:]) <= 4 or 3 <= max(maps[0]) <= 6
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (1, 16, 16), (1, 8, 8, 8)], ids=str)
+def test_a_linear_head_reads_coordinates_off_the_features(shape):
+    """Least squares on untrained features finds a spot, unlike on averages over the last map.
+
+    Convolutions wrap around here: the zeros beyond the borders would tell averages where it is.
+    """
+    rng = torch.Generator().manual_seed(0)
+    where = torch.stack([torch.randint(1, s - 1, (400,), generator=rng) for s in shape[1:]], dim=1)
+    x = torch.zeros(400, *shape)
+    for image, spot in zip(x, where, strict=True):
+        image[(0, *[slice(i - 1, i + 1) for i in spot])] = 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk, _ = build_trunk(ConvTrunk(n_features=64), shape)
+    for module in trunk.modules():
+        if hasattr(module, "padding_mode"):
+            module.padding_mode = "circular"
+    maps = trunk[:-4]  # then pool, flatten, linear, ReLU
+
+    def r2(features):
+        """Of the coordinates in 100 rows, fitted on the other 300."""
+        A = torch.cat([features, torch.ones(len(x), 1)], dim=1).double()
+        y = where.double() - where[:300].double().mean(dim=0)
+        weights = A[:300].T @ A[:300] + 1e-3 * torch.eye(A.shape[1], dtype=A.dtype)
+        error = y[300:] - A[300:] @ torch.linalg.solve(weights, A[:300].T @ y[:300])
+        return float(1 - error.square().sum() / y[300:].square().sum())
+
+    with torch.no_grad():
+        assert r2(trunk(x)) > 0.8
+        assert r2(maps(x).flatten(2).mean(dim=2)) < 0.7
 
 
 def test_conv_trunk_refuses_rows():
