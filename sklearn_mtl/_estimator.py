@@ -104,7 +104,7 @@ class MultiTaskCNNEstimator(FileMixin):
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
         Passes over the training rows. 'auto' is 1500 over the square root of the number of rows,
-        from 20 to 60.
+        from 20 to 40.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512.

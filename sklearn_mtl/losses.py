@@ -497,10 +497,10 @@ class LogProd(_Scaled):
         batches. None keeps no denominators: the logarithms of the batch's own losses, as in [1]_
         and [2]_.
     floor : float, default=0.1
-        Times the loss of the constant predictor, this is added to each loss and denominator: the
-        noise of a task is taken to be at least a tenth of its spread. Weights grow at most 11
-        times, and a task that is all but solved fades, instead of disturbing the others with ever
-        finer corrections (see the benchmarks). With ``decay=None`` only after `start`.
+        Times the loss of the constant predictor, this is added to each loss and denominator: at
+        least a tenth of a target's variance is taken to be noise. Weights grow at most 11 times,
+        and a task that is all but solved fades, instead of disturbing the others with ever finer
+        corrections (see the benchmarks). With ``decay=None`` only after `start`.
 
     Notes
     -----

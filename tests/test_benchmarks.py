@@ -803,3 +803,109 @@ def test_every_step_trains():
         "class, number",
     }
     assert all((times > 0).all() for times in seconds.values())
+
+
+# -- against specialists ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quality(bench):
+    with script("quality") as module:
+        yield module
+
+
+def in_few_epochs(quality, bench, monkeypatch):
+    """The benchmark with a network of two epochs."""
+    monkeypatch.setattr(
+        quality,
+        "make_model",
+        lambda data, loss, epochs, seed: bench.make_model(data, loss, 2, seed),
+    )
+
+
+@pytest.mark.parametrize("write", [write_tables, write_images])
+def test_every_method_scores_the_same_rows(quality, bench, tmp_path, write, monkeypatch):
+    in_few_epochs(quality, bench, monkeypatch)
+    write(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    data = quality.open_data(tmp_path, folder.name, None)
+    methods, cache = ["joint", "separate", "hgb"], tmp_path / "kept"
+    records = quality.measure(folder.name, data, methods, 2, None, cache)
+    names = {task.name for task in data.tasks} | {f"{data.tasks[0].name}/accuracy"}
+    for method in methods:
+        for record in records[method]:
+            assert set(record["scores"]) == names
+            assert all(np.isfinite(score) for score in record["scores"].values())
+            assert record["test_share"] == pytest.approx(1 / 3, rel=0.05)
+    assert len(cache.read_text().splitlines()) == 6
+
+
+def test_fits_are_kept(quality, bench, tmp_path, monkeypatch, capsys):
+    in_few_epochs(quality, bench, monkeypatch)
+    write_tables(tmp_path)
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "2"]
+    first = quality.main(argv)
+    table = capsys.readouterr().out
+    monkeypatch.setattr(quality, "METHODS", dict.fromkeys(quality.METHODS))  # nothing can be fitted
+    assert quality.main(argv) == first
+    assert capsys.readouterr().out == table
+    with pytest.raises(TypeError):
+        quality.main([*argv, "--rows", "60"])
+
+
+def test_specialists_know_their_task(quality, tmp_path):
+    """Trees on informative columns, against scores by hand."""
+    write_tables(tmp_path, n=400)
+    data = quality.open_data(tmp_path, "stays", None)
+    train, test = np.arange(300), np.arange(300, 400)
+    predictions = quality.hgb(data, train, test, 0)
+    scores = quality.task_scores(data, test, predictions)
+    labels, proba = predictions["died"]
+    died = data.y["died"].iloc[test].to_numpy()
+    assert scores["died/accuracy"] == np.mean(labels[proba.argmax(axis=1)] == died) > 0.9
+    seen = data.y["cost"].iloc[test].notna().to_numpy()
+    cost = data.y["cost"].iloc[test].to_numpy()[seen]
+    error = np.mean((predictions["cost"][seen] - cost) ** 2)
+    assert scores["cost"] == pytest.approx(1 - error / np.var(cost))
+    assert scores["cost"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("gains", "least", "holds", "word"),
+    [
+        ([0.01, 0.02, 0.03], 0.0, True, "passed"),
+        ([-0.01, -0.02, -0.03], -0.03, True, "passed"),
+        ([-0.01, -0.02, -0.03], -0.01, True, "UNDECIDED"),
+        ([-0.01, -0.011, -0.012], 0.0, False, "FAILED"),
+        ([-0.01], 0.0, False, "FAILED"),
+    ],
+)
+def test_what_is_asked_fails_beyond_the_interval(quality, gains, least, holds, word):
+    passed, line = quality._verdict("joint - hgb", np.array(gains), 0.0, least)
+    assert passed == holds
+    assert line.startswith(f"{word}: joint - hgb {np.mean(gains):+.3f}")
+
+
+def test_bars_of_single_tasks_fail(quality, bench, tmp_path, monkeypatch, capsys):
+    in_few_epochs(quality, bench, monkeypatch)
+    write_tables(tmp_path)
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "1"]
+    argv += ["--methods", "joint", "--output", str(tmp_path / "table.txt"), "--bar"]
+    assert quality.main([*argv, "died=0", "mean=-99"]) == 0
+    assert quality.main([*argv, "died=1.01", "mean=-99"]) == 1
+    out = capsys.readouterr().out
+    assert "FAILED: died" in out
+    assert "passed: accuracy and R2, mean" in out
+    assert "FAILED: died" in (tmp_path / "table.txt").read_text()
+
+
+def test_another_array_of_an_archive_is_a_table(quality, tmp_path):
+    write_images(tmp_path, split=np.repeat(["train", "test"], 48))
+    path = tmp_path / "parts" / "data.npz"
+    numbers = np.arange(192, dtype=float).reshape(96, 2)
+    numbers[3, 1] = np.inf
+    np.savez(path, **np.load(path), size=numbers, size_names=np.array(["w", "h"]))
+    data = quality.open_data(tmp_path, "parts:size", 50)
+    assert list(data.X.columns) == ["w", "h"]
+    assert len(data.X) == len(data.y) == len(data.split) == 50
+    assert not np.isinf(data.X.to_numpy()).any()
