@@ -323,7 +323,7 @@ PARAMS: dict[str, list[Any]] = {
     "data_format": ["channels_last"],
     "trunk": ["auto", "dense", DenseTrunk([5, 4]), DenseTrunk(np.array([5])), DenseTrunk(())],
     "head_hidden_units": [2, np.int64(3)],
-    "max_epochs": [2],
+    "max_epochs": [2, "auto"],
     "batch_size": [7],
     "learning_rate": [0.1 + 0.2],
     "optimizer": ["SGD", torch.optim.Adam],
