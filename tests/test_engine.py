@@ -646,8 +646,8 @@ def stopped():
     X, y = rng.normal(size=(60, 5)), rng.normal(size=60)
     X_val, y_val = rng.normal(size=(40, 5)), rng.normal(size=40)
     estimator = make(  # one member: the loss is that of the predictions
-        trunk=DenseTrunk((64,), n_members=1), max_epochs=100, early_stopping=True, n_iter_no_change=4, tol=0,
-        learning_rate=0.01, precision="float64",
+        trunk=DenseTrunk((64,), n_members=1), max_epochs=100, learning_rate=0.01,
+        early_stopping=True, n_iter_no_change=4, tol=0, precision="float64",
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
