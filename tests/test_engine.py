@@ -109,7 +109,8 @@ def test_losses_of_an_epoch_are_one_pass_over_all_observed_targets(loss, per_tas
     weight = rng.choice([0.2, 1.0, 5.0], size=Y.shape if per_task else len(Y))
     X_val, y_val = make_table(20, seed=1)
     still = {"learning_rate": LOW_RATE, "weight_decay": 0, "precision": "float64"}
-    estimator = make(loss=loss, batch_size=7, **still)
+    trunk = DenseTrunk((8,), n_members=1)  # of several, their losses are averaged, not predictions
+    estimator = make(loss=loss, trunk=trunk, batch_size=7, **still)
     estimator.fit(X, Y, weight, X_val=X_val, y_val=y_val)
     weight = np.broadcast_to(weight.reshape(len(Y), -1), Y.shape)
     scale = [
@@ -155,7 +156,8 @@ def test_validation_data_change_nothing_but_the_record():
 def test_effective_weights_of_logprod_are_inverse_losses():
     estimator = make(learning_rate=LOW_RATE, max_epochs=25, task_weights=[1, 2, 3])
     history = estimator.fit(X, Y).history_
-    product = history["effective_weight"] * history["train_loss"] / [1, 2, 3]
+    losses = history["train_loss"] + estimator.net_.criterion_.combine.lowest.numpy()
+    product = history["effective_weight"] * losses / [1, 2, 3]
     np.testing.assert_allclose(product[-5:].mean(axis=0), 1, rtol=0.15)
 
 
@@ -197,11 +199,11 @@ def test_constant_predictors_are_weighted():
 def test_a_constant_target_is_measured_by_itself(loss):
     combine = make(loss=loss).fit(X, np.full(60, 7.5)).net_.criterion_.combine
     assert all(torch.isfinite(value).all() for value in combine.state_dict().values())
-    assert getattr(combine, "lowest", 1e-6) == pytest.approx(1e-6)
+    assert getattr(combine, "lowest", 0.1) == pytest.approx(0.1)
 
 
 def test_asking_for_effective_weights_changes_nothing():
-    criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd())
+    criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd(floor=0))
     criterion.combine.start(torch.ones(1), torch.ones(1))
     weights = criterion.effective_weights(torch.tensor([5.0]), torch.ones(1))
     assert weights.tolist() == pytest.approx([1])
@@ -250,7 +252,8 @@ def test_variances_are_trained(loss):
 
 def test_variances_become_the_losses():
     exact = {"optimizer": lbfgs, "learning_rate": 1.0, "weight_decay": 0, "batch_size": 60}
-    estimator = make(loss="uncertainty", trunk=DenseTrunk(()), max_epochs=10, **exact).fit(X, Y)
+    estimator = make(loss=Uncertainty(floor=0), trunk=DenseTrunk(()), max_epochs=10, **exact)
+    estimator.fit(X, Y)
     variance = estimator.net_.criterion_.combine.log_variance.detach().exp()
     np.testing.assert_allclose(variance, estimator.history_["train_loss"][-1], rtol=1e-3)
 
@@ -642,9 +645,9 @@ def stopped():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 5)), rng.normal(size=60)
     X_val, y_val = rng.normal(size=(40, 5)), rng.normal(size=40)
-    estimator = make(
-        trunk=DenseTrunk((64,)), max_epochs=100, early_stopping=True, n_iter_no_change=4, tol=0,
-        learning_rate=0.01, precision="float64",
+    estimator = make(  # one member: the loss is that of the predictions
+        trunk=DenseTrunk((64,), n_members=1), max_epochs=100, learning_rate=0.01,
+        early_stopping=True, n_iter_no_change=4, tol=0, precision="float64",
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -681,6 +684,45 @@ def test_early_stopping_of_the_user_is_no_interruption():
     assert_consistent(make([callback], max_epochs=9).fit(X, Y), n_iter=3)
 
 
+# -- automatic epochs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_epochs"),
+    [(1, 60), (300, 60), (625, 60), (2500, 30), (5625, 20), (200_000, 20)],
+)
+def test_automatic_epochs(n_rows, n_epochs):
+    found = engine.auto_max_epochs(n_rows)
+    assert type(found) is int
+    assert found == n_epochs
+
+
+def test_automatic_epochs_fall_with_the_rows():
+    epochs = [engine.auto_max_epochs(n) for n in range(1, 10_000)]
+    assert (np.diff(epochs) <= 0).all()
+    assert set(epochs) == set(range(20, 61))
+
+
+def test_automatic_epochs_are_those_of_the_training_rows():
+    """With the schedule, which ends with them, and without the rows that are held out."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(900, 2)), rng.normal(size=900)
+    assert MultiTaskCNNEstimator().max_epochs == "auto"
+    recorder = Recorder()
+    rows = make([recorder], max_epochs="auto", batch_size=900).fit(X, y)
+    assert rows.n_iter_ == 50  # 1500 / sqrt(900)
+    assert recorder.rates[-1] < 0.01 * max(recorder.rates)
+    held_out = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 1000}
+    part = make(max_epochs="auto", batch_size=900, **held_out).fit(X, y)
+    assert part.n_iter_ == engine.auto_max_epochs(675) == 58
+
+
+def test_a_default_fit_on_few_rows_has_sixty_epochs():
+    estimator = MultiTaskCNNEstimator(random_state=0).fit(X[:20], Y[:20])
+    assert estimator.n_iter_ == 60
+    assert estimator.max_epochs == "auto"  # a parameter stays as it was passed
+
+
 # -- precision and prediction --------------------------------------------------------------------
 
 
@@ -708,12 +750,29 @@ def test_automatic_precision_is_float64_for_dense_full_batches():
     )
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 3 * 60])
-def test_predictions_do_not_depend_on_the_chunks(chunk, monkeypatch):
+@pytest.mark.parametrize(
+    ("limit", "value", "largest"),
+    [
+        ("CHUNK_VALUES", 1, 1),
+        ("CHUNK_VALUES", 7, 3),
+        ("CHUNK_VALUES", 3 * 60, 60),
+        ("CHUNK_ROWS", 1, 1),
+        ("CHUNK_ROWS", 7, 7),
+        ("CHUNK_ROWS", 60, 60),
+    ],
+)
+def test_predictions_do_not_depend_on_the_chunks(limit, value, largest, monkeypatch):
+    """Of about so many input values, three per row, and at most so many rows."""
     estimator = make(precision="float64").fit(X, Y)
     expected, embedded = estimator.predict(X), estimator.embed(X)
-    monkeypatch.setattr(engine, "CHUNK_VALUES", chunk)
+    monkeypatch.setattr(engine, limit, value)
+    sizes = []
+    handle = estimator.module_.trunk.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
     np.testing.assert_allclose(estimator.predict(X), expected, rtol=1e-12)
+    handle.remove()
+    assert (max(sizes), sum(sizes)) == (largest, 60)
     np.testing.assert_allclose(estimator.embed(X), embedded, rtol=1e-12)
 
 
@@ -767,9 +826,32 @@ def test_decay_of_heads_with_hidden_units():
     names = {id(p): name for name, p in net.module_.named_parameters()}
     decayed, spared = net.optimizer_.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0)
-    matrices = {"trunk.1.weight", "heads.weight", "heads.hidden.weight"}
+    shared = {"trunk.2.mixture", "trunk.3.shared.weight"}
+    matrices = shared | {"heads.weight", "heads.hidden.weight"}
     assert {names[id(p)] for p in decayed["params"]} == matrices
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "matrices"),
+    [
+        (DenseTrunk(), {"2.mixture", "3.shared.weight", "5.shared.weight"}),
+        (DenseTrunk((8, 8), n_members=1), {"2.mixture", "3.weight", "5.weight"}),
+        (DenseTrunk((8, 8), n_frequencies=0), {"2.shared.weight", "4.shared.weight"}),
+        (DenseTrunk(()), set()),
+    ],
+    ids=repr,
+)
+def test_decay_of_dense_trunks(trunk, matrices):
+    """Matrices that members share, and mixtures; what each member has of its own is spared."""
+    net = make(trunk=trunk, weight_decay=0.5, max_epochs=1).fit(X, Y).net_
+    names = {id(p): name for name, p in net.module_.named_parameters()}
+    decayed, spared = net.optimizer_.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0)
+    decayed, spared = ({names[id(p)] for p in g["params"]} for g in (decayed, spared))
+    assert decayed == {f"trunk.{name}" for name in matrices} | {"heads.weight"}
+    assert spared == set(names.values()) - decayed
+    assert not [name for name in spared if name.endswith("weight")]
 
 
 def test_hidden_units_of_heads_are_searched():

@@ -190,6 +190,18 @@ def test_integer_weights_repeat_rows(loss, tasks, X, Y):
     assert_same_predictions(weighted, repeated, X)
 
 
+@EVERY_LOSS
+def test_weights_are_repetitions_by_default(loss):
+    """With waves and members, and all else as it comes: few rows are one batch in float64."""
+    times = np.arange(len(X)) % 3
+    weighted, repeated = (MultiTaskCNNEstimator(loss=loss, random_state=0) for _ in range(2))
+    weighted.fit(X, Y, sample_weight=times)
+    repeated.fit(np.repeat(X, times, axis=0), np.repeat(Y, times, axis=0))
+    assert weighted.module_.heads.weight.dtype.itemsize == 8
+    assert weighted.n_iter_ == repeated.n_iter_ == 60
+    assert_same_predictions(weighted, repeated, X)
+
+
 @EVERY_TABLE
 @EVERY_LOSS
 def test_a_common_factor_of_the_weights_changes_nothing(loss, tasks, X, Y):

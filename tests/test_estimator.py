@@ -361,6 +361,16 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         r"input_shape=\(1, 3, 2\) does not fit X.*\(4,\)",
     ),
     "no epoch": (rows(), targets(), {"max_epochs": 0}, {}, r"'max_epochs'.*0"),
+    **{
+        f"epochs of {value!r}": (
+            rows(),
+            targets(),
+            {"max_epochs": value},
+            {},
+            rf"'max_epochs'.*a str among {{'auto'}} or an int in the range \[1, .*Got {value!r}",
+        )
+        for value in ("Auto", "30", "", 2.5, None)
+    },
     "learning_rate of zero": (rows(), targets(), {"learning_rate": 0.0}, {}, r"'learning_rate'"),
     "sample_weight too short": (
         rows(),
@@ -597,6 +607,23 @@ def test_parameters_come_back() -> None:
         est.set_params(depth=3)
     with pytest.raises(ValueError, match="Invalid parameter 'depth'"):
         est.set_params(trunk__depth=3)
+
+
+@pytest.mark.parametrize("way", ["pickle", "joblib", "deepcopy", "save"])
+def test_automatic_epochs_stay_automatic(way: str, tmp_path: Path) -> None:
+    """In a fitted estimator, its clones and its copies, whose next fit has rows of its own."""
+    X, y = np.tile(rows(), (20, 1)), np.tile(targets(), (20, 1))
+    est = small(max_epochs="auto", batch_size=1000).fit(rows(), targets())
+    if way == "save":
+        est.save(tmp_path / "est.safetensors")
+        other = MultiTaskCNNEstimator.load(tmp_path / "est.safetensors")
+    else:
+        other = copied(est, way, tmp_path)
+    assert other.n_iter_ == est.n_iter_ == 60
+    for each in (est, other, clone(est), clone(other)):
+        assert each.get_params()["max_epochs"] == each.max_epochs == "auto"
+    assert other.fit(X, y).n_iter_ == 43  # 1500 / sqrt(1200)
+    assert other.set_params(max_epochs=2).fit(X, y).n_iter_ == 2
 
 
 def test_clone_of_a_fitted_estimator_is_not_fitted() -> None:

@@ -844,6 +844,55 @@ def test_every_scale_stops_at_the_floor(floor):
         assert batch(losses, counts).item() == pytest.approx(-math.log(expected))
 
 
+@pytest.mark.parametrize("powers", [None, torch.tensor([1.0, 2.0]).double()])
+@pytest.mark.parametrize("floor", [0.02, 0.1, 1.0])
+def test_weights_grow_by_a_bounded_factor(floor, powers):
+    """From the constant predictor's losses down to none, by (1 + floor) / floor, and no further."""
+    reference, counts = torch.tensor([0.3, 50.0]).double(), torch.ones(2).double()
+    for combine in (
+        LogProd(floor=floor),
+        LogProd(decay=None, floor=floor),
+        Uncertainty(floor=floor),
+    ):
+        combine.start(reference, counts, powers)
+        # That of learned variances is measured where they are best.
+        rule = combine.objective if isinstance(combine, Uncertainty) else combine
+
+        def weights(losses, rule=rule):
+            return value_and_gradient(lambda each: rule(each, counts), losses)[1]
+
+        start = weights(reference)
+        for share in (0.5, 0.1, 1e-3, 0.0):
+            for _ in range(500):  # zeros or not, until the denominators have followed
+                combine(share * reference, counts)
+            growth = weights(share * reference) / start
+            expected = torch.full_like(growth, (1 + floor) / (share + floor))
+            torch.testing.assert_close(growth, expected)
+        torch.testing.assert_close(growth, torch.full_like(growth, (1 + floor) / floor))
+
+
+def test_learned_weights_grow_by_a_bounded_factor():
+    """Of `Uncertainty`, whatever the optimizer does: for a loss of zero, no larger one is best."""
+    reference, counts = torch.tensor([0.3, 50.0]).double(), torch.ones(2).double()
+    combine = Uncertainty()
+    combine.start(reference, counts)
+    optimizer = torch.optim.SGD(combine.parameters(), lr=0.1)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        combine(0 * reference, counts).backward()
+        optimizer.step()
+    weights = value_and_gradient(combine, 0 * reference, counts)[1]
+    torch.testing.assert_close(weights, 0.5 / (0.1 * reference))
+
+
+@pytest.mark.parametrize("name", ["logprod", "uncertainty"])
+def test_the_floor_is_a_tenth(name):
+    combine = LOSSES[name]()
+    assert combine.floor == 0.1
+    combine.start(torch.tensor([3.0]).double(), torch.ones(1).double())
+    torch.testing.assert_close(combine.lowest, torch.tensor([0.3]).double())
+
+
 @STARTED
 def test_a_jump_does_not_overflow(started):
     """In single precision, by its ratio to earlier losses."""

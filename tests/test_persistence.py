@@ -323,7 +323,7 @@ PARAMS: dict[str, list[Any]] = {
     "data_format": ["channels_last"],
     "trunk": ["auto", "dense", DenseTrunk([5, 4]), DenseTrunk(np.array([5])), DenseTrunk(())],
     "head_hidden_units": [2, np.int64(3)],
-    "max_epochs": [2],
+    "max_epochs": [2, "auto"],
     "batch_size": [7],
     "learning_rate": [0.1 + 0.2],
     "optimizer": ["SGD", torch.optim.Adam],
@@ -517,8 +517,9 @@ def test_a_trunk_that_was_changed_after_fit(trunk, path):
 
 
 def test_a_trunk_of_the_same_shape_that_was_changed_after_fit(path):
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(3, 4), nn.Tanh())
-    estimator = make(trunk=trunk).fit(X, NUMBER).set_params(trunk=DenseTrunk((4,)))
+    trunk = nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(3, 4), nn.Tanh())
+    plain = DenseTrunk((4,), n_members=1, n_frequencies=0)
+    estimator = make(trunk=trunk).fit(X, NUMBER).set_params(trunk=plain)
     with pytest.raises(ValueError, match=r"trunk=DenseTrunk.* was changed after fit"):
         estimator.save(path)
 
