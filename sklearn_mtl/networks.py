@@ -13,10 +13,12 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from sklearn_mtl._extra_trunks import TabMTrunk, TimmTrunk
@@ -36,20 +38,26 @@ __all__ = [
 class DenseTrunk(BaseEstimator):
     """Fully connected trunk for tabular rows (other inputs are flattened).
 
-    Every feature goes in as it is, softly clipped, and as learned waves of it, from which a few
+    Every feature is clipped softly, and goes in as it is and as learned waves, from which a few
     layers build functions with steps and bends as trees do [1]_. The layers are those of a small
     ensemble whose members share their weight matrices and differ by scales [2]_: features have
     the shape (B, n_members, F), loss and predictions are averaged over members. There are no batch
     statistics and no dropout, so that a sample weight of 2 equals the row twice.
 
+    This is made for noisy tables of some hundred rows and more. Predictions level off beyond three
+    standard deviations of a feature, as those of trees do beyond the last split. For trends to be
+    continued, for features with very long tails, or for less than about a hundred rows, a plain
+    multi-layer perceptron is better: ``DenseTrunk(n_members=1, n_frequencies=0)``.
+
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Units per layer. ``()`` has no hidden layer: heads then read the features of X themselves.
+        Units per layer. ``()`` has no hidden layer: every head is then a linear model of X, and the
+        other parameters say nothing.
     n_members : int, default=4
         Members of the ensemble. Time grows with it, the number of weights hardly.
     n_frequencies : int, default=16
-        Waves per feature; 0 for none: with ``n_members=1`` this is a plain multi-layer perceptron.
+        Waves per feature; time grows with it. 0 for none, and for features that are not clipped.
     frequency_scale : float, default=0.3
         Standard deviation of the waves' initial frequencies, in periods per unit of a feature,
         which has been scaled to about one standard deviation. Higher fits steps, and noise, more.
@@ -61,6 +69,13 @@ class DenseTrunk(BaseEstimator):
     .. [2] Y. Gorishniy, A. Kotelnikov, A. Babenko, "TabM: Advancing Tabular Deep Learning with
        Parameter-Efficient Ensembling", ICLR 2025, arXiv:2410.24210.
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like"],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "n_frequencies": [Interval(Integral, 0, None, closed="left")],
+        "frequency_scale": [Interval(Real, 0, None, closed="neither")],
+    }
 
     def __init__(
         self,
@@ -75,17 +90,29 @@ class DenseTrunk(BaseEstimator):
         self.frequency_scale = frequency_scale
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """Return the trunk for inputs of `input_shape`."""
+        """Return the trunk for inputs of `input_shape`.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not as described.
+        """
+        self._validate_params()
+        sizes: tuple[Any, ...] = tuple(self.hidden_layer_sizes)
+        if not all(isinstance(units, Integral) and int(units) > 0 for units in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} of DenseTrunk must be whole "
+                "numbers above 0."
+            )
         width = math.prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()]
-        if self.hidden_layer_sizes:
-            layers.append(_SoftClip())
-            if self.n_frequencies:
-                layers.append(_Waves(width, self.n_frequencies, self.frequency_scale))
-                width = layers[-1].n_features
-        for depth, units in enumerate(self.hidden_layer_sizes):
+        if sizes and self.n_frequencies:
+            waves = _Waves(width, self.n_frequencies, self.frequency_scale)
+            layers.append(waves)
+            width = waves.n_features
+        for depth, units in enumerate(sizes):
             if self.n_members > 1:
-                linear: nn.Module = _MemberLinear(width, units, self.n_members, first=depth == 0)
+                linear: nn.Module = _MemberLinear(width, units, self.n_members, depth == 0)
             else:
                 linear = nn.Linear(width, units)
             layers += [linear, nn.ReLU()]
@@ -93,15 +120,12 @@ class DenseTrunk(BaseEstimator):
         return nn.Sequential(*layers)
 
 
-class _SoftClip(nn.Module):
-    """x / sqrt(1 + (x / 3)^2): about x where it is small, and never beyond 3."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(1 + (x / 3) ** 2)
-
-
 class _Waves(nn.Module):
-    """Features (B, d), and for each of them a few mixtures of cosines of it: (B, 5 d)."""
+    """Features (B, d), and for each of them a few mixtures of cosines of it: (B, 5 d).
+
+    Features are clipped softly, x / sqrt(1 + (x / 3)^2): outliers neither pull the network, nor run
+    through many periods.
+    """
 
     n_mixtures = 4
 
@@ -117,6 +141,8 @@ class _Waves(nn.Module):
         return {"frequency", "phase"}
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.clamp(-1e9, 1e9)  # squares stay finite
+        x = x * torch.rsqrt(1 + (x / 3) ** 2)
         waves = torch.cos(2 * math.pi * torch.addcmul(self.phase, x[:, :, None], self.frequency))
         mixtures = torch.einsum("bdf,dfm->bdm", waves, self.mixture)
         return torch.cat([x, mixtures.flatten(1)], dim=1)
@@ -142,9 +168,12 @@ class _MemberLinear(nn.Module):
         return {"scale_in", "scale_out", "bias"}
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 2:
-            x = x[:, None]
-        return torch.addcmul(self.bias, self.shared(x * self.scale_in), self.scale_out)
+        if x.ndim == 2:  # scale the matrix and not the batch: it is not repeated then
+            matrix = (self.shared.weight * self.scale_in[:, None]).flatten(0, 1)
+            x = (x @ matrix.T).unflatten(1, self.scale_out.shape)
+        else:
+            x = self.shared(x * self.scale_in)
+        return torch.addcmul(self.bias, x, self.scale_out)
 
 
 class ConvTrunk(BaseEstimator):

@@ -40,7 +40,9 @@ HOUSE = {
     "_tasks": Room("_tables kinds", "numpy"),
     "_targets": Room("_validation _tables _tasks kinds", "numpy pandas"),
     "_extra_trunks": Room("", "torch sklearn.base", "tabm timm"),
-    "networks": Room("_extra_trunks", "torch sklearn.base"),  # specs are cloned and searched
+    "networks": Room(  # specs are cloned, searched and checked
+        "_extra_trunks", "torch sklearn.base sklearn.utils._param_validation"
+    ),
     "losses": Room("", "torch"),
     "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes

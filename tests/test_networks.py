@@ -3,6 +3,7 @@ import inspect
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from _asserts import assert_finite
@@ -17,7 +18,6 @@ from sklearn_mtl.networks import (
     HiddenHeads,
     MultiTaskModule,
     _MemberLinear,
-    _SoftClip,
     _Waves,
     build_trunk,
 )
@@ -176,7 +176,7 @@ def soft_clip(x):
 def test_soft_clip():
     """In closed form: odd, growing, of slope 1 at 0, and never beyond 3."""
     x = (torch.arange(-500, 501).double() / 10).requires_grad_()
-    clipped = _SoftClip()(x)
+    clipped = _Waves(1, 2, 0.3).double()(x[:, None])[:, 0]
     torch.testing.assert_close(clipped, soft_clip(x))
     assert (clipped.abs() < 3).all()
     torch.testing.assert_close(clipped.flip(0), -clipped)
@@ -187,23 +187,24 @@ def test_soft_clip():
 
 
 def test_soft_clip_far_out():
-    """In single precision, where it is all but 3."""
-    x = torch.tensor([-1e18, -1e4, 1e-30, 1e4, 1e18]).requires_grad_()
-    clipped = _SoftClip()(x)
-    torch.testing.assert_close(clipped, torch.tensor([-3, -3, 1e-30, 3, 3]))
+    """In single precision, where it is all but 3, up to the largest number there is."""
+    x = torch.tensor([-3e38, -1e18, -1e4, 1e-30, 1e4, 1e18, 3e38]).requires_grad_()
+    clipped = _Waves(1, 2, 0.3)(x[:, None])[:, 0]
+    torch.testing.assert_close(clipped, torch.tensor([-3, -3, -3, 1e-30, 3, 3, 3]))
     assert_finite(*torch.autograd.grad(clipped.sum(), x))
 
 
 def test_waves_are_features_and_mixtures_of_their_cosines():
-    """sum_f cos(2 pi (x_d v_df + p_df)) m_dfk, one after the other."""
+    """sum_f cos(2 pi (x_d v_df + p_df)) m_dfk of clipped features x, one after the other."""
     waves = _Waves(3, 5, 0.7).double()
-    x = random_inputs((3,), n=4).double()
+    given = random_inputs((3,), n=4).double()
+    x = soft_clip(given)
     mixtures = torch.zeros(4, 3, waves.n_mixtures).double()
     for d in range(3):
         for f in range(5):
             turns = x[:, d] * waves.frequency[d, f] + waves.phase[d, f]
             mixtures[:, d] += torch.cos(2 * math.pi * turns)[:, None] * waves.mixture[d, f]
-    result = waves(x)
+    result = waves(given)
     assert result.shape == (4, waves.n_features)
     torch.testing.assert_close(result, torch.cat([x, mixtures.flatten(1)], dim=1))
 
@@ -221,11 +222,11 @@ def test_waves_start_at_random_frequencies_of_the_given_scale():
 
 
 def test_a_dense_trunk_without_waves_and_members_is_a_plain_network():
-    """Of clipped features; by hand."""
+    """By hand."""
     trunk, n_features = build_trunk(DenseTrunk((7, 3), n_members=1, n_frequencies=0), (5,))
     first, second = (m for m in trunk if isinstance(m, nn.Linear))
     x = 3 * random_inputs((5,))
-    hidden = torch.relu(soft_clip(x) @ first.weight.T + first.bias)
+    hidden = torch.relu(x @ first.weight.T + first.bias)
     expected = torch.relu(hidden @ second.weight.T + second.bias)
     assert n_features == 3
     assert trunk(x).shape == (3, 3)
@@ -549,3 +550,26 @@ def test_heads_without_any_output(head_hidden_units):
         warnings.simplefilter("error")
         module = MultiTaskModule(nn.Flatten(), 5, [0, 0], head_hidden_units=head_hidden_units)
     assert module(torch.zeros(4, 5)).shape == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_members": 0}, "The 'n_members' parameter of DenseTrunk must be an int"),
+        ({"n_members": 2.5}, "The 'n_members' parameter of DenseTrunk must be an int"),
+        ({"n_frequencies": -1}, "The 'n_frequencies' parameter of DenseTrunk must be an int"),
+        ({"frequency_scale": 0.0}, "The 'frequency_scale' parameter of DenseTrunk must be a float"),
+        ({"frequency_scale": math.nan}, "The 'frequency_scale' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": 64}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes=\(0,\) of DenseTrunk must be whole"),
+        ({"hidden_layer_sizes": (8, 2.5)}, r"hidden_layer_sizes=\(8, 2.5\) of DenseTrunk must be"),
+    ],
+    ids=str,
+)
+def test_parameters_of_the_dense_trunk_are_checked(params, message):
+    with pytest.raises(ValueError, match=message):
+        build_trunk(DenseTrunk(**params), (5,))
+
+
+def test_sizes_of_a_dense_trunk_may_be_an_array():
+    assert build_trunk(DenseTrunk(np.array([4, 3])), (5,))[1] == 3
