@@ -104,7 +104,7 @@ class MultiTaskCNNEstimator(FileMixin):
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
         Passes over the training rows. 'auto' is 1500 over the square root of the number of rows,
-        from 20 to 40.
+        from 20 to 40; like `batch_size`, it counts rows and not weights.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512.
@@ -165,7 +165,8 @@ class MultiTaskCNNEstimator(FileMixin):
     history_ : dict of str to ndarray of shape (`n_iter_`, n_tasks)
         ``'train_loss'`` and, with validation data, ``'valid_loss'``: mean loss over the observed
         targets per epoch, in training mode for the former (numbers are scaled), NaN where
-        there were none; ``'effective_weight'``: the factor by which each loss, in
+        there were none; for ensembles such as `DenseTrunk`, the mean over members, which is above
+        the loss of their mean prediction; ``'effective_weight'``: the factor by which each loss, in
         standardised units, entered.
     task_weights_ : ndarray of shape (n_tasks,)
         Task weights, resolved.

@@ -826,7 +826,7 @@ def test_decay_of_heads_with_hidden_units():
     names = {id(p): name for name, p in net.module_.named_parameters()}
     decayed, spared = net.optimizer_.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0)
-    shared = {"trunk.2.mixture", "trunk.3.shared.weight"}
+    shared = {"trunk.1.mixture", "trunk.2.shared.weight"}
     matrices = shared | {"heads.weight", "heads.hidden.weight"}
     assert {names[id(p)] for p in decayed["params"]} == matrices
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
@@ -835,12 +835,12 @@ def test_decay_of_heads_with_hidden_units():
 @pytest.mark.parametrize(
     ("trunk", "matrices"),
     [
-        (DenseTrunk(), {"2.mixture", "3.shared.weight", "5.shared.weight"}),
-        (DenseTrunk((8, 8), n_members=1), {"2.mixture", "3.weight", "5.weight"}),
-        (DenseTrunk((8, 8), n_frequencies=0), {"2.shared.weight", "4.shared.weight"}),
+        (DenseTrunk(), {"1.mixture", "2.shared.weight", "4.shared.weight"}),
+        (DenseTrunk((8, 8), n_members=1), {"1.mixture", "2.weight", "4.weight"}),
+        (DenseTrunk((8, 8), n_frequencies=0), {"1.shared.weight", "3.shared.weight"}),
         (DenseTrunk(()), set()),
     ],
-    ids=repr,
+    ids=["default", "one member", "no waves", "linear"],
 )
 def test_decay_of_dense_trunks(trunk, matrices):
     """Matrices that members share, and mixtures; what each member has of its own is spared."""

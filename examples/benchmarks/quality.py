@@ -4,8 +4,8 @@
 
    python examples/benchmarks/quality.py --data DIR NAME [NAME ...] --splits 5 --cache FILE
 
-Per data set, split and task: R2 of numbers, AUC of binary classes, accuracy of more classes
-(``--accuracy``: of all classes), on the test rows where a target was observed. Methods:
+Per data set, split and task: R2 of numbers, AUC of binary classes, accuracy of more classes, on the
+test rows where a target was observed. Methods:
 
 ``joint``
     `MultiTaskCNNEstimator` with its defaults, one fit for all tasks.
@@ -16,7 +16,7 @@ Per data set, split and task: R2 of numbers, AUC of binary classes, accuracy of 
     categories; images by their first 40 principal components.
 ``realmlp``, ``tabm``
     RealMLP and TabM with the tuned defaults of pytabkit, per task (``pip install
-    "pytabkit[models]"``); holes are imputed by medians.
+    "pytabkit[models]"``), for tables; holes are imputed by medians.
 
 What is asked: the joint network's mean over tasks is, on tables, not below that of ``hgb`` by more
 than 0.01; on images at least 0.05 above it; and anywhere not below that of ``separate``. RealMLP
@@ -33,6 +33,7 @@ archive. Data with groups are split by group, others by their official split, or
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -71,7 +72,7 @@ def separate(data: DataSet, train: Rows, test: Rows, seed: int) -> dict[str, Any
     """One network per task, on the rows where it was observed."""
     out = {}
     for task in data.tasks:
-        alone = DataSet(**{**vars(data), "tasks": [Task(task.name, task.kind)]})
+        alone = dataclasses.replace(data, tasks=[dataclasses.replace(task, given=None)])
         y = data.y[[task.name]]
         rows = train[y[task.name].iloc[train].notna()]
         model = make_model(alone, "logprod", None, seed)
@@ -235,7 +236,7 @@ def open_data(folder: Path, name: str, rows: int | None) -> DataSet:
         with np.load(folder / name / "data.npz", allow_pickle=False) as archive:
             names = archive[f"{array}_names"].astype(object)
             data.X = pd.DataFrame(archive[array].astype(float), columns=names)
-        data.X = data.X.where(np.isfinite(data.X))
+        data.X, data.categories = data.X.where(np.isfinite(data.X)), []
     if data.group is not None:
         data.split = None
     if rows is not None and rows < len(data.y):
