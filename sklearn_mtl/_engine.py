@@ -583,7 +583,7 @@ def predict_raw(
     dtype = next(module.parameters()).dtype
     out = []
     with torch.inference_mode():
-        chunk = max(1, min(CHUNK_VALUES // sample_size, CHUNK_ROWS))
+        chunk = max(1, min(CHUNK_VALUES / sample_size, CHUNK_ROWS))
         for part in np.array_split(rows, math.ceil(len(rows) / chunk)):
             x = torch.from_numpy(read(part)).to(dtype)
             result = module.embed(x.to(net.device)) if embed else net.infer(x)

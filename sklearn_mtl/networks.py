@@ -141,8 +141,8 @@ class _Waves(nn.Module):
         return {"frequency", "phase"}
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.clamp(-1e9, 1e9)  # squares stay finite
-        x = x * torch.rsqrt(1 + (x / 3) ** 2)
+        near = x.clamp(-1e9, 1e9)  # squares stay finite; infinity, by 0 * x, becomes NaN: an error
+        x = near * torch.rsqrt(1 + (near / 3) ** 2) + 0 * x
         waves = torch.cos(2 * math.pi * torch.addcmul(self.phase, x[:, :, None], self.frequency))
         mixtures = torch.einsum("bdf,dfm->bdm", waves, self.mixture)
         return torch.cat([x, mixtures.flatten(1)], dim=1)

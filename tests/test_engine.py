@@ -689,7 +689,7 @@ def test_early_stopping_of_the_user_is_no_interruption():
 
 @pytest.mark.parametrize(
     ("n_rows", "n_epochs"),
-    [(1, 60), (300, 60), (625, 60), (2500, 30), (5625, 20), (200_000, 20)],
+    [(1, 40), (300, 40), (1406, 40), (2500, 30), (5625, 20), (200_000, 20)],
 )
 def test_automatic_epochs(n_rows, n_epochs):
     found = engine.auto_max_epochs(n_rows)
@@ -700,26 +700,26 @@ def test_automatic_epochs(n_rows, n_epochs):
 def test_automatic_epochs_fall_with_the_rows():
     epochs = [engine.auto_max_epochs(n) for n in range(1, 10_000)]
     assert (np.diff(epochs) <= 0).all()
-    assert set(epochs) == set(range(20, 61))
+    assert set(epochs) == set(range(20, 41))
 
 
 def test_automatic_epochs_are_those_of_the_training_rows():
     """With the schedule, which ends with them, and without the rows that are held out."""
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(900, 2)), rng.normal(size=900)
+    X, y = rng.normal(size=(2500, 2)), rng.normal(size=2500)
     assert MultiTaskCNNEstimator().max_epochs == "auto"
     recorder = Recorder()
-    rows = make([recorder], max_epochs="auto", batch_size=900).fit(X, y)
-    assert rows.n_iter_ == 50  # 1500 / sqrt(900)
+    rows = make([recorder], max_epochs="auto", batch_size=2500).fit(X, y)
+    assert rows.n_iter_ == 30  # 1500 / sqrt(2500)
     assert recorder.rates[-1] < 0.01 * max(recorder.rates)
     held_out = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 1000}
-    part = make(max_epochs="auto", batch_size=900, **held_out).fit(X, y)
-    assert part.n_iter_ == engine.auto_max_epochs(675) == 58
+    part = make(max_epochs="auto", batch_size=2500, **held_out).fit(X, y)
+    assert part.n_iter_ == engine.auto_max_epochs(1875) == 35
 
 
-def test_a_default_fit_on_few_rows_has_sixty_epochs():
+def test_a_default_fit_on_few_rows_has_forty_epochs():
     estimator = MultiTaskCNNEstimator(random_state=0).fit(X[:20], Y[:20])
-    assert estimator.n_iter_ == 60
+    assert estimator.n_iter_ == 40
     assert estimator.max_epochs == "auto"  # a parameter stays as it was passed
 
 
