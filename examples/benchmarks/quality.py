@@ -265,10 +265,7 @@ def report(data: DataSet, records: Records, bars: dict[str, float], command: str
     rows = [_row(task.name, _metric(data, task), _of(records, task.name)) for task in data.tasks]
     names = [task.name for task in data.tasks]
     rows.append(_row("mean over tasks", "", _means(records, names), _share(records)))
-    exact = [
-        f"{n}/accuracy" if _metric(data, t) == "AUC" else n
-        for t, n in zip(data.tasks, names, strict=True)
-    ]
+    exact = [_exact(data, task) for task in data.tasks]
     if exact != names:
         rows.append(_row("mean, accuracy", "", _means(records, exact), _share(records)))
     seconds = [f"{np.mean([r['seconds'] for r in records[m]]):.0f}" for m in methods]
