@@ -103,8 +103,10 @@ class MultiTaskCNNEstimator(FileMixin):
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
-        Passes over the training rows. 'auto' is 1500 over the square root of the number of rows,
-        from 20 to 40; like `batch_size`, it counts rows and not weights.
+        Passes over the training rows. 'auto' is 800 over the square root of the number of rows,
+        from 12 to 30; for samples with a shape (images, sequences, volumes) 2250 over it, from 30
+        to 60. Like `batch_size`, it counts rows and not weights. Raise it where there is little
+        noise.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512.
@@ -116,6 +118,7 @@ class MultiTaskCNNEstimator(FileMixin):
     weight_decay : float or 'auto', default='auto'
         Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is 3 for AdamW,
         which multiplies it with the learning rate (at its peak, weights shrink by 0.6 % per step),
+        less for more than 1,100 samples with a shape (100 over the square root of their number),
         and 0 for other optimizers. Lower it where there is little noise and time to train long.
     early_stopping : bool, default=False
         Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
@@ -129,8 +132,8 @@ class MultiTaskCNNEstimator(FileMixin):
     tol : float, default=0.0001
         Improvement of the validation objective that counts.
     random_state : int, RandomState instance or None, default=None
-        Drives initial weights, shuffling, dropout and the validation split. None takes fresh
-        entropy. The global random states of numpy and torch are left as they are.
+        Drives initial weights, shuffling, shifts, dropout and the validation split. None takes
+        fresh entropy. The global random states of numpy and torch are left as they are.
     verbose : int, default=0
         Above 0, skorch prints a line per epoch.
     device : str, default='auto'
@@ -420,8 +423,9 @@ class MultiTaskCNNEstimator(FileMixin):
     def _recipe(self, reader: InputReader, n_rows: int) -> engine.Recipe:
         """Parameters with every 'auto' resolved."""
         max_epochs, batch_size, precision = self.max_epochs, self.batch_size, self.precision
+        images = len(reader.input_shape_) > 1
         if max_epochs == "auto":
-            max_epochs = engine.auto_max_epochs(n_rows)
+            max_epochs = engine.auto_max_epochs(n_rows, images)
         if batch_size == "auto":
             batch_size = engine.auto_batch_size(n_rows)
         if precision == "auto":
@@ -429,7 +433,7 @@ class MultiTaskCNNEstimator(FileMixin):
             precision = engine.auto_precision(self.trunk, reader.input_shape_, full_batch)
         weight_decay = self.weight_decay
         if isinstance(weight_decay, str):
-            weight_decay = engine.auto_weight_decay(self.optimizer)
+            weight_decay = engine.auto_weight_decay(self.optimizer, n_rows, images)
         return engine.Recipe(
             max_epochs=int(max_epochs),
             batch_size=int(batch_size),

@@ -12,7 +12,7 @@ import copy
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -188,14 +188,34 @@ class ConvTrunk(BaseEstimator):
         Channels of the first stage; they double per stage, up to four times.
     n_features : int, default=128
         Size F of the representation.
+    max_shift : float, default=0.05
+        Largest shift in training, as a share of each side: samples are moved at random by up to
+        that many whole pixels in every direction, and their edges repeated. The network learns
+        what things look like instead of single pixels by heart. Sides of 10 pixels or fewer are too
+        short to move. Targets that are positions get noise of that size in training, which averages
+        out; where a position in X has a meaning of its own, as in spectra, choose 0 for none.
     """
 
-    def __init__(self, width: int = 16, n_features: int = 128) -> None:
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "n_features": [Interval(Integral, 1, None, closed="left")],
+        "max_shift": [Interval(Real, 0, 1, closed="both")],
+    }
+
+    def __init__(self, width: int = 16, n_features: int = 128, max_shift: float = 0.05) -> None:
         self.width = width
         self.n_features = n_features
+        self.max_shift = max_shift
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """Return the trunk for inputs of `input_shape`."""
+        """Return the trunk for inputs of `input_shape`.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not as described, or samples are rows.
+        """
+        self._validate_params()
         n_dims = len(input_shape) - 1
         if n_dims not in CONV:
             raise ValueError(
@@ -203,7 +223,7 @@ class ConvTrunk(BaseEstimator):
                 f"{input_shape}. Pass input_shape= to say how to read a row as an image."
             )
         n_stages = max(1, round(math.log2(max(max(input_shape[1:]) / 4, 2))))
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [_Shift(round(self.max_shift * size) for size in input_shape[1:])]
         channels = input_shape[0]
         for stage in range(n_stages):
             width = self.width * 2 ** min(stage, 2)
@@ -211,9 +231,9 @@ class ConvTrunk(BaseEstimator):
             channels = width
         pool = ADAPTIVE_POOL[n_dims](tuple(min(4, s) for s in input_shape[1:]))
         cells = math.prod(min(4, s) for s in input_shape[1:])
-        trunk = nn.Sequential(
-            *layers, pool, nn.Flatten(), nn.Linear(channels * cells, self.n_features), nn.ReLU()
-        )
+        summary = nn.Linear(channels * cells, self.n_features)
+        # Leaky: strong weight decay, before the first thing is learned, can leave all units off.
+        trunk = nn.Sequential(*layers, pool, nn.Flatten(), summary, nn.LeakyReLU())
         if n_dims == 2:  # convolutions over images are faster with channels last
             trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return trunk
@@ -226,6 +246,27 @@ ADAPTIVE_POOL: dict[int, Any] = {
     2: nn.AdaptiveAvgPool2d,
     3: nn.AdaptiveAvgPool3d,
 }
+
+
+class _Shift(nn.Module):
+    """In training, each sample moved at random by up to `reach` cells along every dimension."""
+
+    def __init__(self, reach: Iterable[int]) -> None:
+        super().__init__()
+        self.reach = tuple(reach)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not any(self.reach):
+            return x
+        n_dims, sizes = len(self.reach), x.shape[2:]
+        edges = [side for reach in reversed(self.reach) for side in (reach, reach)]
+        x = nn.functional.pad(x, edges, mode="replicate").movedim(1, -1)
+        index = [torch.arange(len(x), device=x.device).view(-1, *[1] * n_dims)]
+        for dim, (reach, size) in enumerate(zip(self.reach, sizes, strict=True)):
+            start = torch.randint(2 * reach + 1, (len(x), 1), device=x.device)
+            cells = start + torch.arange(size, device=x.device)
+            index.append(cells.view(-1, *[size if d == dim else 1 for d in range(n_dims)]))
+        return x[tuple(index)].movedim(-1, 1)
 
 
 class _Stage(nn.Module):

@@ -688,19 +688,42 @@ def test_early_stopping_of_the_user_is_no_interruption():
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "n_epochs"),
-    [(1, 40), (300, 40), (1406, 40), (2500, 30), (5625, 20), (200_000, 20)],
+    ("images", "n_rows", "n_epochs"),
+    [
+        *[(False, n, e) for n, e in [(1, 30), (711, 30), (1600, 20), (4445, 12), (200_000, 12)]],
+        *[(True, n, e) for n, e in [(1, 60), (1406, 60), (2500, 45), (5625, 30), (200_000, 30)]],
+    ],
 )
-def test_automatic_epochs(n_rows, n_epochs):
-    found = engine.auto_max_epochs(n_rows)
+def test_automatic_epochs(images, n_rows, n_epochs):
+    found = engine.auto_max_epochs(n_rows, images)
     assert type(found) is int
     assert found == n_epochs
 
 
-def test_automatic_epochs_fall_with_the_rows():
-    epochs = [engine.auto_max_epochs(n) for n in range(1, 10_000)]
+@pytest.mark.parametrize(("images", "least", "most"), [(False, 12, 30), (True, 30, 60)])
+def test_automatic_epochs_fall_with_the_rows(images, least, most):
+    epochs = [engine.auto_max_epochs(n, images) for n in range(1, 10_000)]
     assert (np.diff(epochs) <= 0).all()
-    assert set(epochs) == set(range(20, 41))
+    assert set(epochs) == set(range(least, most + 1))
+
+
+@pytest.mark.parametrize(
+    ("images", "n_rows", "decay"),
+    [(False, 1, 3), (False, 200_000, 3), (True, 1, 3), (True, 1111, 3), (True, 10_000, 1)],
+)
+def test_automatic_weight_decay(images, n_rows, decay):
+    """Falls with the number of images, and is for AdamW only."""
+    for optimizer in ("AdamW", torch.optim.AdamW):
+        assert engine.auto_weight_decay(optimizer, n_rows, images) == decay
+    assert engine.auto_weight_decay("Adam", n_rows, images) == 0
+
+
+@pytest.mark.parametrize(("X", "epochs", "decay"), [(X[:20], 30, 3.0), (X[:20, None], 60, 3.0)])
+def test_rows_and_images_have_their_recipes(X, epochs, decay):
+    """A sample of one channel is no row: it has a shape."""
+    estimator = MultiTaskCNNEstimator(trunk=lambda: torch.nn.Flatten(), random_state=0)
+    net = estimator.fit(X, Y[:20]).net_
+    assert (estimator.n_iter_, net.optimizer_.param_groups[0]["weight_decay"]) == (epochs, decay)
 
 
 def test_automatic_epochs_are_those_of_the_training_rows():
@@ -710,16 +733,16 @@ def test_automatic_epochs_are_those_of_the_training_rows():
     assert MultiTaskCNNEstimator().max_epochs == "auto"
     recorder = Recorder()
     rows = make([recorder], max_epochs="auto", batch_size=2500).fit(X, y)
-    assert rows.n_iter_ == 30  # 1500 / sqrt(2500)
-    assert recorder.rates[-1] < 0.01 * max(recorder.rates)
+    assert rows.n_iter_ == 16  # 800 / sqrt(2500)
+    assert recorder.rates[-1] < 0.05 * max(recorder.rates)
     held_out = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 1000}
     part = make(max_epochs="auto", batch_size=2500, **held_out).fit(X, y)
-    assert part.n_iter_ == engine.auto_max_epochs(1875) == 35
+    assert part.n_iter_ == engine.auto_max_epochs(1875, images=False) == 18
 
 
-def test_a_default_fit_on_few_rows_has_forty_epochs():
+def test_a_default_fit_on_few_rows_has_thirty_epochs():
     estimator = MultiTaskCNNEstimator(random_state=0).fit(X[:20], Y[:20])
-    assert estimator.n_iter_ == 40
+    assert estimator.n_iter_ == 30
     assert estimator.max_epochs == "auto"  # a parameter stays as it was passed
 
 

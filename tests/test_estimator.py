@@ -619,10 +619,10 @@ def test_automatic_epochs_stay_automatic(way: str, tmp_path: Path) -> None:
         other = MultiTaskCNNEstimator.load(tmp_path / "est.safetensors")
     else:
         other = copied(est, way, tmp_path)
-    assert other.n_iter_ == est.n_iter_ == 40
+    assert other.n_iter_ == est.n_iter_ == 30
     for each in (est, other, clone(est), clone(other)):
         assert each.get_params()["max_epochs"] == each.max_epochs == "auto"
-    assert other.fit(X, y).n_iter_ == 30  # 1500 / sqrt(2520)
+    assert other.fit(X, y).n_iter_ == 16  # 800 / sqrt(2520)
     assert other.set_params(max_epochs=2).fit(X, y).n_iter_ == 2
 
 

@@ -1,5 +1,7 @@
+import collections
 import copy
 import inspect
+import itertools
 import math
 import warnings
 
@@ -52,6 +54,7 @@ def small_trunk():
 def test_specs_build_trunks_that_learn_on_any_shape(spec, shape):
     """Features are finite, rows do not see each other, and every weight gets a gradient."""
     trunk, n_features = build_trunk(spec, shape)
+    trunk.eval()  # samples are not shifted
     x = random_inputs(shape).requires_grad_()
     features = trunk(x)
     assert features.shape in ((3, n_features), (3, getattr(spec, "n_members", 1), n_features))
@@ -67,7 +70,7 @@ def test_conv_features_tell_where_things_are(shape):
     """The same spot elsewhere is as different as no spot; for an average it would be the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trunk, _ = build_trunk(ConvTrunk(width=8, n_features=32), shape)
+        trunk, _ = build_trunk(ConvTrunk(width=8, n_features=32, max_shift=0), shape)
     here, there, nowhere = torch.zeros(3, 1, *shape)
     here[(..., *[slice(s // 4, s // 4 + 2) for s in shape[1:]])] = 1
     there[(..., *[slice(3 * s // 4, 3 * s // 4 + 2) for s in shape[1:]])] = 1
@@ -91,6 +94,7 @@ LARGE = [
 def test_conv_trunk_adapts_its_depth_to_the_size(shape):
     """The last map is about 4 cells long, and a batch of one is its row in a batch."""
     trunk, n_features = build_trunk(ConvTrunk(width=2, n_features=5), shape)
+    trunk.eval()
     maps = []
     pool = next(m for m in trunk if type(m).__name__.startswith("AdaptiveAvgPool"))
     pool.register_forward_pre_hook(lambda module, args: maps.append(args[0].shape[2:]))
@@ -116,7 +120,7 @@ def test_a_linear_head_reads_coordinates_off_the_features(shape):
         image[(0, *[slice(i - 1, i + 1) for i in spot])] = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trunk, _ = build_trunk(ConvTrunk(n_features=64), shape)
+        trunk, _ = build_trunk(ConvTrunk(n_features=64, max_shift=0), shape)
     for module in trunk.modules():
         if hasattr(module, "padding_mode"):
             module.padding_mode = "circular"
@@ -133,6 +137,64 @@ def test_a_linear_head_reads_coordinates_off_the_features(shape):
     with torch.no_grad():
         assert r2(trunk(x)) > 0.8
         assert r2(maps(x).flatten(2).mean(dim=2)) < 0.7
+
+
+@pytest.mark.parametrize("shape", [(2, 60), (1, 9, 21), (3, 30, 12), (1, 10, 10, 12)], ids=str)
+def test_conv_trunk_moves_each_sample_in_training(shape):
+    """By every shift up to 5 % of a side and no other, edges repeated; not in predictions."""
+    shift = build_trunk(ConvTrunk(width=2, n_features=3), shape)[0][0]
+    reach = [round(size / 20) for size in shape[1:]]
+    assert list(shift.reach) == reach
+    sample = random_inputs(shape, n=1)
+    x = sample.expand(400, *shape)
+    padded = np.pad(sample[0].numpy(), [(0, 0), *((r, r) for r in reach)], mode="edge")
+    expected = {}
+    for start in itertools.product(*(range(2 * r + 1) for r in reach)):
+        part = padded[(slice(None), *map(slice, start, np.add(start, shape[1:])))]
+        expected[part.tobytes()] = start
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        moved = shift.train()(x)
+    starts = [expected[part.numpy(force=True).tobytes()] for part in moved.contiguous()]
+    assert set(starts) == set(expected.values())
+    counts = np.array(list(collections.Counter(starts).values()))
+    uniform = 400 / len(expected)
+    assert ((counts - uniform) ** 2 / uniform).sum() < len(expected) + 5 * (
+        2 * len(expected)
+    ) ** 0.5
+    assert shift.eval()(x) is x
+
+
+@pytest.mark.parametrize(
+    ("spec", "size"), [(ConvTrunk(2, 3, max_shift=0), 40), (ConvTrunk(2, 3), 9)]
+)
+def test_conv_trunk_that_moves_nothing(spec, size):
+    """Without shifts, or with sides too short to move, training and predictions see the same."""
+    trunk, _ = build_trunk(spec, (1, size, size))
+    x = random_inputs((1, size, size))
+    torch.testing.assert_close(trunk.train()(x), trunk.eval()(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "params", [{"width": 0}, {"n_features": 0}, {"max_shift": -0.1}, {"max_shift": 2}], ids=str
+)
+def test_conv_trunk_checks_its_parameters(params):
+    (name,) = params
+    with pytest.raises(ValueError, match=f"'{name}' parameter of ConvTrunk"):
+        build_trunk(ConvTrunk(**params), (1, 8, 8))
+
+
+def test_units_of_the_conv_trunk_that_are_off_still_learn():
+    """Strong weight decay can turn all of them off before the first thing is learned."""
+    trunk, _ = build_trunk(ConvTrunk(), (1, 16, 16))
+    trunk.eval()
+    summary = next(m for m in trunk if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        summary.bias.fill_(-100)
+    features = trunk(random_inputs((1, 16, 16)))
+    assert (features < 0).all()
+    features.sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in trunk.parameters())
 
 
 def test_conv_trunk_refuses_rows():
