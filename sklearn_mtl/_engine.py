@@ -600,9 +600,10 @@ def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
         bias += torch.from_numpy(shift).to(bias)
 
 
-def auto_batch_size(n_rows: int) -> int:
-    """About twice the square root of the rows, a power of two from 64 to 512."""
-    return int(min(max(2 ** round(math.log2(2 * math.sqrt(n_rows))), 64), 512))
+def auto_batch_size(n_rows: int, images: bool) -> int:
+    """About twice the square root of the rows, a power of two from 64 to 512; of images, half."""
+    size = (1 if images else 2) * math.sqrt(n_rows)
+    return int(min(max(2 ** round(math.log2(size)), 64), 256 if images else 512))
 
 
 def auto_max_epochs(n_rows: int, images: bool) -> int:

@@ -109,7 +109,8 @@ class MultiTaskCNNEstimator(FileMixin):
         noise.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
-        root of the number of rows, a power of two from 64 to 512.
+        root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
+        samples with a shape.
     learning_rate : float, default=0.002
         Peak learning rate: it warms up over the first 5 % of the steps, and falls to 0 along a
         cosine. An ``LRScheduler`` in `net_params` replaces this schedule.
@@ -427,7 +428,7 @@ class MultiTaskCNNEstimator(FileMixin):
         if max_epochs == "auto":
             max_epochs = engine.auto_max_epochs(n_rows, images)
         if batch_size == "auto":
-            batch_size = engine.auto_batch_size(n_rows)
+            batch_size = engine.auto_batch_size(n_rows, images)
         if precision == "auto":
             full_batch = n_rows <= int(batch_size)
             precision = engine.auto_precision(self.trunk, reader.input_shape_, full_batch)

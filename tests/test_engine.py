@@ -700,6 +700,19 @@ def test_automatic_epochs(images, n_rows, n_epochs):
     assert found == n_epochs
 
 
+@pytest.mark.parametrize(
+    ("images", "n_rows", "size"),
+    [
+        *[(False, n, s) for n, s in [(1, 64), (1000, 64), (4000, 128), (200_000, 512)]],
+        *[(True, n, s) for n, s in [(1, 64), (4000, 64), (14_000, 128), (200_000, 256)]],
+    ],
+)
+def test_automatic_batch_sizes(images, n_rows, size):
+    found = engine.auto_batch_size(n_rows, images)
+    assert type(found) is int
+    assert found == size
+
+
 @pytest.mark.parametrize(("images", "least", "most"), [(False, 12, 30), (True, 30, 60)])
 def test_automatic_epochs_fall_with_the_rows(images, least, most):
     epochs = [engine.auto_max_epochs(n, images) for n in range(1, 10_000)]
