@@ -609,9 +609,9 @@ def auto_batch_size(n_rows: int, images: bool) -> int:
 def auto_max_epochs(n_rows: int, images: bool) -> int:
     """800 over the square root of the rows, from 12 to 30; of images, 2250 and from 30 to 60.
 
-    With `auto_batch_size`, that is about 250 steps for 300 rows to 600 for 6,000, and twice as many
-    and more for images. Noisy tables are learned by heart in more; images, which training shifts,
-    still gain.
+    With `auto_batch_size`, that is 150 steps for 300 rows and 400 to 600 for 1,000 to 6,000; 300,
+    and 1,000 to 2,800, for images. Noisy tables are learned by heart in more; images, of which a
+    `ConvTrunk` sees other shifts each time, still gain.
     """
     per_root, least, most = (2250, 30, 60) if images else (800, 12, 30)
     return round(min(max(per_root / math.sqrt(n_rows), least), most))
@@ -621,7 +621,7 @@ def auto_weight_decay(optimizer: Any, n_rows: int, images: bool) -> float:
     """3 for AdamW, whose decay is decoupled from the gradient; 0 for other optimizers.
 
     Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
-    With more than a thousand images it is 100 over the square root of their number.
+    With more than 1,111 images it is 100 over the square root of their number.
     """
     if optimizer not in ("AdamW", torch.optim.AdamW):
         return 0.0

@@ -104,13 +104,12 @@ class MultiTaskCNNEstimator(FileMixin):
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
         Passes over the training rows. 'auto' is 800 over the square root of the number of rows,
-        from 12 to 30; for samples with a shape (images, sequences, volumes) 2250 over it, from 30
-        to 60. Like `batch_size`, it counts rows and not weights. Raise it where there is little
-        noise.
+        from 12 to 30; for images, sequences and volumes 2250 over it, from 30 to 60. Like
+        `batch_size`, it counts rows and not weights. Raise it where there is little noise.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
-        samples with a shape.
+        images, sequences and volumes.
     learning_rate : float, default=0.002
         Peak learning rate: it warms up over the first 5 % of the steps, and falls to 0 along a
         cosine. An ``LRScheduler`` in `net_params` replaces this schedule.
@@ -119,7 +118,7 @@ class MultiTaskCNNEstimator(FileMixin):
     weight_decay : float or 'auto', default='auto'
         Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is 3 for AdamW,
         which multiplies it with the learning rate (at its peak, weights shrink by 0.6 % per step),
-        less for more than 1,100 samples with a shape (100 over the square root of their number),
+        less for more than 1,111 images, sequences or volumes (100 over the root of their number),
         and 0 for other optimizers. Lower it where there is little noise and time to train long.
     early_stopping : bool, default=False
         Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,

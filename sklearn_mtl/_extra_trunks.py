@@ -205,7 +205,8 @@ class TimmTrunk(BaseEstimator):
             return nn.Sequential(_FeatureMap(model), nn.Flatten())
         # The dry run of `build_trunk` tells the last layer the size of the map.
         last = nn.LazyLinear(self.n_features)
-        return nn.Sequential(_FeatureMap(model), _Grid(), nn.Flatten(), last, nn.ReLU())
+        # Leaky for the reason of ConvTrunk.
+        return nn.Sequential(_FeatureMap(model), _Grid(), nn.Flatten(), last, nn.LeakyReLU())
 
 
 class _FeatureMap(nn.Module):

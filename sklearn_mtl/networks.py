@@ -189,17 +189,19 @@ class ConvTrunk(BaseEstimator):
     n_features : int, default=128
         Size F of the representation.
     max_shift : float, default=0.05
-        Largest shift in training, as a share of each side: samples are moved at random by up to
-        that many whole pixels in every direction, and their edges repeated. The network learns
-        what things look like instead of single pixels by heart. Sides of 10 pixels or fewer are too
-        short to move. Targets that are positions get noise of that size in training, which averages
-        out; where a position in X has a meaning of its own, as in spectra, choose 0 for none.
+        Largest shift in training, about, as a share of each side: samples are moved at random by up
+        to that many whole pixels (or steps) in every direction, and their edges repeated. The
+        network then learns what things look like instead of single pixels by heart. With 0.05,
+        sides of 10 pixels or fewer do not move. The shift is noise in X: where a target is a
+        position that varies by little more than the shift, predictions shrink towards the mean.
+        Choose 0 there, where a position in X has a meaning of its own, as in spectra, and for
+        optimizers with a line search.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "width": [Interval(Integral, 1, None, closed="left")],
         "n_features": [Interval(Integral, 1, None, closed="left")],
-        "max_shift": [Interval(Real, 0, 1, closed="both")],
+        "max_shift": [Interval(Real, 0, 0.5, closed="both")],
     }
 
     def __init__(self, width: int = 16, n_features: int = 128, max_shift: float = 0.05) -> None:
@@ -249,24 +251,25 @@ ADAPTIVE_POOL: dict[int, Any] = {
 
 
 class _Shift(nn.Module):
-    """In training, each sample moved at random by up to `reach` cells along every dimension."""
+    """In training, each sample moved at random by up to `reach` steps along every dimension."""
 
     def __init__(self, reach: Iterable[int]) -> None:
         super().__init__()
         self.reach = tuple(reach)
 
+    def extra_repr(self) -> str:
+        return f"reach={self.reach}"
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not any(self.reach):
             return x
-        n_dims, sizes = len(self.reach), x.shape[2:]
-        edges = [side for reach in reversed(self.reach) for side in (reach, reach)]
-        x = nn.functional.pad(x, edges, mode="replicate").movedim(1, -1)
-        index = [torch.arange(len(x), device=x.device).view(-1, *[1] * n_dims)]
-        for dim, (reach, size) in enumerate(zip(self.reach, sizes, strict=True)):
-            start = torch.randint(2 * reach + 1, (len(x), 1), device=x.device)
-            cells = start + torch.arange(size, device=x.device)
+        n, n_dims = x.shape[0], len(self.reach)
+        index = [torch.arange(n, device=x.device).view(-1, *[1] * n_dims)]
+        for dim, (reach, size) in enumerate(zip(self.reach, x.shape[2:], strict=True)):
+            move = torch.randint(-reach, reach + 1, (n, 1)).to(x.device)  # the seed is the CPU's
+            cells = (torch.arange(size, device=x.device) + move).clamp(0, size - 1)
             index.append(cells.view(-1, *[size if d == dim else 1 for d in range(n_dims)]))
-        return x[tuple(index)].movedim(-1, 1)
+        return x.movedim(1, -1)[tuple(index)].movedim(-1, 1)
 
 
 class _Stage(nn.Module):

@@ -4,6 +4,7 @@ import pickle
 import signal
 import threading
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from torch import nn
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl import _engine as engine
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses, Uncertainty
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 X, Y = make_table(60)
 N_TASKS = Y.shape[1]
@@ -597,8 +598,13 @@ def dropout_trunk():
     return nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5))
 
 
+def shifting_trunk():
+    """Rows of 3 as sequences, which move by one step."""
+    return nn.Sequential(nn.Unflatten(1, (1, 3)), ConvTrunk(2, 3, max_shift=0.5).build((1, 3)))
+
+
 TRUNKS = pytest.mark.parametrize(
-    "trunk", [DenseTrunk((8,)), dropout_trunk], ids=["dense", "dropout"]
+    "trunk", [DenseTrunk((8,)), dropout_trunk, shifting_trunk], ids=["dense", "dropout", "shift"]
 )
 
 
@@ -609,8 +615,9 @@ def test_global_random_states_are_left_as_found(trunk):
         estimator.predict(X)
 
 
-def test_dropout_is_off_in_predictions():
-    estimator = make(trunk=dropout_trunk).fit(X, Y)
+@TRUNKS
+def test_dropout_and_shifts_are_off_in_predictions(trunk):
+    estimator = make(trunk=trunk).fit(X, Y)
     estimator.module_.train()
     np.testing.assert_array_equal(estimator.predict(X), estimator.predict(X))
 
@@ -731,12 +738,15 @@ def test_automatic_weight_decay(images, n_rows, decay):
     assert engine.auto_weight_decay("Adam", n_rows, images) == 0
 
 
-@pytest.mark.parametrize(("X", "epochs", "decay"), [(X[:20], 30, 3.0), (X[:20, None], 60, 3.0)])
-def test_rows_and_images_have_their_recipes(X, epochs, decay):
-    """A sample of one channel is no row: it has a shape."""
-    estimator = MultiTaskCNNEstimator(trunk=lambda: torch.nn.Flatten(), random_state=0)
-    net = estimator.fit(X, Y[:20]).net_
-    assert (estimator.n_iter_, net.optimizer_.param_groups[0]["weight_decay"]) == (epochs, decay)
+@pytest.mark.parametrize(
+    ("shape", "epochs", "batch", "decay"), [((3,), 12, 256, 3.0), ((1, 3), 30, 128, 1.0)]
+)
+def test_rows_and_images_have_their_recipes(shape, epochs, batch, decay):
+    """A sequence of one channel is no row."""
+    estimator = MultiTaskCNNEstimator()
+    reader = SimpleNamespace(input_shape_=shape)
+    recipe = estimator._recipe(reader, n_rows=10_000)
+    assert (recipe.max_epochs, recipe.batch_size, recipe.weight_decay) == (epochs, batch, decay)
 
 
 def test_automatic_epochs_are_those_of_the_training_rows():

@@ -198,7 +198,7 @@ def test_weights_are_repetitions_by_default(loss):
     weighted.fit(X, Y, sample_weight=times)
     repeated.fit(np.repeat(X, times, axis=0), np.repeat(Y, times, axis=0))
     assert weighted.module_.heads.weight.dtype.itemsize == 8
-    assert weighted.n_iter_ == repeated.n_iter_ == 40
+    assert weighted.n_iter_ == repeated.n_iter_ == 30
     assert_same_predictions(weighted, repeated, X)
 
 

@@ -80,9 +80,9 @@ def assert_says_the_same(
     ("shape", "params"),
     [
         ((3,), {"trunk": EnsembleTrunk(3), "head_hidden_units": 2}),
-        ((2, 9), {"trunk": ConvTrunk(2, 4), "input_shape": (2, 9)}),
+        ((2, 9), {"trunk": ConvTrunk(2, 4, max_shift=0.5), "input_shape": (2, 9)}),
         ((9, 7, 3), {"trunk": ConvTrunk(2, 4), "data_format": "channels_last"}),
-        ((2, 9, 6, 3), {"trunk": ConvTrunk(2, 4)}),
+        ((2, 9, 6, 3), {"trunk": ConvTrunk(2, 4, max_shift=0.5)}),
     ],
 )
 def test_graph_says_what_the_estimator_says(shape, params, tmp_path):

@@ -243,7 +243,7 @@ def test_chains_of_gates(labels, path):
     ],
 )
 def test_images_in_every_precision(shape, params, path):
-    params = {"trunk": ConvTrunk(width=2, n_features=4)} | params
+    params = {"trunk": ConvTrunk(width=2, n_features=4, max_shift=0.2)} | params
     images = np.random.default_rng(0).integers(0, 256, size=(N, *shape)).astype(np.uint8)
     estimator = make(**params).fit(images, NUMBER)
     loaded = saved_and_loaded(estimator, path)
