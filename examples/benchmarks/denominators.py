@@ -226,7 +226,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="splits and model seeds")
     parser.add_argument("--max-epochs", type=int, help="default: the estimator's")
     parser.add_argument("--pool", type=int, default=2, metavar="N", help="pixels per pixel")
-    parser.add_argument("--cache", type=Path, metavar="FILE", help="keep scores, to go on later")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FILE",
+        help="keep scores, to go on later; delete it after changing a model",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the tables here")
     args = parser.parse_args(argv)
     if args.seeds < 2:

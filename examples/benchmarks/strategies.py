@@ -460,7 +460,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=16, help="over all rows")
     parser.add_argument("--width", type=int, default=8, help="channels of the trunk's first stage")
     parser.add_argument("--pool", type=int, default=2, help="pixels per side to average, in DIR")
-    parser.add_argument("--cache", type=Path, metavar="FILE", help="keeps finished fits (JSON)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FILE",
+        help="keeps finished fits; delete it after changing a model",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the tables here")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture")
     return parser
