@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -294,6 +294,34 @@ class MultiTaskCNNEstimator(FileMixin):
         self.precision = precision
         self.net_params = net_params
 
+    # -- parameters --------------------------------------------------------------------------
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of a trunk spec by ``trunk__name``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters and their values.
+
+        Returns
+        -------
+        self : MultiTaskCNNEstimator
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown, or `trunk` is a name, which has none.
+        """
+        trunk = params.get("trunk", self.trunk)
+        nested = next((name for name in params if name.startswith("trunk__")), None)
+        if isinstance(trunk, str) and nested is not None:
+            raise ValueError(
+                f"{nested} cannot be set: trunk={trunk!r} is a name and has no parameters. Pass a "
+                "spec instead, such as trunk=ConvTrunk() of sklearn_mtl.networks."
+            )
+        return super().set_params(**params)
+
     # -- fit ---------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -411,6 +439,8 @@ class MultiTaskCNNEstimator(FileMixin):
         sample_weight_val: Any,
     ) -> engine.Batches:
         """Read the validation data that the user brings."""
+        if y_val is None:
+            raise ValueError("X_val was passed without y_val. Pass y_val too.")
         inputs = as_input(X_val, estimator=self)
         self._require_targets(inputs, y_val)
         reader.check_shape(inputs)

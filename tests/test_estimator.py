@@ -463,7 +463,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         {"X_val": with_cell(np.nan), "y_val": targets()},
         r"X contains NaN.*\[3\]",
     ),
-    "X_val without y_val": (rows(), targets(), {}, {"X_val": rows()}, r"y.*None"),
+    "X_val without y_val": (rows(), targets(), {}, {"X_val": rows()}, r"without y_val"),
     "y_val without X_val": (rows(), targets(), {}, {"y_val": targets()}, r"X_val"),
     "y_val shorter": (
         rows(),
@@ -607,6 +607,17 @@ def test_parameters_come_back() -> None:
         est.set_params(depth=3)
     with pytest.raises(ValueError, match="Invalid parameter 'depth'"):
         est.set_params(trunk__depth=3)
+
+
+def test_a_name_of_a_trunk_has_no_parameters() -> None:
+    """And says so in a search, too; a spec in the same call is fine."""
+    est = MultiTaskCNNEstimator(trunk="conv")
+    message = r"trunk__width cannot be set: trunk='conv' is a name.*trunk=ConvTrunk\(\)"
+    with pytest.raises(ValueError, match=message):
+        est.set_params(trunk__width=4)
+    with pytest.raises(ValueError, match=message):
+        GridSearchCV(est, {"trunk__width": [4]}, cv=2).fit(images(), targets())
+    assert est.set_params(trunk=ConvTrunk(), trunk__width=4).trunk.width == 4
 
 
 @pytest.mark.parametrize("way", ["pickle", "joblib", "deepcopy", "save"])
@@ -1059,7 +1070,7 @@ def documented_parameters(doc: str) -> dict[str, str]:
     if section is None:
         return {}
     found = {}
-    for names, kind in re.findall(r"(?m)^(\w[\w, ]*) : (.*)$", section[1]):
+    for names, kind in re.findall(r"(?m)^\**(\w[\w, ]*) : (.*)$", section[1]):
         found |= dict.fromkeys(names.split(", "), kind)
     return found
 
