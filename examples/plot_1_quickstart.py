@@ -77,21 +77,30 @@ print(f"score (mean over tasks): {estimator.score(X_test, y_test):.3f}")
 # %%
 # Look
 # ----
-# Test scenes with what the network says about them: the size is given where a digit is predicted.
+# Test scenes with what the network says about them, the first of the wrong ones among them. The
+# size is given where a digit is predicted, and in brackets the true one.
 
 figure = plt.figure(figsize=(11, 7.5), layout="constrained")
 top, bottom = figure.subfigures(2, 1, height_ratios=[3, 2])
-for axis, i in zip(top.subplots(3, 8).flat, range(24), strict=True):
+wrong = np.flatnonzero(prediction["digit_present"] != y_test["digit_present"])
+shown = [*wrong[:4], *np.setdiff1d(y_test.index, wrong)[:20]]
+for axis, i in zip(top.subplots(3, 8).flat, shown, strict=False):
     present, _, size = prediction.loc[i]
-    right = present == y_test["digit_present"][i]
+    true_size = y_test["digit_size"][i]
     axis.imshow(X_test[i, 0], cmap="gray", vmin=0, vmax=1)
     axis.set_title(
-        f"digit, {size:.0f} px" if present else "no digit",
+        (f"digit, {size:.0f} px" if present else "no digit")
+        + ("" if np.isnan(true_size) else f" ({true_size:.0f})"),
         fontsize=9,
-        color="black" if right else "crimson",
+        color="crimson" if i in wrong else "black",
     )
+for axis in top.axes:
     axis.set_axis_off()
-top.suptitle("Test scenes and predictions (wrong classes in red)", fontsize=11)
+top.suptitle(
+    f"Predictions for test scenes, the true size in brackets (red: {len(wrong)} of {len(y_test)} "
+    "classes are wrong)",
+    fontsize=11,
+)
 
 left, middle, right = bottom.subplots(1, 3)
 positive = y_test["digit_present"] == 1
@@ -110,8 +119,9 @@ left.legend(frameon=False, fontsize=9)
 for axis, name in ((middle, "brightness"), (right, "digit_size")):
     axis.scatter(y_test[name], prediction[name], s=6, alpha=0.4, linewidth=0)
     ends = [y_test[name].min(), y_test[name].max()]
-    axis.plot(ends, ends, color="black", linewidth=1)
+    axis.plot(ends, ends, color="black", linewidth=1, label="prediction = truth")
     axis.set(xlabel=f"true {name}", ylabel="predicted")
+    axis.legend(frameon=False, fontsize=9)
     axis.set_title(f"{name}: R2 {scores[name]:.3f}", fontsize=10)
 figure.savefig("quickstart.png", dpi=120)
 print("figure: quickstart.png")
