@@ -35,15 +35,40 @@ def as_input(X: Any, *, estimator: Any = None) -> Any:
     HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
     a numeric numpy array of at least two dimensions; finiteness is checked when rows are read.
     """
+    try:
+        X = _as_numbers(X, estimator)
+    except (ValueError, TypeError) as error:
+        columns = _not_numbers(X)
+        if not columns:
+            raise
+        raise ValueError(
+            f"{str(error).removesuffix('.')}. Columns {columns} of X do not hold numbers: encode "
+            "them first, for example by OneHotEncoder in a ColumnTransformer."
+        ) from error
+    if len(X.shape) < 2 or 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}. Pass at least two dimensions, none empty.")
+    return X
+
+
+def _as_numbers(X: Any, estimator: Any = None) -> Any:
     if not _is_on_disk(X):
         X = check_array(
             X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
         )
     if X.dtype.kind not in "biuf":
         raise ValueError(f"X holds {X.dtype} values. Pass an array of numbers.")
-    if len(X.shape) < 2 or 0 in X.shape:
-        raise ValueError(f"X has shape {X.shape}. Pass at least two dimensions, none empty.")
     return X
+
+
+def _not_numbers(X: Any) -> list[Any]:
+    """Labels of the columns of a frame that cannot be read as numbers."""
+    labels = []
+    for label in getattr(X, "columns", ()):
+        try:
+            _as_numbers(X[[label]])
+        except (ValueError, TypeError):
+            labels.append(label)
+    return labels
 
 
 def _is_on_disk(X: Any) -> bool:
@@ -163,6 +188,12 @@ class InputReader:
                 )
             return tuple(int(s) for s in wanted)
         if len(shape) == 2:  # images of one channel
+            if self.data_format == "channels_last":
+                raise ValueError(
+                    f"X has shape (n, {shape[0]}, {shape[1]}) with data_format='channels_last'. "
+                    f"Pass input_shape={shape[::-1]} for sequences of {shape[1]} channels, "
+                    f"input_shape={(1, *shape)} for images of one channel."
+                )
             return (1, *shape)
         if len(shape) > 4:
             raise ValueError(
@@ -185,10 +216,14 @@ class InputReader:
         try:
             assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
         except ValueError as error:
-            bad = rows[~np.isfinite(batch).all(axis=tuple(range(1, batch.ndim)))]
+            finite = np.isfinite(batch)
+            bad = rows[~finite.all(axis=tuple(range(1, batch.ndim)))]
+            where = ""
+            if batch.ndim == 2:
+                where = f", and columns {np.flatnonzero(~finite.all(axis=0))[:5].tolist()}"
             raise ValueError(
                 f"{error}\nFound in {len(bad)} of the {len(rows)} rows read together, the first "
-                f"{bad[:5].tolist()}. X must be finite: impute, clip or drop them."
+                f"{bad[:5].tolist()}{where}. X must be finite: impute, clip or drop them."
             ) from error
         shape = self.input_shape_
         if self.data_format == "channels_last" and len(shape) > 1:

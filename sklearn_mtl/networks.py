@@ -51,9 +51,9 @@ class DenseTrunk(BaseEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : sequence of int, default=(256, 256)
-        Units per layer. ``()`` has no hidden layer: every head is then a linear model of X, and the
-        other parameters say nothing.
+    hidden_layer_sizes : sequence of int or int, default=(256, 256)
+        Units per layer; an int is one layer. ``()`` has no hidden layer: every head is then a
+        linear model of X, and the other parameters say nothing.
     n_members : int, default=4
         Members of the ensemble. Time grows with it, the number of weights hardly.
     n_frequencies : int, default=16
@@ -71,7 +71,7 @@ class DenseTrunk(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "n_frequencies": [Interval(Integral, 0, None, closed="left")],
         "frequency_scale": [Interval(Real, 0, None, closed="neither")],
@@ -79,7 +79,7 @@ class DenseTrunk(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (256, 256),
+        hidden_layer_sizes: Sequence[int] | int = (256, 256),
         n_members: int = 4,
         n_frequencies: int = 16,
         frequency_scale: float = 0.3,
@@ -98,7 +98,8 @@ class DenseTrunk(BaseEstimator):
             If a parameter is not as described.
         """
         self._validate_params()
-        sizes: tuple[Any, ...] = tuple(self.hidden_layer_sizes)
+        given: Any = self.hidden_layer_sizes
+        sizes = (given,) if isinstance(given, Integral) else tuple(given)
         if not all(isinstance(units, Integral) and int(units) > 0 for units in sizes):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} of DenseTrunk must be whole "

@@ -691,33 +691,34 @@ def test_early_stopping_of_the_user_is_no_interruption():
     assert_consistent(make([callback], max_epochs=9).fit(X, Y), n_iter=3)
 
 
-# -- automatic epochs ----------------------------------------------------------------------------
+# -- the automatic recipe ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("images", "n_rows", "n_epochs"),
+    ("images", "n_rows", "n_epochs", "size", "decay"),
     [
-        *[(False, n, e) for n, e in [(1, 30), (711, 30), (1600, 20), (4445, 12), (200_000, 12)]],
-        *[(True, n, e) for n, e in [(1, 60), (1406, 60), (2500, 45), (5625, 30), (200_000, 30)]],
+        (False, 1, 30, 64, 3.0),
+        (False, 711, 30, 64, 3.0),
+        (False, 1600, 20, 64, 3.0),
+        (False, 4000, 13, 128, 3.0),
+        (False, 4445, 12, 128, 3.0),
+        (False, 200_000, 12, 512, 3.0),
+        (True, 1, 60, 64, 3.0),
+        (True, 1111, 60, 64, 3.0),
+        (True, 2500, 45, 64, 2.0),
+        (True, 5625, 30, 64, 4 / 3),
+        (True, 10_000, 30, 128, 1.0),
+        (True, 200_000, 30, 256, 5**-0.5 / 2),
     ],
 )
-def test_automatic_epochs(images, n_rows, n_epochs):
-    found = engine.auto_max_epochs(n_rows, images)
-    assert type(found) is int
-    assert found == n_epochs
-
-
-@pytest.mark.parametrize(
-    ("images", "n_rows", "size"),
-    [
-        *[(False, n, s) for n, s in [(1, 64), (1000, 64), (4000, 128), (200_000, 512)]],
-        *[(True, n, s) for n, s in [(1, 64), (4000, 64), (14_000, 128), (200_000, 256)]],
-    ],
-)
-def test_automatic_batch_sizes(images, n_rows, size):
-    found = engine.auto_batch_size(n_rows, images)
-    assert type(found) is int
-    assert found == size
+def test_automatic_recipe(images, n_rows, n_epochs, size, decay):
+    """Weight decay is for AdamW only."""
+    epochs, batch = engine.auto_max_epochs(n_rows, images), engine.auto_batch_size(n_rows, images)
+    assert type(epochs) is type(batch) is int
+    assert (epochs, batch) == (n_epochs, size)
+    for optimizer in ("AdamW", torch.optim.AdamW):
+        assert engine.auto_weight_decay(optimizer, n_rows, images) == pytest.approx(decay)
+    assert engine.auto_weight_decay("Adam", n_rows, images) == 0
 
 
 @pytest.mark.parametrize(("images", "least", "most"), [(False, 12, 30), (True, 30, 60)])
@@ -725,17 +726,6 @@ def test_automatic_epochs_fall_with_the_rows(images, least, most):
     epochs = [engine.auto_max_epochs(n, images) for n in range(1, 10_000)]
     assert (np.diff(epochs) <= 0).all()
     assert set(epochs) == set(range(least, most + 1))
-
-
-@pytest.mark.parametrize(
-    ("images", "n_rows", "decay"),
-    [(False, 1, 3), (False, 200_000, 3), (True, 1, 3), (True, 1111, 3), (True, 10_000, 1)],
-)
-def test_automatic_weight_decay(images, n_rows, decay):
-    """Falls with the number of images, and is for AdamW only."""
-    for optimizer in ("AdamW", torch.optim.AdamW):
-        assert engine.auto_weight_decay(optimizer, n_rows, images) == decay
-    assert engine.auto_weight_decay("Adam", n_rows, images) == 0
 
 
 @pytest.mark.parametrize(

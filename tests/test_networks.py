@@ -622,7 +622,8 @@ def test_heads_without_any_output(head_hidden_units):
         ({"n_frequencies": -1}, "The 'n_frequencies' parameter of DenseTrunk must be an int"),
         ({"frequency_scale": 0.0}, "The 'frequency_scale' parameter of DenseTrunk must be a float"),
         ({"frequency_scale": math.nan}, "The 'frequency_scale' parameter of DenseTrunk must be"),
-        ({"hidden_layer_sizes": 64}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": 0}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": 6.4}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
         ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes=\(0,\) of DenseTrunk must be whole"),
         ({"hidden_layer_sizes": (8, 2.5)}, r"hidden_layer_sizes=\(8, 2.5\) of DenseTrunk must be"),
     ],
@@ -633,5 +634,10 @@ def test_parameters_of_the_dense_trunk_are_checked(params, message):
         build_trunk(DenseTrunk(**params), (5,))
 
 
-def test_sizes_of_a_dense_trunk_may_be_an_array():
-    assert build_trunk(DenseTrunk(np.array([4, 3])), (5,))[1] == 3
+@pytest.mark.parametrize(
+    ("sizes", "layers"), [(np.array([4, 3]), [4, 3]), (3, [3]), (np.int64(3), [3])], ids=str
+)
+def test_sizes_of_a_dense_trunk_may_be_an_array_or_a_number(sizes, layers):
+    trunk, n_features = build_trunk(DenseTrunk(sizes, n_members=1), (5,))
+    assert [m.out_features for m in trunk.modules() if isinstance(m, nn.Linear)] == layers
+    assert n_features == layers[-1]

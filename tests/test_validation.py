@@ -58,7 +58,8 @@ FIRST, LAST = "channels_first", "channels_last"
         ((1,), {}, (1,)),
         ((5,), {"data_format": LAST}, (5,)),
         ((6, 7), {}, (1, 6, 7)),
-        ((6, 7), {"data_format": LAST}, (1, 6, 7)),
+        ((6, 7), {"data_format": LAST, "input_shape": (1, 6, 7)}, (1, 6, 7)),
+        ((6, 7), {"data_format": LAST, "input_shape": (7, 6)}, (7, 6)),  # a sequence
         ((6, 3), {}, (1, 6, 3)),
         ((2, 6, 7), {}, (2, 6, 7)),
         ((1, 6, 1), {}, (1, 6, 1)),  # channels may stand on either side: first, as said
@@ -140,7 +141,14 @@ def test_input_shape_that_does_not_fit(shape: Any, input_shape: Any) -> None:
         (np.zeros((0, 3)), r"0 sample\(s\)"),
         (np.zeros((5, 3, 0, 2)), r"X has shape \(5, 3, 0, 2\)"),
         (np.array([["a"], ["b"]]), "numeric"),
-        (pd.DataFrame({"a": ["x", "y"]}), "could not convert string to float"),
+        (np.array([["a"], [1]], dtype=object), "could not convert string to float: 'a'$"),
+        (
+            pd.DataFrame({"n": [1.0, np.nan], "a": ["x", "y"], "b": [True, False], 7: ["z", "1"]}),
+            r"could not convert string to float: 'x'\. Columns \['a', 7\] of X do not hold numbers",
+        ),
+        (pd.DataFrame({"n": [1], "c": pd.Categorical(["x"])}), r"Columns \['c'\] of X .* ColumnT"),
+        (pl.DataFrame({"n": [1, 2], "a": ["x", "y"]}), r"Columns \['a'\] of X do not hold numbers"),
+        (pd.DataFrame({"d": pd.to_datetime(["2020"]), "n": [1.0]}), r"Columns \['d'\] of X"),
         (np.zeros((5, 2), dtype=complex), "Complex data not supported"),
         (np.array(["2020", "2021"], dtype="M8[D]")[:, None], "X holds datetime64"),
         ([[1.0, 2.0], [1.0]], "inhomogeneous"),
@@ -149,6 +157,25 @@ def test_input_shape_that_does_not_fit(shape: Any, input_shape: Any) -> None:
 def test_refused_X(X: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fitted(X)
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_holes_are_located(hole: float) -> None:
+    X = draw(4)
+    X[[2, 7], [3, 1]] = hole
+    with pytest.raises(
+        ValueError, match=r"first \[2, 7\], and columns \[1, 3\]\. X must be finite"
+    ):
+        fitted(X)
+    with pytest.raises(ValueError, match=r"first \[2, 7\]\. X must be finite"):
+        fitted(X.reshape(-1, 2, 2))
+
+
+def test_three_axes_with_channels_last() -> None:
+    """Sequences or images of one channel?"""
+    message = r"\(n, 6, 7\).*input_shape=\(7, 6\) for seq.*input_shape=\(1, 6, 7\) for images"
+    with pytest.raises(ValueError, match=message):
+        fitted(draw(6, 7), data_format=LAST)
 
 
 def test_samples_of_another_shape() -> None:
