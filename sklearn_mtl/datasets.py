@@ -26,6 +26,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
     "noise": [Interval(Real, 0, None, closed="left")],
     "positive_fraction": [Interval(Real, 0, 1, closed="both")],
     "subset": [StrOptions({"train", "test"})],
+    "position": ["boolean"],
     "random_state": ["random_state"],
 }
 
@@ -85,6 +86,7 @@ def make_digit_scenes(
     noise: float = 0.1,
     positive_fraction: float = 0.5,
     subset: Literal["train", "test"] = "train",
+    position: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[NDArray[np.float32], pd.DataFrame]:
     """Make noisy grey-level scenes that show a handwritten digit or mere strokes.
@@ -112,6 +114,8 @@ def make_digit_scenes(
     subset : {'train', 'test'}, default='train'
         Draw digits from the first 1,347 ('train') or the last 450 ('test') images of
         :func:`~sklearn.datasets.load_digits`. A test scene never shows a training digit.
+    position : bool, default=False
+        Whether y also says where the digit is. The scenes are the same.
     random_state : int, RandomState instance or None, default=None
         Determines all random choices. Pass an int for reproducible output across multiple
         function calls, and different ints for the two subsets to make them independent.
@@ -120,14 +124,16 @@ def make_digit_scenes(
     -------
     X : ndarray of shape (n_samples, 1, size, size), dtype float32
         The scenes, in the order sample, channel, row, column.
-    y : DataFrame of shape (n_samples, 3)
+    y : DataFrame of shape (n_samples, 3), or (n_samples, 5) with `position`
         The targets, in the columns
 
         - `digit_present`: int, 1 for a scene with a digit and 0 otherwise;
         - `brightness`: float, mean intensity of the background, that is of the scene without
           ink and noise, between 0.1 and 0.4;
         - `digit_size`: float, height of the digit in pixels, between ``0.45 * size`` and
-          ``0.8 * size``; NaN for scenes without a digit.
+          ``0.8 * size``; NaN for scenes without a digit;
+        - `digit_x`, `digit_y`: float, centre of the digit in pixels from the left and from the top
+          edge of the scene; NaN for scenes without a digit.
 
     See Also
     --------
@@ -152,6 +158,7 @@ def make_digit_scenes(
         "noise": noise,
         "positive_fraction": positive_fraction,
         "subset": subset,
+        "position": position,
         "random_state": random_state,
     }
     # Not the decorator `validate_params`, which would hide the signature from type checkers.
@@ -189,4 +196,7 @@ def make_digit_scenes(
             "digit_size": np.where(has_digit, side, np.nan),
         }
     )
+    if position:
+        row, column = np.where(has_digit, corner + side / 2, np.nan)
+        y["digit_x"], y["digit_y"] = column, row
     return X, y

@@ -284,7 +284,13 @@ def test_says_which_folder_is_absent(bench, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("scores", "code"), [([0.95, 0.9, 0.7], 0), ([0.95, 0.9, 0.5], 1), ([0.95, np.nan, 0.7], 1)]
+    ("scores", "code"),
+    [
+        ([0.95, 0.9, 0.7, 0.9, 0.9], 0),
+        ([0.95, 0.9, 0.5, 0.9, 0.9], 1),
+        ([0.95, 0.9, 0.7, 0.9, 0.7], 1),
+        ([0.95, np.nan, 0.7, 0.9, 0.9], 1),
+    ],
 )
 def test_digit_scenes_fails_where_a_promise_is_missed(
     scores: list[float], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -172,6 +172,30 @@ def test_digit_size_is_the_height_of_the_ink(size, correlation):
     assert_allclose((height / y["digit_size"]).mean(), 1, atol=0.03)
 
 
+@pytest.mark.parametrize("size", [12, 28, 64])
+def test_position_is_the_centre_of_the_ink(size):
+    """Digits fill the height of their box, whose middle is the middle of what is inked."""
+    ink, y = noiseless_ink(300, size=size, positive_fraction=1, position=True, random_state=0)
+    peak = ink.max(axis=2)
+    inked = peak > 0.4 * peak.max(axis=1, keepdims=True)
+    middle = (inked.argmax(axis=1) + size - inked[:, ::-1].argmax(axis=1)) / 2
+    assert_allclose(middle, y["digit_y"], atol=0.06 * size)
+    mass = ink.sum(axis=1) @ (np.arange(size) + 0.5) / ink.sum(axis=(1, 2))
+    assert_allclose(mass, y["digit_x"], atol=0.16 * size)
+    assert abs((mass - y["digit_x"]).mean()) < 0.02 * size
+
+
+def test_position_is_known_where_there_is_a_digit():
+    """And asking for it does not change the scenes."""
+    X, y = make_digit_scenes(100, random_state=0)
+    same, more = make_digit_scenes(100, position=True, random_state=0)
+    assert_array_equal(X, same)
+    pd.testing.assert_frame_equal(more.iloc[:, :3], y)
+    assert more.columns.tolist()[3:] == ["digit_x", "digit_y"]
+    for name in ("digit_x", "digit_y"):
+        assert_array_equal(more[name].isna(), more["digit_present"] == 0)
+
+
 @pytest.mark.parametrize("positive_fraction", [0, 1])
 @pytest.mark.parametrize(("size", "fringe"), [(12, 0.3), (28, 0.16), (64, 0.08)])
 def test_ink_is_inside_the_image_and_gets_everywhere(size, fringe, positive_fraction):
