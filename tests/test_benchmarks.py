@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -858,6 +859,48 @@ def test_fits_are_kept(quality, bench, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == table
     with pytest.raises(TypeError):
         quality.main([*argv, "--rows", "60"])
+
+
+def test_methods_take_parameters(quality, bench, tmp_path, monkeypatch, capsys):
+    """They reach the network, and are part of its name: in the cache, the table, the command."""
+    made = []
+
+    def predictions(model, *args):
+        made.append(model[-1].get_params())
+        return kept(model, *args)
+
+    kept = quality._predictions
+    monkeypatch.setattr(quality, "_predictions", predictions)
+    write_tables(tmp_path)
+    variant = "joint:max_epochs=1,loss='weighted',trunk='dense'"
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "2"]
+    quality.main([*argv, "--methods", "joint", variant, "separate:max_epochs=1"])
+    epochs = [params["max_epochs"] for params in made]
+    n_tasks = len(quality.open_data(tmp_path, "stays", None).tasks)
+    assert epochs == ["auto", "auto", *[1] * (2 + 2 * n_tasks)]
+    assert [params["loss"] for params in made[1:4]] == ["logprod", "weighted", "weighted"]
+    assert variant in (tmp_path / "kept").read_text()
+    assert shlex.quote(variant) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("forest", "methods are joint, separate, hgb"),
+        ("hgb:max_iter=3", "are those of the networks"),
+        ("joint:3", "by name"),
+        ("joint:max_epochs", "by name"),
+        ("joint:max_epochs=", "invalid syntax"),
+        ("joint:)+(", "by name"),
+        ("joint:max_epochs=len('ab')", "malformed"),
+    ],
+)
+def test_methods_that_are_none(quality, method, message, tmp_path, capsys):
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept")]
+    with pytest.raises(SystemExit):
+        quality.main([*argv, "--methods", "joint", method])
+    assert f"{method!r} is not a method" in (err := capsys.readouterr().err)
+    assert message in err
 
 
 def test_specialists_know_their_task(quality, tmp_path):

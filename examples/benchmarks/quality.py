@@ -11,6 +11,8 @@ test rows where a target was observed. Methods:
     `MultiTaskCNNEstimator` with its defaults, one fit for all tasks.
 ``separate``
     The same, fitted to each task alone, on the rows where it was observed.
+``joint:head_hidden_units=32``, ``separate:max_epochs=60,loss='weighted'``
+    The same with other parameters of the estimator.
 ``hgb``
     `HistGradientBoosting*` per task, defaults. Tables go in as they are, with holes and
     categories; images by their first 40 principal components.
@@ -33,8 +35,11 @@ archive. Data with groups are split by group, others by their official split, or
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
+import functools
 import json
+import shlex
 import sys
 import time
 import warnings
@@ -62,22 +67,26 @@ Rows = NDArray[np.intp]
 # -- methods: a data set, training rows, test rows, a seed -> a prediction per task -----------
 
 
-def joint(data: DataSet, train: Rows, test: Rows, seed: int) -> dict[str, Any]:
+def joint(data: DataSet, train: Rows, test: Rows, seed: int, **params: Any) -> dict[str, Any]:
     """One network for all tasks."""
     y = data.y[[task.name for task in data.tasks]]
-    return _predictions(make_model(data, "logprod", None, seed), data, y, train, test)
+    return _predictions(_network(data, seed, params), data, y, train, test)
 
 
-def separate(data: DataSet, train: Rows, test: Rows, seed: int) -> dict[str, Any]:
+def separate(data: DataSet, train: Rows, test: Rows, seed: int, **params: Any) -> dict[str, Any]:
     """One network per task, on the rows where it was observed."""
     out = {}
     for task in data.tasks:
         alone = dataclasses.replace(data, tasks=[dataclasses.replace(task, given=None)])
         y = data.y[[task.name]]
         rows = train[y[task.name].iloc[train].notna()]
-        model = make_model(alone, "logprod", None, seed)
-        out |= _predictions(model, alone, y, rows, test)
+        out |= _predictions(_network(alone, seed, params), alone, y, rows, test)
     return out
+
+
+def _network(data: DataSet, seed: int, params: dict[str, Any]) -> Any:
+    model = make_model(data, "logprod", None, seed)
+    return model.set_params(**{f"net__{name}": value for name, value in params.items()})
 
 
 def _predictions(model: Any, data: DataSet, y: Any, train: Rows, test: Rows) -> dict[str, Any]:
@@ -169,6 +178,21 @@ METHODS: dict[str, Callable[..., dict[str, Any]]] = {
     "tabm": tabm,
 }
 
+
+def find_method(text: str) -> Callable[..., dict[str, Any]]:
+    """Return the method ``NAME``, or ``NAME:PARAMETER=VALUE,...`` of Python literals."""
+    name, _, given = text.partition(":")
+    if name not in METHODS:
+        raise ValueError(f"methods are {', '.join(METHODS)}")
+    if not given:
+        return METHODS[name]
+    call = ast.parse(f"method({given})", mode="eval").body
+    if name not in ("joint", "separate") or not isinstance(call, ast.Call) or call.args:
+        raise ValueError("parameters are those of the networks 'joint' and 'separate', by name")
+    params = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    return functools.partial(METHODS[name], **params)
+
+
 # -- scores ----------------------------------------------------------------------------------
 
 
@@ -205,7 +229,7 @@ def measure(
                 start = time.perf_counter()
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    predictions = METHODS[method](data, train, test, seed)
+                    predictions = find_method(method)(data, train, test, seed)
                 seconds = time.perf_counter() - start
                 scores = task_scores(data, test, predictions)
                 share = len(test) / len(train) if data.split is None else 0.0
@@ -363,7 +387,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="One joint network against specialists.")
     parser.add_argument("names", nargs="+", metavar="NAME", help="folders of DIR")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--methods", nargs="+", default=["joint", "hgb"], choices=list(METHODS))
+    parser.add_argument(
+        "--methods", nargs="+", default=["joint", "hgb"], metavar="METHOD", help=", ".join(METHODS)
+    )
     parser.add_argument("--splits", type=int, default=5, metavar="N")
     parser.add_argument("--rows", type=int, help="rows to keep, drawn at random; default: all")
     parser.add_argument("--bar", nargs="*", default=[], metavar="TASK=SCORE", help="see above")
@@ -372,6 +398,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the tables here")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.n_threads)
+    for method in args.methods:
+        try:
+            find_method(method)
+        except (ValueError, SyntaxError) as error:
+            parser.error(f"{method!r} is not a method: {error}.")
     bars = {name: float(least) for name, least in (bar.split("=") for bar in args.bar)}
     tables, passed = [], True
     for name in args.names:
@@ -394,7 +425,7 @@ def command_line(args: argparse.Namespace, parser: argparse.ArgumentParser, name
     for option in ("methods", "splits", "rows", "bar", "n_threads"):
         value = getattr(args, option)
         if value != parser.get_default(option):
-            text = " ".join(value) if isinstance(value, list) else str(value)
+            text = shlex.join(value) if isinstance(value, list) else str(value)
             parts.append(f"--{option.replace('_', '-')} {text}")
     return " ".join(parts)
 
