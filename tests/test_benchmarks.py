@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from sklearn.exceptions import UndefinedMetricWarning
 
 from sklearn_mtl import Task
 
@@ -196,92 +195,12 @@ def test_an_official_split_is_kept(bench, tmp_path, held_out):
     np.testing.assert_array_equal(again[1], test)
 
 
-# -- scores ----------------------------------------------------------------------------------
-
-
-def test_constants_are_learnt_on_train_and_scored_on_observed_test_rows(bench):
-    tasks = [Task("c", "classification"), Task("r", "regression")]
-    train = pd.DataFrame({"c": ["u", "u", "v", None], "r": [1.0, 3.0, np.nan, np.nan]})
-    test = pd.DataFrame({"c": ["u", "v", "v", None], "r": [0.0, 2.0, np.nan, 1.0]})
-    accuracy, r2 = bench.constant_scores(tasks, train, test)
-    assert accuracy == pytest.approx(1 / 3)
-    assert r2 == pytest.approx(1 - (4 + 0 + 1) / 2)
-
-
 def test_half_interval(bench):
     values = np.array([0.5, 0.7, 0.6, np.nan])
     t = stats.t.ppf(0.975, 2)
     assert bench.half_interval(values, 0.0) == pytest.approx(t * 0.1 / np.sqrt(3))
     assert bench.half_interval(values, 1 / 3) == pytest.approx(t * 0.1 * np.sqrt(2 / 3))
     assert np.isnan(bench.half_interval(values[:1], 1 / 3))
-
-
-def test_evaluate_counts_observed_targets_and_scores_binary_tasks_by_auc(bench, tmp_path):
-    write_images(tmp_path)
-    data = bench.read_data_set(tmp_path / "parts")
-    result = bench.evaluate(data, "weighted", n_seeds=2, max_epochs=2)
-    assert result.joint.shape == result.constant.shape == result.auc.shape == (2, 3)
-    np.testing.assert_array_equal(result.n_train + result.n_test, [data.y.count()] * 2)
-    np.testing.assert_array_equal(np.isfinite(result.auc), [[True, False, False]] * 2)
-    assert result.test_share == pytest.approx(1 / 3)
-
-
-def test_a_task_without_a_test_target_is_left_out(bench, tmp_path):
-    group = np.repeat(np.arange(48), 2)
-    write_images(tmp_path, split=np.where((group >= 40) & (group % 2 == 0), "val", "train"))
-    data = bench.read_data_set(tmp_path / "parts")
-    with pytest.warns(UndefinedMetricWarning, match="0 observed rows"):
-        result = bench.evaluate(data, "logprod", max_epochs=1)
-    np.testing.assert_array_equal(np.isfinite(result.joint), [[True, False, False]])
-    np.testing.assert_array_equal(np.isfinite(result.constant), [[True, False, False]])
-    text = bench.report(result, "command")
-    row = next(line for line in text.splitlines() if line.startswith("depth"))
-    assert row.split()[-2:] == ["0", "R2"]
-
-
-# -- the whole script ------------------------------------------------------------------------
-
-
-def test_prints_and_writes_a_table_per_set_and_loss(bench, tmp_path, capsys):
-    write_images(tmp_path)
-    write_tables(tmp_path)
-    output = tmp_path / "out.txt"
-    argv = ["parts", "stays", "--data", str(tmp_path), "--loss", "logprod", "masked_mse"]
-    argv += ["--max-epochs", "8", "--output", str(output)]
-    assert bench.main(argv) == 0
-    text = capsys.readouterr().out
-    assert output.read_text(encoding="utf-8").strip() == text.strip()
-    assert text.count("mean over tasks") == 4
-    assert "sort=crack|ho…" in text
-    assert "random 75/25, by group" in text
-    assert "--data DIR stays --loss logprod masked_mse --max-epochs 8\n" in text
-    assert str(tmp_path) not in text
-    assert max(map(len, text.splitlines())) <= 100
-
-
-def test_several_seeds_give_intervals(bench, tmp_path, capsys):
-    write_tables(tmp_path)
-    argv = ["stays", "--data", str(tmp_path), "--max-epochs", "8", "--seeds", "2"]
-    assert bench.main(argv) == 0
-    text = capsys.readouterr().out
-    assert "mean over 2 splits and model seeds" in text
-    last = next(line for line in text.splitlines() if line.startswith("mean over tasks"))
-    assert last.count("±") == 2
-    assert max(map(len, text.splitlines())) <= 100
-
-
-def test_fails_where_nothing_can_be_learnt(bench, tmp_path, capsys):
-    write_tables(tmp_path, noise=True)
-    assert bench.main(["stays", "--data", str(tmp_path)]) == 1
-    captured = capsys.readouterr()
-    assert "FAILED: not above the best constant" in captured.out
-    assert "stays (loss='logprod')" in captured.err
-
-
-def test_says_which_folder_is_absent(bench, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        bench.main(["nowhere", "--data", str(tmp_path)])
-    assert "no meta.json in the folders ['nowhere']" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -861,6 +780,51 @@ def test_fits_are_kept(quality, bench, tmp_path, monkeypatch, capsys):
         quality.main([*argv, "--rows", "60"])
 
 
+def test_the_constant_is_learnt_on_train_and_scored_on_observed_test_rows(quality, bench):
+    y = pd.DataFrame({"c": ["u", "u", "v", None, "u", "v"], "r": [1.0, 3, np.nan, np.nan, 0, 3]})
+    tasks = [Task("c", "classification"), Task("r", "regression")]
+    data = bench.DataSet("set", pd.DataFrame({"x": range(6)}), y, tasks, [], None, None)
+    train, test = np.arange(4), np.array([3, 4, 5])
+    scores = quality.task_scores(data, test, quality.constant(data, train, test, 0))
+    assert scores == pytest.approx({"c": 0.5, "c/accuracy": 0.5, "r": 1 - (4 + 1) / 4.5})
+
+
+def test_fails_where_nothing_can_be_learnt(quality, tmp_path, capsys):
+    write_tables(tmp_path, noise=True)
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "1"]
+    assert quality.main([*argv, "--methods", "joint", "constant"]) == 1
+    assert "FAILED: joint - constant" in capsys.readouterr().out
+
+
+def test_a_task_without_a_test_target_is_left_out(quality, bench, tmp_path, monkeypatch, capsys):
+    in_few_epochs(quality, bench, monkeypatch)
+    write_tables(tmp_path)
+    cost = pd.read_csv(tmp_path / "stays" / "Y.csv.gz")["cost"]
+    aux = pd.DataFrame({"split": np.where(cost.isna(), "test", "train")})
+    aux.to_csv(tmp_path / "stays" / "aux.csv.gz", index=False)
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept")]
+    quality.main([*argv, "--methods", "joint", "constant", "--splits", "2"])
+    table = capsys.readouterr().out
+    rows = [line.split() for line in table.splitlines()]
+    assert ["cost", "R2", "0"] in rows
+    died, days = (next(r for r in rows if r[:1] == [name]) for name in ("died", "days"))
+    mean = next(r for r in rows if r[:3] == ["mean", "over", "tasks"])
+    expected = (float(died[4]) + float(days[4])) / 2  # of the constant
+    assert float(mean[4].split("±")[0]) == pytest.approx(expected, abs=1e-3)
+    assert "nan" not in table
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [(["nowhere", "stays:x"], "['nowhere']"), (["stays", "--splits", "0"], "1 or")],
+)
+def test_quality_says_what_is_absent(quality, argv, message, tmp_path, capsys):
+    write_tables(tmp_path)
+    with pytest.raises(SystemExit):
+        quality.main([*argv, "--data", str(tmp_path), "--cache", str(tmp_path / "kept")])
+    assert message in capsys.readouterr().err
+
+
 def test_methods_take_parameters(quality, bench, tmp_path, monkeypatch, capsys):
     """They reach the network, and are part of its name: in the cache, the table, the command."""
     made = []
@@ -896,6 +860,7 @@ def test_methods_take_parameters(quality, bench, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_methods_that_are_none(quality, method, message, tmp_path, capsys):
+    write_tables(tmp_path)
     argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept")]
     with pytest.raises(SystemExit):
         quality.main([*argv, "--methods", "joint", method])
