@@ -91,7 +91,8 @@ class MultiTaskCNNEstimator(FileMixin):
         Shape of one sample, channels first: (d,), (C, L), (C, H, W) or (C, D, H, W). Every sample
         is reshaped to it. None takes it from X.
     data_format : {'channels_first', 'channels_last'}, default='channels_first'
-        Where the channels of X stand.
+        Where the channels of X stand. X of three axes are images (n, H, W) of one channel with the
+        former, and need `input_shape` with the latter.
     trunk : {'auto', 'dense', 'conv', 'tabm'}, spec, nn.Module or callable, default='auto'
         The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
         (`DenseTrunk`, `ConvTrunk`, `TabMTrunk` and `TimmTrunk` of `sklearn_mtl.networks`) has

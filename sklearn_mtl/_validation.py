@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
@@ -35,39 +36,45 @@ def as_input(X: Any, *, estimator: Any = None) -> Any:
     HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
     a numeric numpy array of at least two dimensions; finiteness is checked when rows are read.
     """
+    array = X
     try:
-        X = _as_numbers(X, estimator)
+        if not _is_on_disk(X):
+            array = check_array(
+                X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+            )
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"X holds {array.dtype} values. Pass an array of numbers.")
     except (ValueError, TypeError) as error:
-        columns = _not_numbers(X)
-        if not columns:
+        labels = _not_numbers(X)
+        if not labels:
             raise
         raise ValueError(
-            f"{str(error).removesuffix('.')}. Columns {columns} of X do not hold numbers: encode "
-            "them first, for example by OneHotEncoder in a ColumnTransformer."
+            f"{str(error).removesuffix('.')}. {len(labels)} column(s) of X hold no numbers, the "
+            f"first is {labels[0]!r}. Encode them, for example by OneHotEncoder in a "
+            "ColumnTransformer."
         ) from error
-    if len(X.shape) < 2 or 0 in X.shape:
-        raise ValueError(f"X has shape {X.shape}. Pass at least two dimensions, none empty.")
-    return X
-
-
-def _as_numbers(X: Any, estimator: Any = None) -> Any:
-    if not _is_on_disk(X):
-        X = check_array(
-            X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
-        )
-    if X.dtype.kind not in "biuf":
-        raise ValueError(f"X holds {X.dtype} values. Pass an array of numbers.")
-    return X
+    if len(array.shape) < 2 or 0 in array.shape:
+        raise ValueError(f"X has shape {array.shape}. Pass at least two dimensions, none empty.")
+    return array
 
 
 def _not_numbers(X: Any) -> list[Any]:
     """Labels of the columns of a frame that cannot be read as numbers."""
+    try:
+        frame: Any = nw.from_native(X, eager_only=True, pass_through=True)
+    except ValueError:  # labels that are there twice
+        return []
     labels = []
-    for label in getattr(X, "columns", ()):
+    for column in frame.iter_columns() if isinstance(frame, nw.DataFrame) else ():
+        if column.dtype.is_numeric() or column.dtype == nw.Boolean:
+            continue
         try:
-            _as_numbers(X[[label]])
+            column.to_numpy().astype(float)
+            holds_numbers = not column.dtype.is_temporal()
         except (ValueError, TypeError):
-            labels.append(label)
+            holds_numbers = False
+        if not holds_numbers:
+            labels.append(column.name)
     return labels
 
 
@@ -220,7 +227,8 @@ class InputReader:
             bad = rows[~finite.all(axis=tuple(range(1, batch.ndim)))]
             where = ""
             if batch.ndim == 2:
-                where = f", and columns {np.flatnonzero(~finite.all(axis=0))[:5].tolist()}"
+                columns = np.flatnonzero(~finite.all(axis=0))
+                where = f", in {len(columns)} column(s), the first at position {columns[0]}"
             raise ValueError(
                 f"{error}\nFound in {len(bad)} of the {len(rows)} rows read together, the first "
                 f"{bad[:5].tolist()}{where}. X must be finite: impute, clip or drop them."

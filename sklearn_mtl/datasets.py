@@ -94,9 +94,9 @@ def make_digit_scenes(
     A scene is a shaded background with ink of random brightness, size and place on it. In
     positive scenes the ink is one of scikit-learn's :func:`~sklearn.datasets.load_digits`, in
     negative scenes it is three random strokes that resemble a digit in thickness, extent and
-    amount of ink. The three targets suit a classifier and two regressors that share features:
-    is there a digit, how bright is the background and, for positive scenes, how large is the
-    digit.
+    amount of ink. The targets suit a classifier and regressors that share features: is there a
+    digit, how bright is the background and, for positive scenes, how large is the digit, and
+    where.
 
     Parameters
     ----------
@@ -132,8 +132,9 @@ def make_digit_scenes(
           ink and noise, between 0.1 and 0.4;
         - `digit_size`: float, height of the digit in pixels, between ``0.45 * size`` and
           ``0.8 * size``; NaN for scenes without a digit;
-        - `digit_x`, `digit_y`: float, centre of the digit in pixels from the left and from the top
-          edge of the scene; NaN for scenes without a digit.
+        - with `position` also `digit_x`, `digit_y`: float, centre of the square that the digit is
+          drawn in, in pixels from the left and from the top edge of the scene; NaN for scenes
+          without a digit. Digits fill the height of their square, and not always its width.
 
     See Also
     --------

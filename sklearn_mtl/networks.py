@@ -100,7 +100,7 @@ class DenseTrunk(BaseEstimator):
         self._validate_params()
         given: Any = self.hidden_layer_sizes
         sizes = (given,) if isinstance(given, Integral) else tuple(given)
-        if not all(isinstance(units, Integral) and int(units) > 0 for units in sizes):
+        if any(isinstance(u, bool) or not isinstance(u, Integral) or int(u) < 1 for u in sizes):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r} of DenseTrunk must be whole "
                 "numbers above 0."

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -781,12 +780,39 @@ def test_fits_are_kept(quality, bench, tmp_path, monkeypatch, capsys):
 
 
 def test_the_constant_is_learnt_on_train_and_scored_on_observed_test_rows(quality, bench):
-    y = pd.DataFrame({"c": ["u", "u", "v", None, "u", "v"], "r": [1.0, 3, np.nan, np.nan, 0, 3]})
-    tasks = [Task("c", "classification"), Task("r", "regression")]
-    data = bench.DataSet("set", pd.DataFrame({"x": range(6)}), y, tasks, [], None, None)
-    train, test = np.arange(4), np.array([3, 4, 5])
+    y = pd.DataFrame(
+        {
+            "two": ["u", "u", "v", None, "u", "v", "v"],
+            "three": ["a", "b", "b", "c", "b", None, "b"],
+            "one": ["x", "x", None, "x", "x", "y", "x"],
+            "r": [1.0, 3, np.nan, np.nan, 0, 3, np.nan],
+        }
+    )
+    tasks = [Task(name, "classification") for name in ("two", "three", "one")]
+    tasks.append(Task("r", "regression"))
+    data = bench.DataSet("set", pd.DataFrame({"x": range(7)}), y, tasks, [], None, None)
+    train, test = np.arange(4), np.arange(4, 7)
     scores = quality.task_scores(data, test, quality.constant(data, train, test, 0))
-    assert scores == pytest.approx({"c": 0.5, "c/accuracy": 0.5, "r": 1 - (4 + 1) / 4.5})
+    assert scores == pytest.approx(
+        {
+            "two": 0.5,
+            "two/accuracy": 1 / 3,
+            "three": 1.0,
+            "one": 0.5,  # of two classes one is in the training rows
+            "one/accuracy": 2 / 3,
+            "r": 1 - (4 + 1) / 4.5,
+        }
+    )
+
+
+def test_without_the_joint_network_fits_are_only_kept(quality, tmp_path, capsys):
+    write_tables(tmp_path)
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "1"]
+    assert quality.main([*argv, "--methods", "constant"]) == 0
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "without 'joint' no table" in captured.err
+    assert len((tmp_path / "kept").read_text().splitlines()) == 1
 
 
 def test_fails_where_nothing_can_be_learnt(quality, tmp_path, capsys):
@@ -796,27 +822,43 @@ def test_fails_where_nothing_can_be_learnt(quality, tmp_path, capsys):
     assert "FAILED: joint - constant" in capsys.readouterr().out
 
 
-def test_a_task_without_a_test_target_is_left_out(quality, bench, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("absent", "metric"), [("cost", "R2"), ("died", "AUC")])
+def test_a_task_without_a_test_target_is_left_out(
+    quality, bench, tmp_path, absent, metric, monkeypatch, capsys
+):
     in_few_epochs(quality, bench, monkeypatch)
     write_tables(tmp_path)
-    cost = pd.read_csv(tmp_path / "stays" / "Y.csv.gz")["cost"]
-    aux = pd.DataFrame({"split": np.where(cost.isna(), "test", "train")})
+    file = tmp_path / "stays" / "Y.csv.gz"
+    y = pd.read_csv(file)
+    y.loc[50:, absent] = np.nan
+    if absent == "died":
+        y["days"] = y["days"].where(y["died"] == 1)
+    y.to_csv(file, index=False)
+    aux = pd.DataFrame({"split": np.where(y.index >= 50, "test", "train")})
     aux.to_csv(tmp_path / "stays" / "aux.csv.gz", index=False)
     argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept")]
-    quality.main([*argv, "--methods", "joint", "constant", "--splits", "2"])
+    argv += ["--methods", "joint", "constant", "constant", "--splits", "2", "--bar", "mean=-99"]
+    quality.main(argv)
     table = capsys.readouterr().out
     rows = [line.split() for line in table.splitlines()]
-    assert ["cost", "R2", "0"] in rows
-    died, days = (next(r for r in rows if r[:1] == [name]) for name in ("died", "days"))
-    mean = next(r for r in rows if r[:3] == ["mean", "over", "tasks"])
-    expected = (float(died[4]) + float(days[4])) / 2  # of the constant
-    assert float(mean[4].split("±")[0]) == pytest.approx(expected, abs=1e-3)
+    assert [absent, metric, "0"] in rows
+    of_constant = [
+        float(row[4]) for row in rows if row[:1] in (["died"], ["cost"], ["days"]) and row[3:]
+    ]
+    mean = next(row for row in rows if row[:3] == ["mean", "over", "tasks"])
+    assert float(mean[4].split("±")[0]) == pytest.approx(np.mean(of_constant), abs=1e-3)
     assert "nan" not in table
+    assert "NaN" not in (tmp_path / "kept").read_text()
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
-    [(["nowhere", "stays:x"], "['nowhere']"), (["stays", "--splits", "0"], "1 or")],
+    [
+        (["nowhere", "stays:x"], "['nowhere']"),
+        (["stays", "--splits", "0"], "1 or more"),
+        (["stays", "--bar", "dead=0.5"], "['dead'], which are no tasks of stays"),
+        (["stays", "--bar", "died"], "takes TASK=SCORE"),
+    ],
 )
 def test_quality_says_what_is_absent(quality, argv, message, tmp_path, capsys):
     write_tables(tmp_path)
@@ -836,7 +878,7 @@ def test_methods_take_parameters(quality, bench, tmp_path, monkeypatch, capsys):
     kept = quality._predictions
     monkeypatch.setattr(quality, "_predictions", predictions)
     write_tables(tmp_path)
-    variant = "joint:max_epochs=1,loss='weighted',trunk='dense'"
+    variant = "joint:max_epochs=1,loss=weighted,head_hidden_units=2"
     argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "2"]
     quality.main([*argv, "--methods", "joint", variant, "separate:max_epochs=1"])
     epochs = [params["max_epochs"] for params in made]
@@ -844,7 +886,7 @@ def test_methods_take_parameters(quality, bench, tmp_path, monkeypatch, capsys):
     assert epochs == ["auto", "auto", *[1] * (2 + 2 * n_tasks)]
     assert [params["loss"] for params in made[1:4]] == ["logprod", "weighted", "weighted"]
     assert variant in (tmp_path / "kept").read_text()
-    assert shlex.quote(variant) in capsys.readouterr().out
+    assert f"--methods joint {variant} separate:max_epochs=1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -852,11 +894,19 @@ def test_methods_take_parameters(quality, bench, tmp_path, monkeypatch, capsys):
     [
         ("forest", "methods are joint, separate, hgb"),
         ("hgb:max_iter=3", "are those of the networks"),
-        ("joint:3", "by name"),
-        ("joint:max_epochs", "by name"),
-        ("joint:max_epochs=", "invalid syntax"),
-        ("joint:)+(", "by name"),
-        ("joint:max_epochs=len('ab')", "malformed"),
+        *[
+            (f"joint:{given}", f"{item!r} is not PARAMETER=VALUE")
+            for given, item in [
+                ("", ""),
+                ("3", "3"),
+                ("max_epochs", "max_epochs"),
+                ("max_epochs=", "max_epochs="),
+                ("max_epochs=1,max_epochs=2", "max_epochs=2"),
+                ("nope=3", "nope=3"),
+                ("random_state=3", "random_state=3"),
+                ("loss=weighted, max_epochs=1", " max_epochs=1"),
+            ]
+        ],
     ],
 )
 def test_methods_that_are_none(quality, method, message, tmp_path, capsys):

@@ -173,8 +173,8 @@ def test_digit_size_is_the_height_of_the_ink(size, correlation):
 
 
 @pytest.mark.parametrize("size", [12, 28, 64])
-def test_position_is_the_centre_of_the_ink(size):
-    """Digits fill the height of their box, whose middle is the middle of what is inked."""
+def test_position_is_the_centre_of_the_box(size):
+    """Digits fill its height, and are in the middle of its width on average."""
     ink, y = noiseless_ink(300, size=size, positive_fraction=1, position=True, random_state=0)
     peak = ink.max(axis=2)
     inked = peak > 0.4 * peak.max(axis=1, keepdims=True)

@@ -33,7 +33,7 @@ HOUSE = {
     "_estimator": Room(
         "_validation _targets _engine _views _files networks losses metrics", "numpy sklearn"
     ),
-    "_validation": Room("", "numpy sklearn"),
+    "_validation": Room("", "numpy narwhals sklearn"),
     "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
     # One object per kind of target, public: people add their own.
     "kinds": Room("_tables", "numpy sklearn.metrics pandas scipy"),

@@ -623,6 +623,7 @@ def test_heads_without_any_output(head_hidden_units):
         ({"frequency_scale": 0.0}, "The 'frequency_scale' parameter of DenseTrunk must be a float"),
         ({"frequency_scale": math.nan}, "The 'frequency_scale' parameter of DenseTrunk must be"),
         ({"hidden_layer_sizes": 0}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": True}, r"hidden_layer_sizes=True of DenseTrunk must be whole"),
         ({"hidden_layer_sizes": 6.4}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
         ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes=\(0,\) of DenseTrunk must be whole"),
         ({"hidden_layer_sizes": (8, 2.5)}, r"hidden_layer_sizes=\(8, 2.5\) of DenseTrunk must be"),

@@ -144,11 +144,17 @@ def test_input_shape_that_does_not_fit(shape: Any, input_shape: Any) -> None:
         (np.array([["a"], [1]], dtype=object), "could not convert string to float: 'a'$"),
         (
             pd.DataFrame({"n": [1.0, np.nan], "a": ["x", "y"], "b": [True, False], 7: ["z", "1"]}),
-            r"could not convert string to float: 'x'\. Columns \['a', 7\] of X do not hold numbers",
+            r"to float: 'x'\. 2 column\(s\) of X hold no numbers, the first is 'a'",
         ),
-        (pd.DataFrame({"n": [1], "c": pd.Categorical(["x"])}), r"Columns \['c'\] of X .* ColumnT"),
-        (pl.DataFrame({"n": [1, 2], "a": ["x", "y"]}), r"Columns \['a'\] of X do not hold numbers"),
-        (pd.DataFrame({"d": pd.to_datetime(["2020"]), "n": [1.0]}), r"Columns \['d'\] of X"),
+        (
+            pd.DataFrame({"n": [1], "c": pd.Categorical(["x"])}),
+            r"1 column\(s\) .* the first is 'c'\. Encode",
+        ),
+        (pl.DataFrame({"n": [1, 2], "a": ["x", "y"]}), r"1 column\(s\) of X .* first is 'a'"),
+        (
+            pd.DataFrame({"d": pd.to_datetime(["2020"]), "n": [1.0]}),
+            r"1 column\(s\) of X hold .* 'd'",
+        ),
         (np.zeros((5, 2), dtype=complex), "Complex data not supported"),
         (np.array(["2020", "2021"], dtype="M8[D]")[:, None], "X holds datetime64"),
         ([[1.0, 2.0], [1.0]], "inhomogeneous"),
@@ -159,12 +165,34 @@ def test_refused_X(X: Any, message: str) -> None:
         fitted(X)
 
 
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (pd.DataFrame({"a": [], "b": []}, dtype=float), r"0 sample\(s\)"),
+        (pl.DataFrame({"a": [1.0]}).lazy(), "LazyFrame|scalar|0D"),
+        (pd.DataFrame([[1, "x"]], columns=["a", "a"]), "a"),
+    ],
+)
+def test_only_columns_are_blamed_that_hold_no_numbers(X: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        as_input(X)
+    assert "hold no numbers" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:pandas.DataFrame with sparse columns")
+def test_columns_are_judged_by_their_values() -> None:
+    numbers = {"o": np.array([3, 4], dtype=object), "s": pd.arrays.SparseArray([1.0, 0])}
+    frame = pd.DataFrame({**numbers, "t": ["x", "y"], "u": ["z", "y"]})
+    with pytest.raises(ValueError, match=r"2 column\(s\) of X hold no numbers, the first is 't'"):
+        as_input(frame)
+
+
 @pytest.mark.parametrize("hole", [np.nan, np.inf])
 def test_holes_are_located(hole: float) -> None:
     X = draw(4)
     X[[2, 7], [3, 1]] = hole
     with pytest.raises(
-        ValueError, match=r"first \[2, 7\], and columns \[1, 3\]\. X must be finite"
+        ValueError, match=r"\[2, 7\], in 2 column\(s\), the first at position 1\. X must"
     ):
         fitted(X)
     with pytest.raises(ValueError, match=r"first \[2, 7\]\. X must be finite"):

@@ -11,7 +11,7 @@ test rows where a target was observed. Methods:
     `MultiTaskCNNEstimator` with its defaults, one fit for all tasks.
 ``separate``
     The same, fitted to each task alone, on the rows where it was observed.
-``joint:head_hidden_units=32``, ``separate:max_epochs=60,loss='weighted'``
+``joint:head_hidden_units=32``, ``separate:max_epochs=60,loss=weighted``
     The same with other parameters of the estimator.
 ``hgb``
     `HistGradientBoosting*` per task, defaults. Tables go in as they are, with holes and
@@ -63,7 +63,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.metrics import accuracy_score, r2_score, roc_auc_score
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_mtl import Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 
 Rows = NDArray[np.intp]
 
@@ -148,10 +148,10 @@ def _pytabkit(
 ) -> dict[str, Any]:
     params = {"random_state": seed, "device": "cpu", "n_threads": torch.get_num_threads()}
     impute = SimpleImputer(strategy="median", add_indicator=True)
-    constant = SimpleImputer(strategy="constant", fill_value="none")
+    fill = SimpleImputer(strategy="constant", fill_value="none")
     numbers = [c for c in data.X.columns if c not in data.categories]
     encode = ColumnTransformer(
-        [("numbers", impute, numbers), ("categories", constant, data.categories)],
+        [("numbers", impute, numbers), ("categories", fill, data.categories)],
         verbose_feature_names_out=False,
     ).set_output(transform="pandas")
     X = encode.fit(data.X.iloc[train]).transform(data.X)
@@ -187,19 +187,28 @@ METHODS: dict[str, Callable[..., dict[str, Any]]] = {
     "tabm": tabm,
     "constant": constant,
 }
+DEFAULT = ["joint", "hgb", "constant"]
 
 
 def find_method(text: str) -> Callable[..., dict[str, Any]]:
-    """Return the method ``NAME``, or ``NAME:PARAMETER=VALUE,...`` of Python literals."""
-    name, _, given = text.partition(":")
+    """Return the method ``NAME``, or ``NAME:PARAMETER=VALUE,...`` of numbers and words."""
+    name, colon, given = text.partition(":")
     if name not in METHODS:
         raise ValueError(f"methods are {', '.join(METHODS)}")
-    if not given:
+    if not colon:
         return METHODS[name]
-    call = ast.parse(f"method({given})", mode="eval").body
-    if name not in ("joint", "separate") or not isinstance(call, ast.Call) or call.args:
-        raise ValueError("parameters are those of the networks 'joint' and 'separate', by name")
-    params = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    if name not in ("joint", "separate"):
+        raise ValueError("parameters are those of the networks 'joint' and 'separate'")
+    known = set(MultiTaskCNNEstimator().get_params()) - {"tasks", "random_state"}
+    params: dict[str, Any] = {}
+    for item in given.split(","):
+        parameter, equals, value = item.partition("=")
+        if not equals or not value or parameter not in known or parameter in params:
+            raise ValueError(f"{item!r} is not PARAMETER=VALUE, with one of {sorted(known)}")
+        try:
+            params[parameter] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            params[parameter] = value
     return functools.partial(METHODS[name], **params)
 
 
@@ -216,19 +225,15 @@ def task_scores(data: DataSet, test: Rows, predictions: dict[str, Any]) -> dict[
         y = data.y[task.name].iloc[test]
         seen = y.notna().to_numpy()
         truth, prediction = y[seen].to_numpy(), predictions[task.name]
-        if len(truth) < (1 if task.kind == "classification" else 2):
-            scores[task.name] = np.nan
-            continue
         if not isinstance(prediction, tuple):
-            scores[task.name] = r2_score(truth, prediction[seen])
+            scores[task.name] = r2_score(truth, prediction[seen]) if len(truth) > 1 else np.nan
             continue
         labels, proba = prediction
-        accuracy = accuracy_score(truth, labels[proba[seen].argmax(axis=1)])
-        scores[task.name] = accuracy
-        if data.y[task.name].nunique() == 2:
+        found = labels[proba[seen].argmax(axis=1)]
+        scores[_exact(data, task)] = accuracy_score(truth, found) if len(truth) else np.nan
+        if _metric(data, task) == "AUC":
             both = len(np.unique(truth)) == 2
-            scores[task.name] = roc_auc_score(truth, proba[seen, 1]) if both else np.nan
-            scores[f"{task.name}/accuracy"] = accuracy
+            scores[task.name] = roc_auc_score(truth, proba[seen, -1]) if both else np.nan
     return {name: float(score) for name, score in scores.items()}
 
 
@@ -250,10 +255,11 @@ def measure(
                 seconds = time.perf_counter() - start
                 scores = task_scores(data, test, predictions)
                 share = len(test) / len(train) if data.split is None else 0.0
-                found = [key | {"scores": scores, "seconds": seconds, "test_share": share}]
+                kept_scores = {k: v if np.isfinite(v) else None for k, v in scores.items()}
+                found = [key | {"scores": kept_scores, "seconds": seconds, "test_share": share}]
                 with cache.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found[0]) + "\n")
-                mean = np.mean([scores[task.name] for task in data.tasks])
+                mean = np.nanmean([scores[task.name] for task in data.tasks])
                 print(f"{name} {method} {seed}: {mean:.4f} in {seconds:.0f} s", file=sys.stderr)
             records[method] += found[:1]
     return records
@@ -316,7 +322,8 @@ def report(data: DataSet, records: Records, bars: dict[str, float], command: str
     exact = [_exact(data, task) for task in data.tasks]
     if exact != names:
         rows.append(_row(["mean, accuracy", "", ""], _means(records, exact), _share(records)))
-    seconds = [f"{np.mean([r['seconds'] for r in records[m]]):.0f}" for m in methods]
+    times = [np.array([r["seconds"] for r in records[m]], dtype=float) for m in methods]
+    seconds = [f"{np.nanmean(time):.0f}" for time in times]
     rows.append(["seconds per split", "", "", *seconds, *[""] * (len(methods) - 1)])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
@@ -359,6 +366,7 @@ def verdicts(data: DataSet, records: Records, bars: dict[str, float]) -> list[tu
 
 
 def _verdict(what: str, values: NDArray[Any], share: float, least: float) -> tuple[bool, str]:
+    values = values[np.isfinite(values)]
     mean, half = values.mean(), half_interval(values, share)
     passed = bool(mean >= least)
     refuted = not passed and not mean + half >= least
@@ -381,7 +389,10 @@ def _exact(data: DataSet, task: Task) -> str:
 
 def _of(records: Records, name: str) -> dict[str, NDArray[Any]]:
     """Scores of a task per method, each of shape (n_splits,)."""
-    return {m: np.array([r["scores"][name] for r in kept]) for m, kept in records.items()}
+    return {
+        method: np.array([r["scores"][name] for r in kept], dtype=float)  # None is NaN
+        for method, kept in records.items()
+    }
 
 
 def _means(records: Records, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -414,7 +425,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", metavar="NAME", help="folders of DIR")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument(
-        "--methods", nargs="+", default=["joint", "hgb"], metavar="METHOD", help=", ".join(METHODS)
+        "--methods", nargs="+", default=DEFAULT, metavar="METHOD", help=", ".join(METHODS)
     )
     parser.add_argument("--splits", type=int, default=5, metavar="N")
     parser.add_argument("--rows", type=int, help="rows to keep, drawn at random; default: all")
@@ -432,14 +443,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     for method in args.methods:
         try:
             find_method(method)
-        except (ValueError, SyntaxError) as error:
+        except ValueError as error:
             parser.error(f"{method!r} is not a method: {error}.")
-    bars = {name: float(least) for name, least in (bar.split("=") for bar in args.bar)}
+    methods = list(dict.fromkeys(args.methods))
+    try:
+        bars = {name: float(least) for name, least in (bar.split("=") for bar in args.bar)}
+    except ValueError:
+        parser.error(f"--bar takes TASK=SCORE, got {args.bar}")
     tables, passed = [], True
     for name in args.names:
         data = open_data(args.data, name, args.rows)
-        records = measure(name, data, args.methods, args.splits, args.rows, args.cache)
+        if unknown := set(bars) - {"mean", *(task.name for task in data.tasks)}:
+            parser.error(f"--bar names {sorted(unknown)}, which are no tasks of {name}")
+        records = measure(name, data, methods, args.splits, args.rows, args.cache)
         if "joint" not in records:
+            print(
+                f"{name}: fits are kept, and without 'joint' no table is printed", file=sys.stderr
+            )
             continue
         records = {"joint": records.pop("joint"), **records}
         tables.append(report(data, records, bars, command_line(args, parser, name)))

@@ -18,6 +18,7 @@
     absent, has the columns ``split`` and ``group``.
 
 Rows are split as ``split`` says; without it, 75/25 at random, whole groups on one side.
+(Where there are both, `quality.py` goes by the groups.)
 """
 
 from __future__ import annotations
@@ -39,8 +40,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-
-WIDTH = 100
 
 # -- reading ---------------------------------------------------------------------------------
 

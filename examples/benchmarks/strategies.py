@@ -49,7 +49,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_data import WIDTH, half_interval, read_data_set, splits
+from real_data import half_interval, read_data_set, splits
 from sklearn.metrics import accuracy_score, r2_score
 
 from sklearn_mtl import Task
@@ -57,6 +57,7 @@ from sklearn_mtl.datasets import make_digit_scenes
 from sklearn_mtl.losses import Combiner, LogProd, MaskedMSE, TaskLosses, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, MultiTaskModule, build_trunk
 
+WIDTH = 100  # of the table, in characters
 SCENES = {"digit_scenes": 0.5, "rare_digits": 0.1}  # share of scenes with a digit
 SCENE_TASKS = [
     Task("digit_present", "classification"),
