@@ -45,7 +45,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +308,8 @@ def report(data: DataSet, records: Records, bars: dict[str, float], command: str
         X = f"{'x'.join(map(str, data.X.shape[1:]))} images"
     split = "the official split" if data.split is not None else "random 75/25 splits"
     split += ", by group" if data.split is None and data.group is not None else ""
-    header = ["task", "metric", "test", *methods, *(f"joint - {other}" for other in methods[1:])]
+    others = _specialists(methods)
+    header = ["task", "metric", "test", *methods, *(f"joint - {other}" for other in others)]
     names = [task.name for task in data.tasks]
     n_test = np.mean(
         [data.y.iloc[test].notna().sum() for _, test in splits(data, n_splits)], axis=0
@@ -324,7 +325,7 @@ def report(data: DataSet, records: Records, bars: dict[str, float], command: str
         rows.append(_row(["mean, accuracy", "", ""], _means(records, exact), _share(records)))
     times = [np.array([r["seconds"] for r in records[m]], dtype=float) for m in methods]
     seconds = [f"{np.nanmean(time):.0f}" for time in times]
-    rows.append(["seconds per split", "", "", *seconds, *[""] * (len(methods) - 1)])
+    rows.append(["seconds per split", "", "", *seconds, *[""] * len(others)])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in [header, *rows]:
@@ -407,9 +408,14 @@ def _share(records: Records) -> float:
 def _row(
     labels: list[str], scores: dict[str, NDArray[Any]], share: float | None = None
 ) -> list[str]:
-    first, *others = scores.values()
     cells = [_cell(values, share) for values in scores.values()]
-    return [*labels, *cells, *(_cell(first - values, share, "+") for values in others)]
+    gains = [scores["joint"] - scores[other] for other in _specialists(scores)]
+    return [*labels, *cells, *(_cell(gain, share, "+") for gain in gains)]
+
+
+def _specialists(methods: Iterable[str]) -> list[str]:
+    """Methods whose difference to the joint network is of interest."""
+    return [method for method in methods if method not in ("joint", "constant")]
 
 
 def _cell(values: NDArray[Any], share: float | None, sign: str = "") -> str:
