@@ -567,7 +567,9 @@ def test_hidden_heads_are_a_small_network_per_task(members):
 
 
 def test_hidden_units_of_a_task_learn_from_it_alone():
-    heads = HiddenHeads(5, N_OUTPUTS, 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # once in a while both units of a task are off for every row
+        heads = HiddenHeads(5, N_OUTPUTS, 2)
     x = random_inputs((5,))
     for output, owner in enumerate(OWNERS):
         heads.zero_grad()
