@@ -817,7 +817,7 @@ def test_without_the_joint_network_fits_are_only_kept(quality, tmp_path, capsys)
 
 def test_fails_where_nothing_can_be_learnt(quality, tmp_path, capsys):
     write_tables(tmp_path, noise=True)
-    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept"), "--splits", "1"]
+    argv = ["stays", "--data", str(tmp_path), "--cache", str(tmp_path / "kept")]
     assert quality.main([*argv, "--methods", "joint", "constant"]) == 1
     assert "FAILED: joint - constant" in capsys.readouterr().out
 
