@@ -14,42 +14,33 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.utils import noop
 from torch import Tensor, nn
 
-from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
-from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
+from sklearn_mtl._batches import Batches, Reader
+from sklearn_mtl._recipe import DTYPES, Recipe, resolve_optimizer
+from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
+from sklearn_mtl.networks import MultiTaskModule, build_trunk
 
 __all__ = [
-    "DTYPES",
-    "Batches",
-    "Recipe",
     "TaskNet",
-    "auto_batch_size",
-    "auto_max_epochs",
-    "auto_precision",
-    "auto_weight_decay",
     "build_net",
-    "device_or_cpu",
     "plain_module",
     "precision_of",
     "predict_raw",
-    "resolve_device",
     "restore",
     "seeded",
     "shift_outputs",
     "train",
 ]
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 # Held while torch's global generator is ours, so that fits in threads do not mix their draws.
 GENERATOR = threading.RLock()
@@ -61,100 +52,28 @@ NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_v
 CHUNK_VALUES, CHUNK_ROWS = 2**22, 2**13
 
 
-# What this room asks of X: rows by index, as finite and standardised arrays.
-Reader = Callable[[NDArray[np.intp]], NDArray[Any]]
+class Tally:
+    """Losses per batch and task over an epoch: their mean is one pass over all observed targets."""
 
-
-class Recipe(NamedTuple):
-    """How to train: resolved parameters."""
-
-    max_epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: Any
-    weight_decay: float
-    device: str
-    precision: str
-    verbose: int
-    net_params: dict[str, Any]
-    patience: int | None = None  # epochs without improvement; None does not stop early
-    tol: float = 0.0
-
-
-class Batches:
-    """Rows of X read by index, with their targets and weights: data set and loader in one.
-
-    Batches are of nearly equal size: no last batch of one row, on which batch statistics fail.
-
-    Parameters
-    ----------
-    read : callable
-        ``read(rows)`` returns the samples of increasing `rows` as an array.
-    values, weight : ndarray of shape (n_samples, n_tasks)
-        Encoded targets and the weight of each cell.
-    rows : ndarray of int
-        Rows to iterate over.
-    recipe : Recipe
-        Batch size and precision.
-    shuffle_seed : int, optional
-        Shuffles the rows anew in every pass; None keeps them in order.
-    """
-
-    def __init__(
-        self,
-        read: Reader,
-        values: NDArray[np.float64],
-        weight: NDArray[np.float64],
-        rows: NDArray[np.intp],
-        recipe: Recipe,
-        shuffle_seed: int | None = None,
-    ) -> None:
-        dtype = DTYPES[recipe.precision]
-        self.read, self.rows, self.batch_size = read, rows, recipe.batch_size
-        # Weights up to one: a task's common factor changes nothing, and none overflows float32.
-        largest = weight[rows].max(axis=0)
-        weight = weight[rows] / np.where(largest > 0, largest, 1)
-        self.targets = torch.from_numpy(values[rows]).to(dtype)
-        self.weight = torch.from_numpy(weight).to(dtype)
-        self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
-        self.stop = threading.Event()
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.counts: list[Tensor] = []
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return math.ceil(len(self.rows) / self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
-        """Read the batches, in a new random order each time if there is a seed."""
-        order = np.arange(len(self.rows))
-        if self.generator is not None:
-            order = self.generator.permutation(order)
-        for part in np.array_split(order, len(self)):
-            if self.stop.is_set():
-                raise KeyboardInterrupt
-            part.sort()  # files and memory are read forwards
-            index = torch.from_numpy(part)
-            X = torch.from_numpy(self.read(self.rows[part])).to(self.targets.dtype)
-            yield X, (self.targets[index], self.weight[index])
-
-
-class Tally:
-    """Sums of per-task losses over an epoch: its mean is one pass over all observed targets."""
-
-    def __init__(self) -> None:
-        self.sums: Tensor | float = 0.0
-        self.counts: Tensor | float = 0.0
-        self.n_batches = 0
+        return len(self.losses)
 
     def add(self, losses: Tensor, counts: Tensor) -> None:
         """Add a batch."""
-        self.sums = self.sums + losses.detach().double() * counts.double()
-        self.counts = self.counts + counts.double()
-        self.n_batches += 1
+        self.losses.append(losses.detach())
+        self.counts.append(counts)
 
     def means(self) -> tuple[Tensor, Tensor]:
         """Mean losses (0 where there is none) and counts, where the combiner is."""
-        sums, counts = torch.as_tensor(self.sums), torch.as_tensor(self.counts)
-        return sums / torch.where(counts > 0, counts, 1), counts
+        counts = torch.stack(self.counts).double()
+        sums = (torch.stack(self.losses).double() * counts).sum(dim=0)
+        total = counts.sum(dim=0)
+        return sums / torch.where(total > 0, total, 1), total
 
 
 class MultiTaskLoss(nn.Module):
@@ -171,24 +90,31 @@ class MultiTaskLoss(nn.Module):
 
     def objective(self, losses: Tensor, counts: Tensor) -> float:
         """Return the scalar for mean losses over a whole data set."""
-        rule = _at_rest(self.combine)
         losses, counts = losses.to(self.dtype), counts.to(self.dtype)
-        with torch.no_grad():
+        with torch.no_grad(), _at_rest(self.combine) as rule:
             return float((rule.objective if isinstance(rule, Combiner) else rule)(losses, counts))
 
     def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Differentiate the batch's scalar by each task's mean loss."""
-        rule = _at_rest(self.combine)
         losses = losses.to(self.dtype, copy=True).requires_grad_()
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with torch.enable_grad(), _at_rest(self.combine) as rule:
             (gradient,) = torch.autograd.grad(rule(losses, counts.to(self.dtype)), losses)
         return gradient
 
 
-def _at_rest(rule: Any) -> Any:
-    """Copy a rule: looking must not change what it has learned."""
-    rule = copy.deepcopy(rule)
-    return rule.eval() if isinstance(rule, nn.Module) else rule
+@contextlib.contextmanager
+def _at_rest(rule: Any) -> Iterator[Any]:
+    """Let look at a rule without a change of what it has learned, or of the random state."""
+    if isinstance(rule, Combiner):
+        training = rule.training
+        try:
+            yield rule.eval()
+        finally:
+            rule.train(training)
+    else:
+        rule = copy.deepcopy(rule)
+        with torch.random.fork_rng(devices=[]):
+            yield rule.eval() if isinstance(rule, nn.Module) else rule
 
 
 class TaskNet(NeuralNet):
@@ -240,6 +166,25 @@ class TaskNet(NeuralNet):
         """Return the data set, which is its own loader."""
         return dataset
 
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Call the callbacks that listen; most have no use for single batches."""
+        getattr(self, method_name)(self, **kwargs)
+        for callback in self._listeners(method_name):
+            getattr(callback, method_name)(self, **kwargs)
+
+    def _listeners(self, method_name: str) -> list[Any]:
+        silent = getattr(Callback, method_name)
+        return [
+            callback
+            for _, callback in self.callbacks_
+            if getattr(type(callback), method_name, None) is not silent
+        ]
+
+    def _set_training(self, training: bool = True) -> None:
+        """Walk through the modules only where there is something to change."""
+        if not self.module_.training == self.criterion_.training == training:
+            super()._set_training(training)
+
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
         x = x.to(self.device, non_blocking=True)
@@ -248,12 +193,11 @@ class TaskNet(NeuralNet):
         with torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype):
             return self.module_(x, **fit_params).float()
 
-    def get_loss(self, y_pred: Tensor, y_true: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
-        targets, weight = (part.to(self.device, non_blocking=True) for part in y_true)
-        losses, counts = self.criterion_.task_losses(y_pred, targets, weight)
-        self.tally_.add(losses, counts)
-        return self.criterion_.combine(losses, counts)
+        losses = self.criterion_.task_losses.compare(y_pred, y_true)
+        self.tally_.add(losses, y_true.counts)
+        return self.criterion_.combine(losses, y_true.counts)
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Train; a KeyboardInterrupt (of a user, or a stopping callback) ends it in good order."""
@@ -273,22 +217,32 @@ class TaskNet(NeuralNet):
             )
         return self
 
-    def run_single_epoch(self, iterator: Any, training: bool, prefix: str, **kwargs: Any) -> None:
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **kwargs: Any
+    ) -> None:
         """Run an epoch, and record the loss of each task."""
         if iterator is None:
             return
-        self.tally_ = Tally()
+        tally = self.tally_ = Tally()
+        rows = self.history[-1]["batches"]
         try:
-            super().run_single_epoch(iterator, training, prefix, **kwargs)
+            for batch in iterator:
+                self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch, **kwargs)
+                # As skorch does it, but for History's own slow look-ups.
+                rows[-1][f"{prefix}_loss"] = step["loss"].item()
+                rows[-1][f"{prefix}_batch_size"] = len(batch[0])
+                self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
-            if self.tally_.n_batches:  # none if it was interrupted at once
-                self._record(prefix, *self.tally_.means())
+            if len(tally):  # none if it was interrupted at once
+                self._record(prefix, *tally.means())
+        self.history.record(f"{prefix}_batch_count", len(iterator))
 
     def _record(self, prefix: str, losses: Tensor, counts: Tensor) -> None:
         seen = torch.where(counts > 0, losses, torch.nan)
         self.record_[f"{prefix}_loss"].append(seen.cpu().numpy())
         if prefix == "train":
-            weights = self.criterion_.effective_weights(losses, counts / self.tally_.n_batches)
+            weights = self.criterion_.effective_weights(losses, counts / len(self.tally_))
             self.record_["effective_weight"].append(weights.cpu().double().numpy())
         else:
             objective = self.criterion_.objective(losses, counts)
@@ -326,16 +280,33 @@ def _stop_after_batch(batches: Batches) -> Iterator[None]:
         signal.signal(signal.SIGINT, default)
 
 
-class Cosine:
-    """Learning-rate factor: linear warm-up over the first steps, then a cosine to zero."""
+class CosineSchedule(Callback):
+    """Learning rate per step: a linear warm-up over the first 5 %, then a cosine to zero."""
 
     def __init__(self, n_steps: int) -> None:
-        self.n_steps, self.n_warm_up = n_steps, math.ceil(n_steps / 20)
+        self.n_steps = n_steps
 
-    def __call__(self, step: int) -> float:
-        if step < self.n_warm_up:
-            return (step + 1) / self.n_warm_up
-        progress = (step - self.n_warm_up) / max(1, self.n_steps - self.n_warm_up)
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Take the rates of the optimizer for the highest ones."""
+        self.step_ = 0
+        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_batch_begin(
+        self, net: NeuralNet, batch: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Set the rates of the next step."""
+        if training:
+            factor = self.factor(self.step_)
+            for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
+                group["lr"] = peak * factor
+            self.step_ += 1
+
+    def factor(self, step: int) -> float:
+        """Return the share of the highest rate, from 0 to 1."""
+        n_warm_up = math.ceil(self.n_steps / 20)
+        if step < n_warm_up:
+            return (step + 1) / n_warm_up
+        progress = (step - n_warm_up) / max(1, self.n_steps - n_warm_up)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
@@ -350,44 +321,6 @@ def seeded(seed: int, device: str) -> Iterator[None]:
             with torch.cuda.device(found):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def resolve_device(device: str) -> str:
-    """'auto' is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError(
-            f"device={device!r} is not a torch device. Use 'auto', 'cpu' or 'cuda'."
-        ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}, but torch finds no CUDA here. Use 'auto' or 'cpu'.")
-    return device
-
-
-def device_or_cpu(device: str) -> str:
-    """Return a device that works here: the one asked for, else the CPU."""
-    try:
-        found = resolve_device(device)
-        torch.empty(0, device=found)
-    except (ValueError, RuntimeError, AssertionError):  # torch has several ways to say no
-        return "cpu"
-    return found
-
-
-def resolve_optimizer(optimizer: Any) -> Any:
-    """Find a name in `torch.optim`; a class is taken as it is."""
-    if not isinstance(optimizer, str):
-        return optimizer
-    found = getattr(torch.optim, optimizer, None)
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise ValueError(
-            f"optimizer={optimizer!r} is not in torch.optim. Use a name such as 'AdamW' or 'SGD', "
-            "or pass a class."
-        )
-    return found
 
 
 def build_net(
@@ -436,6 +369,9 @@ def build_net(
     # LBFGS and others know none: no decay is then what they do anyway.
     if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
         own["optimizer__weight_decay"] = recipe.weight_decay
+    chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
+    if "fused" in inspect.signature(optimizer).parameters and not chosen & set(recipe.net_params):
+        own["optimizer__fused"] = True  # one kernel for all parameters
     if optimizer is torch.optim.LBFGS:  # it flattens gradients by `view`
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net = TaskNet(
@@ -483,8 +419,8 @@ def _check_combiner(combine: Any, loss: Any, n_tasks: int, dtype: torch.dtype) -
         )
     counts = torch.ones(n_tasks, dtype=dtype)
     losses = counts.clone().requires_grad_()
-    trial = _at_rest(combine)
-    trial = trial.to(dtype) if isinstance(trial, nn.Module) else trial
+    trial = copy.deepcopy(combine)
+    trial = trial.eval().to(dtype) if isinstance(trial, nn.Module) else trial
     try:
         if isinstance(trial, Combiner):
             trial.start(counts, counts, counts)
@@ -549,8 +485,7 @@ def _callbacks(net: TaskNet, recipe: Recipe, n_steps: int) -> list[Any]:
     """Our schedule, unless the user brings one, and early stopping, if asked for."""
     callbacks: list[Any] = []
     if not any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
-        cosine = Cosine(n_steps)
-        callbacks.append(LRScheduler("LambdaLR", lr_lambda=cosine, step_every="batch"))
+        callbacks.append(CosineSchedule(n_steps))
     if recipe.patience is not None:
         callbacks.append(
             EarlyStopping(
@@ -570,7 +505,8 @@ def _start_combiner(net: TaskNet, batches: Batches) -> None:
     combine, task_losses = net.criterion.combine, net.criterion.task_losses
     if not isinstance(combine, Combiner):
         return
-    constant = net.module.heads.bias.detach().expand(len(batches.targets), -1)
+    net.criterion.to(batches.device)
+    constant = net.module.heads.bias.detach().to(batches.device).expand(len(batches.targets), -1)
     losses, counts = task_losses(constant, batches.targets, batches.weight)
     combine.start(losses, counts / len(batches), task_losses.powers)
 
@@ -598,42 +534,3 @@ def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
     bias = net.module_.heads.bias
     with torch.no_grad():
         bias += torch.from_numpy(shift).to(bias)
-
-
-def auto_batch_size(n_rows: int, images: bool) -> int:
-    """About twice the square root of the rows, a power of two from 64 to 512; of images, half."""
-    size = (1 if images else 2) * math.sqrt(n_rows)
-    return int(min(max(2 ** round(math.log2(size)), 64), 256 if images else 512))
-
-
-def auto_max_epochs(n_rows: int, images: bool) -> int:
-    """800 over the square root of the rows, from 12 to 30; of images, 2250 and from 30 to 60.
-
-    With `auto_batch_size`, that is 150 steps for 300 rows and 400 to 600 for 1,000 to 6,000; 300,
-    and 1,000 to 2,800, for images. Noisy tables are learned by heart in more; images, of which a
-    `ConvTrunk` sees other shifts each time, still gain.
-    """
-    per_root, least, most = (2250, 30, 60) if images else (800, 12, 30)
-    return round(min(max(per_root / math.sqrt(n_rows), least), most))
-
-
-def auto_weight_decay(optimizer: Any, n_rows: int, images: bool) -> float:
-    """3 for AdamW, whose decay is decoupled from the gradient; 0 for other optimizers.
-
-    Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
-    With more than 1,111 images it is 100 over the square root of their number.
-    """
-    if optimizer not in ("AdamW", torch.optim.AdamW):
-        return 0.0
-    return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
-
-
-def auto_precision(trunk: Any, input_shape: tuple[int, ...], full_batch: bool) -> str:
-    """float64 for a dense trunk that sees all rows at once, else float32.
-
-    There float64 costs nothing, and a repeated row equals a weight of 2 to the last digits.
-    """
-    dense = isinstance(trunk, DenseTrunk) or (
-        isinstance(trunk, str) and (trunk == "dense" or (trunk == "auto" and len(input_shape) == 1))
-    )
-    return "float64" if dense and full_batch else "float32"

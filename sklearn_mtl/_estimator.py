@@ -17,6 +17,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_mtl import _engine as engine
+from sklearn_mtl import _recipe as recipes
+from sklearn_mtl._batches import Batches
 from sklearn_mtl._files import FileMixin
 from sklearn_mtl._targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._validation import (
@@ -238,7 +240,7 @@ class MultiTaskCNNEstimator(FileMixin):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "device": [str],
-        "precision": [StrOptions({"auto", *engine.DTYPES})],
+        "precision": [StrOptions({"auto", *recipes.DTYPES})],
         "net_params": [None, dict],
     }
 
@@ -382,13 +384,13 @@ class MultiTaskCNNEstimator(FileMixin):
         reader = InputReader(self.input_shape, self.data_format, type(self).__name__)
         reader.fit(inputs, rows, weight[rows])
         recipe = self._recipe(reader, len(rows))
-        batches = engine.Batches(reader.of(inputs), *targets, rows, recipe, shuffle_seed=seed)
+        batches = Batches(reader.of(inputs), *targets, rows, recipe, shuffle_seed=seed)
         valid = None
         if X_val is not None:
             validate_data(named, X_val, reset=False, skip_check_array=True, ensure_2d=False)
             valid = self._validation(encoder, reader, recipe, X_val, y_val, sample_weight_val)
         elif held_out is not None:
-            valid = engine.Batches(reader.of(inputs), *targets, held_out, recipe)
+            valid = Batches(reader.of(inputs), *targets, held_out, recipe)
         with engine.seeded(seed, recipe.device):
             bias = encoder.constants(targets)
             net = self._build_net(recipe, encoder, reader, bias, task_weights)
@@ -434,11 +436,11 @@ class MultiTaskCNNEstimator(FileMixin):
         self,
         encoder: TargetEncoder,
         reader: InputReader,
-        recipe: engine.Recipe,
+        recipe: recipes.Recipe,
         X_val: Any,
         y_val: Any,
         sample_weight_val: Any,
-    ) -> engine.Batches:
+    ) -> Batches:
         """Read the validation data that the user brings."""
         if y_val is None:
             raise ValueError("X_val was passed without y_val. Pass y_val too.")
@@ -449,29 +451,29 @@ class MultiTaskCNNEstimator(FileMixin):
         rows = np.flatnonzero(targets.weight.any(axis=1))
         if len(rows) == 0:
             raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
-        return engine.Batches(reader.of(inputs), *targets, rows, recipe)
+        return Batches(reader.of(inputs), *targets, rows, recipe)
 
-    def _recipe(self, reader: InputReader, n_rows: int) -> engine.Recipe:
+    def _recipe(self, reader: InputReader, n_rows: int) -> recipes.Recipe:
         """Parameters with every 'auto' resolved."""
         max_epochs, batch_size, precision = self.max_epochs, self.batch_size, self.precision
         images = len(reader.input_shape_) > 1
         if max_epochs == "auto":
-            max_epochs = engine.auto_max_epochs(n_rows, images)
+            max_epochs = recipes.auto_max_epochs(n_rows, images)
         if batch_size == "auto":
-            batch_size = engine.auto_batch_size(n_rows, images)
+            batch_size = recipes.auto_batch_size(n_rows, images)
         if precision == "auto":
             full_batch = n_rows <= int(batch_size)
-            precision = engine.auto_precision(self.trunk, reader.input_shape_, full_batch)
+            precision = recipes.auto_precision(self.trunk, reader.input_shape_, full_batch)
         weight_decay = self.weight_decay
         if isinstance(weight_decay, str):
-            weight_decay = engine.auto_weight_decay(self.optimizer, n_rows, images)
-        return engine.Recipe(
+            weight_decay = recipes.auto_weight_decay(self.optimizer, n_rows, images)
+        return recipes.Recipe(
             max_epochs=int(max_epochs),
             batch_size=int(batch_size),
             learning_rate=self.learning_rate,
             optimizer=self.optimizer,
             weight_decay=weight_decay,
-            device=engine.resolve_device(self.device),
+            device=recipes.resolve_device(self.device),
             precision=precision,
             verbose=int(self.verbose),
             net_params=self.net_params or {},
@@ -481,7 +483,7 @@ class MultiTaskCNNEstimator(FileMixin):
 
     def _build_net(
         self,
-        recipe: engine.Recipe,
+        recipe: recipes.Recipe,
         encoder: TargetEncoder,
         reader: InputReader,
         bias: NDArray[np.float64],

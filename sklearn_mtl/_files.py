@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mtl import _engine as engine
 from sklearn_mtl import _onnx as onnx
 from sklearn_mtl import _persistence as persistence
+from sklearn_mtl._recipe import device_or_cpu
 from sklearn_mtl.networks import TRUNKS
 
 __all__ = ["FileMixin"]
@@ -197,7 +198,7 @@ class FileMixin(BaseEstimator):
                 "optimizer and switches alone. Leave them out, or pickle the estimator."
             )
         resolved = copy.copy(estimator)
-        resolved.device = engine.device_or_cpu(estimator.device)
+        resolved.device = device_or_cpu(estimator.device)
         resolved.precision = saved.precision
         encoder, reader = estimator._encoder, estimator._reader
         recipe = resolved._recipe(reader, n_rows=1)

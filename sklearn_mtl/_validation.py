@@ -86,10 +86,13 @@ def _is_on_disk(X: Any) -> bool:
 
 
 def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Rows of X, given in increasing order (as HDF5 demands), as a numpy array."""
+    """Rows of X as a numpy array; files are read forwards, as HDF5 demands."""
     if isinstance(X, np.ndarray):
         return np.asarray(X[rows])
-    return np.asarray(X.oindex[rows] if hasattr(X, "oindex") else X[rows])
+    order = np.argsort(rows)
+    forwards = rows[order]
+    found = np.asarray(X.oindex[forwards] if hasattr(X, "oindex") else X[forwards])
+    return found[np.argsort(order)]
 
 
 class InputReader:
@@ -133,7 +136,7 @@ class InputReader:
         return self
 
     def of(self, X: Any) -> Callable[[NDArray[np.intp]], NDArray[np.float64]]:
-        """Bind the reader to an X: a function from rows (in increasing order) to samples."""
+        """Bind the reader to an X: a function from rows to samples."""
         return lambda rows: self.read(X, rows)
 
     def check_shape(self, X: Any) -> None:
@@ -151,7 +154,7 @@ class InputReader:
             )
 
     def read(self, X: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the standardised samples of `rows` (in increasing order).
+        """Return the standardised samples of `rows`.
 
         In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its
         noise in float32 afterwards.
@@ -224,7 +227,7 @@ class InputReader:
             assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
         except ValueError as error:
             finite = np.isfinite(batch)
-            bad = rows[~finite.all(axis=tuple(range(1, batch.ndim)))]
+            bad = np.sort(rows[~finite.all(axis=tuple(range(1, batch.ndim)))])
             where = ""
             if batch.ndim == 2:
                 columns = np.flatnonzero(~finite.all(axis=0))

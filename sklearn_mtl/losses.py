@@ -30,6 +30,7 @@ __all__ = [
     "CELL_LOSSES",
     "LOSSES",
     "CellLoss",
+    "Cells",
     "Combiner",
     "KindLoss",
     "LogProd",
@@ -161,6 +162,54 @@ CELL_LOSSES: dict[str, KindLoss] = {
 }
 
 
+class Cells(NamedTuple):
+    """Targets of a batch as `TaskLosses` compares them: what does not depend on the network.
+
+    Attributes
+    ----------
+    target : Tensor of shape (B, n_tasks)
+        Class codes, ranks and numbers, 0 where not observed.
+    observed : Tensor of bool of shape (B, n_tasks), or None
+        None if all are.
+    share : Tensor of shape (B, n_tasks)
+        Weight of each cell, over the sum of the weights of its task.
+    counts : Tensor of shape (n_tasks,)
+        Those sums.
+    """
+
+    target: Tensor
+    observed: Tensor | None
+    share: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Cells:
+        """Prepare targets, with holes, and weights as `TaskLosses` takes them.
+
+        Parameters
+        ----------
+        target, weight : Tensor
+            See `TaskLosses.forward`.
+        dtype : torch.dtype
+            Of all numbers.
+        """
+        observed = target == target  # NaN is not itself
+        if weight is None:
+            weight = observed.to(dtype)
+        elif weight.shape in (target.shape, (len(target), 1)):
+            observed = observed & (weight > 0)
+            weight = torch.where(observed, weight, 0).to(dtype)
+        else:
+            raise ValueError(
+                f"weight of shape {tuple(weight.shape)}: expected {tuple(target.shape)}, or "
+                f"({len(target)}, 1) for a weight per row."
+            )
+        counts = weight.sum(dim=0)
+        share = weight / counts.clamp_min(torch.finfo(dtype).tiny)
+        # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
+        return cls(torch.where(observed, target, 0).to(dtype), observed, share, counts)
+
+
 class TaskLosses(nn.Module):
     """Mean loss of each task over its observed targets.
 
@@ -252,52 +301,59 @@ class TaskLosses(nn.Module):
         counts : Tensor of shape (n_tasks,)
             Sum of weights.
         """
+        self._check_shapes(output, target)
+        half = output.dtype in (torch.bfloat16, torch.float16)
+        cells = Cells.of(target, weight, torch.float32 if half else output.dtype)
+        return self.compare(output, cells), cells.counts
+
+    def compare(self, output: Tensor, cells: Cells) -> Tensor:
+        """Return the losses alone, for targets that were prepared once.
+
+        Parameters
+        ----------
+        output : Tensor of shape (B, n_outputs) or (B, M, n_outputs)
+            Raw outputs, as in `forward`.
+        cells : Cells
+            Targets and weights of the same rows.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_tasks,)
+        """
+        target, share = cells.target, cells.share
+        self._check_shapes(output, target)
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        if cells.observed is not None:
+            filled = _take(cells.observed, self.task_of)
+            output = torch.where(filled if output.ndim == 2 else filled.unsqueeze(1), output, 0)
+        if output.ndim > target.ndim:
+            target = target.unsqueeze(1).expand(-1, output.shape[1], -1)
+        # Columns in the order of the groups, one split, and the order of the tasks again.
+        raws = _split(_take(output, self.columns), self._widths)
+        targets = _split(_take(target, self.tasks), self._lengths)
+        found = []
+        for g, (cell_loss, shape, names) in enumerate(self._groups):
+            given = {name: getattr(self, f"param_{name}_{g}").to(output.dtype) for name in names}
+            raw = raws[g].unsqueeze(-1) if shape[1] == 1 else raws[g].unflatten(-1, shape)
+            found.append(cell_loss(raw, targets[g], **given))
+            if found[g].shape != targets[g].shape:
+                raise ValueError(
+                    f"the loss {getattr(cell_loss, '__name__', cell_loss)} of raw outputs of shape "
+                    f"{tuple(raw.shape)} has "
+                    f"shape {tuple(found[g].shape)}, expected {tuple(targets[g].shape)}."
+                )
+        cell = _take(found[0] if len(found) == 1 else torch.cat(found, dim=-1), self.back)
+        if cell.ndim > share.ndim:
+            cell = cell.mean(dim=1)
+        return (cell * share).sum(dim=0)
+
+    def _check_shapes(self, output: Tensor, target: Tensor) -> None:
         if output.shape[-1] != self.n_outputs or target.shape != (len(output), self.n_tasks):
             raise ValueError(
                 f"output of shape {tuple(output.shape)} and target of shape {tuple(target.shape)}: "
                 f"expected (B, {self.n_outputs}) and (B, {self.n_tasks})."
             )
-        if output.dtype in (torch.bfloat16, torch.float16):
-            output = output.float()
-        observed = target == target  # NaN is not itself
-        if weight is None:
-            weight = observed.to(output.dtype)
-        elif weight.shape in (target.shape, (len(target), 1)):
-            observed = observed & (weight > 0)
-            weight = torch.where(observed, weight, 0).to(output.dtype)
-        else:
-            raise ValueError(
-                f"weight of shape {tuple(weight.shape)}: expected {tuple(target.shape)}, or "
-                f"({len(target)}, 1) for a weight per row."
-            )
-        counts = weight.sum(dim=0)
-        share = weight / counts.clamp_min(torch.finfo(counts.dtype).tiny)
-        # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
-        target = torch.where(observed, target, 0).to(output.dtype)
-        filled = _take(observed, self.task_of)
-        if output.ndim > target.ndim:
-            members = output.shape[1]
-            filled = filled.unsqueeze(1)
-            target = target.unsqueeze(1).expand(-1, members, -1)
-        output = torch.where(filled, output, 0)
-        # Columns in the order of the groups, one split, and the order of the tasks again.
-        raws = _split(_take(output, self.columns), self._widths)
-        targets = _split(_take(target, self.tasks), self._lengths)
-        cells = []
-        for g, (cell_loss, shape, names) in enumerate(self._groups):
-            given = {name: getattr(self, f"param_{name}_{g}").to(output.dtype) for name in names}
-            raw = raws[g].unsqueeze(-1) if shape[1] == 1 else raws[g].unflatten(-1, shape)
-            cells.append(cell_loss(raw, targets[g], **given))
-            if cells[g].shape != targets[g].shape:
-                raise ValueError(
-                    f"the loss {getattr(cell_loss, '__name__', cell_loss)} of raw outputs of shape "
-                    f"{tuple(raw.shape)} has "
-                    f"shape {tuple(cells[g].shape)}, expected {tuple(targets[g].shape)}."
-                )
-        cell = _take(cells[0] if len(cells) == 1 else torch.cat(cells, dim=-1), self.back)
-        if cell.ndim > share.ndim:
-            cell = cell.mean(dim=1)
-        return (cell * share).sum(dim=0), counts
 
     def _keep_order(self, name: str, positions: list[int], n_columns: int) -> None:
         """Keep which of so many columns to take, or None for all as they are."""

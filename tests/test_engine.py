@@ -19,6 +19,8 @@ from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl import _engine as engine
+from sklearn_mtl import _recipe as recipes
+from sklearn_mtl._batches import Batches
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses, Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -65,10 +67,10 @@ def assert_consistent_history(history, n_iter):
 def make_batches(n_rows=23, batch_size=5, shuffle_seed=0):
     """Rows 0, 2, 4, ... of an X that says the number of its row; y is ten times that."""
     values = np.arange(2.0 * n_rows)[:, None]
-    recipe = engine.Recipe(1, batch_size, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
+    recipe = recipes.Recipe(1, batch_size, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
     rows = np.arange(0, 2 * n_rows, 2)
     weight = np.ones_like(values)
-    return engine.Batches(lambda r: values[r], 10 * values, weight, rows, recipe, shuffle_seed)
+    return Batches(lambda r: values[r], 10 * values, weight, rows, recipe, shuffle_seed)
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 0])
@@ -78,7 +80,7 @@ def test_batches_hold_every_row_once(n_rows, batch_size, shuffle_seed):
     """In sizes that differ by at most one, read forwards, and each with its target."""
     batches = make_batches(n_rows, batch_size, shuffle_seed)
     for _ in range(2):
-        parts = [(x[:, 0], target[:, 0]) for x, (target, _) in batches]
+        parts = [(x[:, 0], target[:, 0]) for x, (target, *_) in batches]
         sizes = [len(x) for x, _ in parts]
         assert len(parts) == len(batches)
         assert max(sizes) <= min(batch_size, min(sizes) + 1)
@@ -428,10 +430,10 @@ def test_the_rate_warms_up_and_falls_to_zero():
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 19, 20, 21, 1000])
 def test_every_step_of_the_schedule_learns(n_steps):
-    factors = [engine.Cosine(n_steps)(step) for step in range(n_steps)]
+    factors = [engine.CosineSchedule(n_steps).factor(step) for step in range(n_steps)]
     assert min(factors) > 0
     assert max(factors) == 1
-    assert engine.Cosine(n_steps)(n_steps) == pytest.approx(0 if n_steps > 1 else 1)
+    assert engine.CosineSchedule(n_steps).factor(n_steps) == pytest.approx(0 if n_steps > 1 else 1)
 
 
 def test_a_schedule_of_the_user_replaces_ours():
@@ -713,17 +715,17 @@ def test_early_stopping_of_the_user_is_no_interruption():
 )
 def test_automatic_recipe(images, n_rows, n_epochs, size, decay):
     """Weight decay is for AdamW only."""
-    epochs, batch = engine.auto_max_epochs(n_rows, images), engine.auto_batch_size(n_rows, images)
+    epochs, batch = recipes.auto_max_epochs(n_rows, images), recipes.auto_batch_size(n_rows, images)
     assert type(epochs) is type(batch) is int
     assert (epochs, batch) == (n_epochs, size)
     for optimizer in ("AdamW", torch.optim.AdamW):
-        assert engine.auto_weight_decay(optimizer, n_rows, images) == pytest.approx(decay)
-    assert engine.auto_weight_decay("Adam", n_rows, images) == 0
+        assert recipes.auto_weight_decay(optimizer, n_rows, images) == pytest.approx(decay)
+    assert recipes.auto_weight_decay("Adam", n_rows, images) == 0
 
 
 @pytest.mark.parametrize(("images", "least", "most"), [(False, 12, 30), (True, 30, 60)])
 def test_automatic_epochs_fall_with_the_rows(images, least, most):
-    epochs = [engine.auto_max_epochs(n, images) for n in range(1, 10_000)]
+    epochs = [recipes.auto_max_epochs(n, images) for n in range(1, 10_000)]
     assert (np.diff(epochs) <= 0).all()
     assert set(epochs) == set(range(least, most + 1))
 
@@ -750,7 +752,7 @@ def test_automatic_epochs_are_those_of_the_training_rows():
     assert recorder.rates[-1] < 0.01 * max(recorder.rates)
     held_out = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 1000}
     part = make(max_epochs="auto", batch_size=2500, **held_out).fit(X, y)
-    assert part.n_iter_ == engine.auto_max_epochs(1875, images=False) == 18
+    assert part.n_iter_ == recipes.auto_max_epochs(1875, images=False) == 18
 
 
 def test_a_default_fit_on_few_rows_has_thirty_epochs():

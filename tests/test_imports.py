@@ -31,7 +31,8 @@ HOUSE = {
         "_estimator _tasks kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
-        "_validation _targets _engine _views _files networks losses metrics", "numpy sklearn"
+        "_validation _targets _recipe _batches _engine _views _files networks losses metrics",
+        "numpy sklearn",
     ),
     "_validation": Room("", "numpy narwhals sklearn"),
     "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
@@ -44,7 +45,9 @@ HOUSE = {
         "_extra_trunks", "torch sklearn.base sklearn.utils._param_validation"
     ),
     "losses": Room("", "torch"),
-    "_engine": Room("networks losses", "numpy torch skorch sklearn.exceptions"),
+    "_recipe": Room("networks", "torch"),  # by the size of the data, and the kind of trunk
+    "_batches": Room("_recipe losses", "numpy torch"),
+    "_engine": Room("_recipe _batches networks losses", "numpy torch skorch sklearn.exceptions"),
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
     # What may stand in a file: data, and objects of these rooms, which therefore are known here.
     "_codec": Room(
@@ -54,7 +57,7 @@ HOUSE = {
     ),
     "_persistence": Room("_codec", "torch safetensors", "sklearn_mtl.__version__"),
     "_onnx": Room("_validation kinds losses", "torch", "onnx onnxscript"),
-    "_files": Room("_engine _persistence _onnx networks", "numpy sklearn"),
+    "_files": Room("_recipe _engine _persistence _onnx networks", "numpy sklearn"),
     "metrics": Room("", "numpy sklearn pandas"),
     "inspection": Room("metrics", "numpy sklearn pandas"),
     "plotting": Room("metrics", "numpy sklearn", "matplotlib"),

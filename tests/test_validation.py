@@ -382,6 +382,7 @@ def test_arrays_on_disk_are_never_read_whole(
 ) -> None:
     monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", 10 * int(np.prod(shape)))
     monkeypatch.setattr("sklearn_mtl._engine.CHUNK_VALUES", 10 * int(np.prod(shape)))
+    monkeypatch.setattr("sklearn_mtl._batches.READ_VALUES", 10 * int(np.prod(shape)))
     X, y = draw(*shape), draw(2)
     on_disk = ChunkedArray(X)
     est = small(early_stopping=early_stopping, validation_fraction=0.3)

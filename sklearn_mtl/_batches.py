@@ -1,0 +1,104 @@
+"""Rows of X, read by index: many at once, and handed out batch by batch."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_mtl._recipe import DTYPES, Recipe
+from sklearn_mtl.losses import Cells
+
+__all__ = ["Batches", "Reader"]
+
+# What is asked of X: rows by index, as finite and standardised arrays.
+Reader = Callable[[NDArray[np.intp]], NDArray[Any]]
+
+# Input values that are read at once; a batch may have more.
+READ_VALUES = 2**19
+
+
+class Batches:
+    """Rows of X read by index, with their targets and weights: data set and loader in one.
+
+    Batches are of nearly equal size: no last batch of one row, on which batch statistics fail.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(rows)`` returns the samples of `rows` as an array.
+    values, weight : ndarray of shape (n_samples, n_tasks)
+        Encoded targets and the weight of each cell.
+    rows : ndarray of int
+        Rows to iterate over.
+    recipe : Recipe
+        Batch size, precision and device.
+    shuffle_seed : int, optional
+        Shuffles the rows anew in every pass; None keeps them in order.
+    """
+
+    def __init__(
+        self,
+        read: Reader,
+        values: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        rows: NDArray[np.intp],
+        recipe: Recipe,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        self.dtype, self.device = DTYPES[recipe.precision], torch.device(recipe.device)
+        self.read, self.rows, self.batch_size = read, rows, recipe.batch_size
+        # Weights up to one: a task's common factor changes nothing, and none overflows float32.
+        largest = weight[rows].max(axis=0)
+        weight = weight[rows] / np.where(largest > 0, largest, 1)
+        self.targets = torch.from_numpy(values[rows]).to(self.device, self.dtype)
+        self.weight = torch.from_numpy(weight).to(self.device, self.dtype)
+        self.complete = bool(weight.all())  # no target is missing: nothing to be masked
+        self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        self.stop = threading.Event()
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Cells]]:
+        """Read the batches, in a new random order each time if there is a seed.
+
+        Several small ones are read at once: what a read costs besides its rows is paid once.
+        """
+        order = np.arange(len(self.rows))
+        if self.generator is not None:
+            order = self.generator.permutation(order)
+        parts = np.array_split(order, len(self))
+        for part in parts:
+            part.sort()  # files and memory are read forwards
+        done, ahead = 0, 1
+        while done < len(parts):
+            together = parts[done : done + ahead]
+            for X, cells in self._read(together):
+                if self.stop.is_set():
+                    raise KeyboardInterrupt
+                yield X, cells
+            done += len(together)
+            ahead = max(1, READ_VALUES // X.numel())
+
+    def _read(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[tuple[Tensor, Cells]]:
+        """Read some batches at once."""
+        sizes = [len(part) for part in parts]
+        taken = np.concatenate(parts)
+        X = torch.from_numpy(self.read(self.rows[taken])).to(self.dtype).to(self.device)
+        index = torch.from_numpy(taken).to(self.device)
+        target, weight = self.targets[index], self.weight[index]
+        counts = torch.stack([part.sum(dim=0) for part in weight.split(sizes)])
+        lengths = torch.tensor(sizes, device=self.device)
+        least = torch.finfo(self.dtype).tiny
+        share = weight / counts.clamp_min(least).repeat_interleave(lengths, dim=0)
+        observed = [None] * len(parts) if self.complete else (weight > 0).split(sizes)
+        columns = target.split(sizes), observed, share.split(sizes), counts
+        yield from zip(X.split(sizes), map(Cells, *columns), strict=True)

@@ -1,0 +1,117 @@
+"""How to train: every 'auto' resolved, by the size of the data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from sklearn_mtl.networks import DenseTrunk
+
+__all__ = [
+    "DTYPES",
+    "Recipe",
+    "auto_batch_size",
+    "auto_max_epochs",
+    "auto_precision",
+    "auto_weight_decay",
+    "device_or_cpu",
+    "resolve_device",
+    "resolve_optimizer",
+]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+
+class Recipe(NamedTuple):
+    """How to train: resolved parameters."""
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Any
+    weight_decay: float
+    device: str
+    precision: str
+    verbose: int
+    net_params: dict[str, Any]
+    patience: int | None = None  # epochs without improvement; None does not stop early
+    tol: float = 0.0
+
+
+def resolve_device(device: str) -> str:
+    """'auto' is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(
+            f"device={device!r} is not a torch device. Use 'auto', 'cpu' or 'cuda'."
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}, but torch finds no CUDA here. Use 'auto' or 'cpu'.")
+    return device
+
+
+def device_or_cpu(device: str) -> str:
+    """Return a device that works here: the one asked for, else the CPU."""
+    try:
+        found = resolve_device(device)
+        torch.empty(0, device=found)
+    except (ValueError, RuntimeError, AssertionError):  # torch has several ways to say no
+        return "cpu"
+    return found
+
+
+def resolve_optimizer(optimizer: Any) -> Any:
+    """Find a name in `torch.optim`; a class is taken as it is."""
+    if not isinstance(optimizer, str):
+        return optimizer
+    found = getattr(torch.optim, optimizer, None)
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ValueError(
+            f"optimizer={optimizer!r} is not in torch.optim. Use a name such as 'AdamW' or 'SGD', "
+            "or pass a class."
+        )
+    return found
+
+
+def auto_batch_size(n_rows: int, images: bool) -> int:
+    """About twice the square root of the rows, a power of two from 64 to 512; of images, half."""
+    size = (1 if images else 2) * math.sqrt(n_rows)
+    return int(min(max(2 ** round(math.log2(size)), 64), 256 if images else 512))
+
+
+def auto_max_epochs(n_rows: int, images: bool) -> int:
+    """800 over the square root of the rows, from 12 to 30; of images, 2250 and from 30 to 60.
+
+    With `auto_batch_size`, that is 150 steps for 300 rows and 400 to 600 for 1,000 to 6,000; 300,
+    and 1,000 to 2,800, for images. Noisy tables are learned by heart in more; images, of which a
+    `ConvTrunk` sees other shifts each time, still gain.
+    """
+    per_root, least, most = (2250, 30, 60) if images else (800, 12, 30)
+    return round(min(max(per_root / math.sqrt(n_rows), least), most))
+
+
+def auto_weight_decay(optimizer: Any, n_rows: int, images: bool) -> float:
+    """3 for AdamW, whose decay is decoupled from the gradient; 0 for other optimizers.
+
+    Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
+    With more than 1,111 images it is 100 over the square root of their number.
+    """
+    if optimizer not in ("AdamW", torch.optim.AdamW):
+        return 0.0
+    return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
+
+
+def auto_precision(trunk: Any, input_shape: tuple[int, ...], full_batch: bool) -> str:
+    """float64 for a dense trunk that sees all rows at once, else float32.
+
+    There float64 costs nothing, and a repeated row equals a weight of 2 to the last digits.
+    """
+    dense = isinstance(trunk, DenseTrunk) or (
+        isinstance(trunk, str) and (trunk == "dense" or (trunk == "auto" and len(input_shape) == 1))
+    )
+    return "float64" if dense and full_batch else "float32"
