@@ -26,6 +26,7 @@ from skorch.utils import noop
 from torch import Tensor, nn
 
 from sklearn_mtl._batches import Batches, Reader
+from sklearn_mtl._compile import CompiledStep, infer
 from sklearn_mtl._recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 from sklearn_mtl.networks import MultiTaskModule, build_trunk
@@ -65,7 +66,7 @@ class Tally:
 
     def add(self, losses: Tensor, counts: Tensor) -> None:
         """Add a batch."""
-        self.losses.append(losses.detach())
+        self.losses.append(losses)
         self.counts.append(counts)
 
     def means(self) -> tuple[Tensor, Tensor]:
@@ -87,6 +88,11 @@ class MultiTaskLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.task_losses, self.combine, self.dtype = task_losses, combine, dtype
+
+    def forward(self, output: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+        """Return the scalar to minimise, and the losses of the tasks."""
+        losses = self.task_losses.compare(output, cells)
+        return self.combine(losses, cells.counts), losses.detach()
 
     def objective(self, losses: Tensor, counts: Tensor) -> float:
         """Return the scalar for mean losses over a whole data set."""
@@ -130,6 +136,7 @@ class TaskNet(NeuralNet):
     """
 
     amp_dtype: torch.dtype | None = None
+    compiled: CompiledStep | None = None  # while training, if asked for
 
     def task_history(self) -> dict[str, NDArray[np.float64]]:
         """Return the record as arrays of shape (n_epochs, n_tasks)."""
@@ -187,17 +194,55 @@ class TaskNet(NeuralNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
-        x = x.to(self.device, non_blocking=True)
-        if self.amp_dtype is None:
-            return self.module_(x, **fit_params)
-        with torch.autocast(torch.device(self.device).type, dtype=self.amp_dtype):
-            return self.module_(x, **fit_params).float()
+        return infer(self.module_, x.to(self.device, non_blocking=True), self.amp_dtype)
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
-        losses = self.criterion_.task_losses.compare(y_pred, y_true)
+        loss, losses = self.criterion_(y_pred, y_true)
         self.tally_.add(losses, y_true.counts)
-        return self.criterion_.combine(losses, y_true.counts)
+        return loss
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Make a step of the optimizer, in one compiled function if possible."""
+        compiled = self.compiled
+        if (
+            compiled is not None
+            and compiled.is_ready()
+            and compiled.updates
+            and not self._listeners("on_grad_computed")
+            and (step := self._run_compiled(compiled, batch, update=True))
+        ):
+            return step
+        return super().train_step(batch, **fit_params)
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Make the gradients, by a compiled function if possible."""
+        compiled = self.compiled
+        if (
+            compiled is not None
+            and compiled.learned
+            and (step := self._run_compiled(compiled, batch, update=False))
+        ):
+            return step
+        return super().train_step_single(batch, **fit_params)
+
+    def _run_compiled(self, compiled: CompiledStep, batch: Any, update: bool) -> dict[str, Tensor]:
+        """Return nothing where it cannot be compiled, and do not try again."""
+        self._set_training(True)
+        x, cells = batch
+        found = compiled(x, cells, update)
+        if found is None:
+            self.compiled = None
+            return {}
+        loss, losses, output = found
+        self.tally_.add(losses, cells.counts)
+        return {"loss": loss, "y_pred": output}
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        """Forget the gradients, as `zero_grad` does at ten times the price."""
+        for group in self.optimizer_.param_groups:
+            for param in group["params"]:
+                param.grad = None
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Train; a KeyboardInterrupt (of a user, or a stopping callback) ends it in good order."""
@@ -443,8 +488,10 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
     net.initialize()
     for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
         net.callbacks_.append((type(callback).__name__, callback.initialize()))
+    if recipe.compile:
+        net.compiled = CompiledStep(net.module_, net.criterion_, net.optimizer_, net.amp_dtype)
     net.partial_fit((batches, valid))
-    net.tally_ = Tally()
+    net.tally_, net.compiled = Tally(), None
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
         raise ValueError(
             "Training ended with non-finite weights. Lower learning_rate "

@@ -145,6 +145,13 @@ class MultiTaskCNNEstimator(FileMixin):
         'auto' is float32, and float64 for a dense trunk whose training rows fit into one batch:
         there it costs next to nothing, and a sample weight of 2 equals the row twice to the last
         digits. 'bfloat16' keeps weights and losses in float32.
+    compile : bool, default=False
+        Compile the training step by ``torch.compile``: forward pass, loss, gradients and update in
+        one function. Compiling takes some seconds, once for all fits of a process in which the
+        network and the tasks have the same structure. Small networks for tables then train about
+        twice as fast; convolutional networks gain little or nothing on a CPU. Where it fails, as
+        without a C++ compiler, a warning says so, and the ordinary step runs. Random numbers are
+        the same, results differ by rounding.
     net_params : dict, default=None
         Parameters for the skorch ``NeuralNet`` that are not set by others here, e.g.
         ``{"callbacks": [...]}`` or ``{"optimizer__betas": (0.9, 0.99)}``.
@@ -241,6 +248,7 @@ class MultiTaskCNNEstimator(FileMixin):
         "verbose": ["verbose"],
         "device": [str],
         "precision": [StrOptions({"auto", *recipes.DTYPES})],
+        "compile": ["boolean"],
         "net_params": [None, dict],
     }
 
@@ -270,6 +278,7 @@ class MultiTaskCNNEstimator(FileMixin):
         verbose: int = 0,
         device: str = "auto",
         precision: str = "auto",
+        compile: bool = False,  # as torch calls it
         net_params: dict[str, Any] | None = None,
     ) -> None:
         self.tasks = tasks
@@ -295,6 +304,7 @@ class MultiTaskCNNEstimator(FileMixin):
         self.verbose = verbose
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.net_params = net_params
 
     # -- parameters --------------------------------------------------------------------------
@@ -479,6 +489,7 @@ class MultiTaskCNNEstimator(FileMixin):
             net_params=self.net_params or {},
             patience=self.n_iter_no_change if self.early_stopping else None,
             tol=self.tol,
+            compile=self.compile,
         )
 
     def _build_net(

@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
     net_params: dict[str, Any]
     patience: int | None = None  # epochs without improvement; None does not stop early
     tol: float = 0.0
+    compile: bool = False
 
 
 def resolve_device(device: str) -> str:

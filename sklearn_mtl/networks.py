@@ -385,7 +385,11 @@ class MultiTaskModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs))."""
-        return self.heads(self.trunk(x))
+        features = self.trunk(x)
+        if features.ndim == 2:
+            return self.heads(features)
+        # Members as rows: linear layers over three axes are compiled for one size of batches only.
+        return self.heads(features.flatten(0, 1)).unflatten(0, (-1, features.shape[1]))
 
 
 # Names of specs, and the specs that a file may hold: making one must not read or run anything else.

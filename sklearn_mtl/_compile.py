@@ -1,0 +1,228 @@
+"""One training step as one compiled function: forward, loss, gradients and update.
+
+Small networks spend their time between the kernels, and not in them; here nothing is between. The
+code is compiled once for all networks of one structure, whatever their weights, rates and the sizes
+of their batches.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.optim.adam import adam
+
+from sklearn_mtl.losses import Cells
+
+__all__ = ["CompiledStep", "infer"]
+
+# Which parameters, the optimizer's state of them, and keyword arguments of `torch.optim.adam.adam`.
+Group = tuple[list[int], tuple[list[Tensor], ...], dict[str, Any]]
+
+# Parameters or buffers of the module, and of the criterion, by name.
+Named = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def infer(module: Callable[[Tensor], Tensor], x: Tensor, amp_dtype: torch.dtype | None) -> Tensor:
+    """Raw outputs in full precision."""
+    if amp_dtype is None:
+        return module(x)
+    with torch.autocast(x.device.type, dtype=amp_dtype):
+        return module(x).float()
+
+
+def _step(
+    module: nn.Module,
+    criterion: nn.Module,
+    learned: Named,
+    others: Named,
+    groups: Sequence[Group],
+    amp_dtype: torch.dtype | None,
+    x: Tensor,
+    *cells: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Return loss, task losses, outputs and gradients; update the parameters of the groups."""
+
+    def loss_of(learned: Named, others: Named) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        tensors = [found | fixed for found, fixed in zip(learned, others, strict=True)]
+        output = infer(lambda x: functional_call(module, tensors[0], (x,)), x, amp_dtype)
+        loss, losses = functional_call(criterion, tensors[1], (output, Cells(*cells)))
+        return loss, (losses, output)
+
+    # Buffers are arguments too, as they may be written to.
+    gradients, (loss, (losses, output)) = grad_and_value(loss_of, has_aux=True)(learned, others)
+    found = [gradient for named in gradients for gradient in named.values()]
+    params = [param for named in learned for param in named.values()]
+    update: Any = adam  # its types know nothing of compiling
+    with torch.no_grad():
+        for part, states, given in groups:
+            update(
+                [params[k] for k in part],
+                [found[k] for k in part],
+                *states,
+                foreach=False,
+                fused=False,
+                capturable=False,
+                differentiable=False,
+                has_complex=False,
+                amsgrad=False,
+                maximize=False,
+                **given,
+            )
+    return loss, losses, output, [] if groups else found
+
+
+@functools.cache
+def _compiled(dynamic: bool) -> Callable[..., tuple[Tensor, Tensor, Tensor, list[Tensor]]]:
+    """Compile when called; the compiled code is shared by all steps of one structure.
+
+    A dynamic one serves batches of all sizes.
+    """
+    return torch.compile(  # type: ignore[call-overload]
+        _step,
+        fullgraph=True,
+        dynamic=None if dynamic else False,  # None: where it is marked
+        recompile_limit=256,
+        isolate_recompiles=True,
+        options={"fallback_random": True},  # random numbers are those of the ordinary step
+    )
+
+
+class CompiledStep:
+    """Steps of one training, compiled.
+
+    Where nobody looks at the gradients, and the optimizer is Adam or AdamW, the update is part of
+    the compiled function; else the function makes the gradients.
+
+    Parameters
+    ----------
+    module, criterion : nn.Module
+        ``criterion(module(x), cells)`` returns the loss and the task losses.
+    optimizer : torch.optim.Optimizer
+        Holds the parameters of both.
+    amp_dtype : torch.dtype or None
+        Of autocast, if any.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        criterion: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        amp_dtype: torch.dtype | None,
+    ) -> None:
+        self.parts, self.optimizer, self.amp_dtype = (module, criterion), optimizer, amp_dtype
+        self.params = [p for part in self.parts for p in part.parameters()]
+        self.learned: list[Tensor] = []  # those with gradients, once that is known
+        self.trained: list[bool] = []  # which ones required gradients at the last step
+        self.dynamic, self.compiled = True, False
+
+    @property
+    def updates(self) -> bool:
+        """Whether the function can do the optimizer's work."""
+        plain = ("amsgrad", "maximize", "differentiable")
+        return type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not any(
+            group[name] for group in self.optimizer.param_groups for name in plain
+        )
+
+    def is_ready(self) -> bool:
+        """Tell whether the ordinary step has shown which parameters get a gradient.
+
+        It has not at first, and after some were frozen or set free. Its update also makes the state
+        of the optimizer.
+        """
+        trained = [p.requires_grad for p in self.params]
+        if trained != self.trained:
+            self.trained, self.learned = trained, []
+        elif not self.learned:
+            self.learned = [p for p in self.params if p.requires_grad and p.grad is not None]
+            self.state: Any = None
+            held = {id(p) for p in self.learned}
+            named = [dict(part.named_parameters()) for part in self.parts]
+            self.named = tuple(
+                {name: p.detach() for name, p in found.items() if id(p) in held} for found in named
+            )
+            self.others = tuple(
+                {name: p.detach() for name, p in found.items() if id(p) not in held}
+                | dict(part.named_buffers())
+                for found, part in zip(named, self.parts, strict=True)
+            )
+        return bool(self.learned)
+
+    def __call__(
+        self, x: Tensor, cells: Cells, update: bool
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Run a step: update the parameters, or set their gradients.
+
+        Returns
+        -------
+        loss, losses, output : Tensor
+            Or None, with a warning, where it cannot be compiled.
+        """
+        groups = self._groups() if update else []
+        args = *self.parts, self.named, self.others, groups, self.amp_dtype
+        try:
+            loss, losses, output, gradients = self._run(args, x, cells)
+        except Exception as error:  # of compilers, and whatever it is that they do not understand
+            reason = str(error).strip().split("\n")[0]
+            warnings.warn(
+                f"compile=True, but the training step cannot be compiled here, and runs as it is. "
+                f"On a CPU, a C++ compiler is needed. {type(error).__name__}: {reason}",
+                stacklevel=2,
+            )
+            return None
+        for p, gradient in zip(self.learned, gradients, strict=False):
+            p.grad = gradient
+        return loss, losses, output
+
+    def _run(self, args: Any, x: Tensor, cells: Cells) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """Run a function for batches of all sizes, or else, as with dropout, one for each size."""
+        tensors: tuple[Tensor | None, ...] = (x, *cells)
+        if self.dynamic:
+            if not self.compiled:
+                tensors = tuple(t if t is None else t.view_as(t) for t in tensors)
+                for t in tensors[:-1]:  # counts have no rows
+                    if t is not None and len(t) > 1:
+                        torch._dynamo.mark_dynamic(t, 0)
+            try:
+                found = _compiled(dynamic=True)(*args, *tensors)
+                self.compiled = True
+                return found
+            except RuntimeError:
+                self.dynamic = False
+        return _compiled(dynamic=False)(*args, x, *cells)
+
+    def _groups(self) -> list[Group]:
+        """Return groups of learned parameters, and arguments of `torch.optim.adam.adam`."""
+        if self.state is not self.optimizer.state:  # as after its `load_state_dict`
+            self.state, place = self.optimizer.state, {id(p): k for k, p in enumerate(self.learned)}
+            self.moments: list[tuple[list[int], tuple[list[Tensor], ...]]] = []
+            for group in self.optimizer.param_groups:
+                params = [p for p in group["params"] if id(p) in place]
+                first, second, steps = (
+                    [self.state[p][name] for p in params]
+                    for name in ("exp_avg", "exp_avg_sq", "step")
+                )
+                positions = [place[id(p)] for p in params]
+                self.moments.append((positions, (first, second, [], steps)))
+        return [
+            (positions, moments, _settings(group))
+            for (positions, moments), group in zip(
+                self.moments, self.optimizer.param_groups, strict=True
+            )
+        ]
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `torch.optim.adam.adam`; the rate, which changes, is a tensor."""
+    return {
+        "lr": torch.as_tensor(group["lr"], dtype=torch.float64),
+        "beta1": group["betas"][0],
+        "beta2": group["betas"][1],
+        **{name: group[name] for name in ("eps", "weight_decay", "decoupled_weight_decay")},
+    }

@@ -1,0 +1,258 @@
+"""compile=True: the step in one function. Most tests trace it without generating code: seconds."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from _inputs import make_table
+from skorch.callbacks import Callback, Freezer, GradientNormClipping, LRScheduler, Unfreezer
+from torch import nn
+from torch._dynamo.utils import counters
+
+from sklearn_mtl import MultiTaskCNNEstimator, _compile
+from sklearn_mtl.losses import LOSSES
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+
+X, Y = make_table(62)  # batches of 15 and 16 rows
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run what torch.compile makes of the step, without compiling it; count the calls."""
+    torch.compiler.reset()
+    counters.clear()
+    calls: list[bool] = []  # whether with the update
+
+    @functools.cache
+    def trace(dynamic: bool) -> Any:
+        args = {"fullgraph": True, "isolate_recompiles": True, "backend": "eager"}
+        step = torch.compile(_compile._step, dynamic=None if dynamic else False, **args)
+
+        def count(*args: Any) -> Any:
+            found = step(*args)
+            calls.append(bool(args[4]))
+            return found
+
+        return count
+
+    monkeypatch.setattr(_compile, "_compiled", trace)
+    return calls
+
+
+def make(callbacks: Any = (), **params: Any) -> MultiTaskCNNEstimator:
+    """Four batches per epoch, three epochs."""
+    net_params = {"callbacks": list(callbacks)} if callbacks else None
+    defaults = {
+        "trunk": DenseTrunk((8,), n_frequencies=2),
+        "max_epochs": 3,
+        "batch_size": 16,
+        "precision": "float64",
+        "random_state": 0,
+        "net_params": net_params,
+    }
+    return MultiTaskCNNEstimator(**(defaults | params))
+
+
+def assert_same(a: MultiTaskCNNEstimator, b: MultiTaskCNNEstimator, **tolerance: Any) -> None:
+    """Of the same predictions, history and state."""
+    tolerance = {"rtol": 1e-9, "atol": 1e-9} | tolerance
+    np.testing.assert_allclose(a.predict(X), b.predict(X), **tolerance)
+    for name, rows in a.history_.items():
+        np.testing.assert_allclose(rows, b.history_[name], **tolerance)
+    for name, tensor in a.net_.criterion_.state_dict().items():
+        np.testing.assert_allclose(tensor, b.net_.criterion_.state_dict()[name], **tolerance)
+
+
+def fit_both(*args: Any, **params: Any) -> tuple[MultiTaskCNNEstimator, MultiTaskCNNEstimator]:
+    """Fit without and with compiling; args make callbacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="compile=True")
+        plain, compiled = (
+            make([arg() for arg in args], compile=flag, **params).fit(X, Y)
+            for flag in (False, True)
+        )
+    return plain, compiled
+
+
+# Adam counts its steps in float32, and the compiled one also corrects for them in it.
+LIKE_ADAM = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_update_is_part_of_the_step(traced: Any, loss: str) -> None:
+    """But for the first one, which makes the optimizer's state. Holes, and batches of two sizes."""
+    plain, compiled = fit_both(loss=loss)
+    assert traced == 11 * [True]
+    assert_same(plain, compiled, **LIKE_ADAM)
+    twin = pickle.loads(pickle.dumps(compiled))
+    np.testing.assert_array_equal(twin.predict(X), compiled.predict(X))
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "RMSprop", "NAdam"])
+def test_other_optimizers_get_compiled_gradients(traced: Any, optimizer: str) -> None:
+    plain, compiled = fit_both(optimizer=optimizer, learning_rate=0.01)
+    assert traced == 11 * [False]
+    assert_same(plain, compiled)
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "maximize"])
+def test_variants_of_adam_get_compiled_gradients(traced: Any, name: str) -> None:
+    params = {"net_params": {f"optimizer__{name}": True}}
+    plain, compiled = (make(compile=flag, **params).fit(X, Y) for flag in (False, True))
+    assert traced == 11 * [False]
+    assert_same(plain, compiled)
+
+
+def test_those_who_look_at_gradients_get_them(traced: Any) -> None:
+    """Clipping: called in every batch, and with effect."""
+    clip = functools.partial(GradientNormClipping, 1e-3)
+    plain, compiled = fit_both(clip, optimizer="SGD", learning_rate=0.1)
+    assert traced == 11 * [False]
+    assert_same(plain, compiled)
+    assert np.abs(compiled.predict(X) - make(compile=True).fit(X, Y).predict(X)).max() > 1e-3
+    adam = fit_both(clip)
+    assert_same(*adam)
+
+
+def test_callbacks_of_batches_are_called(traced: Any) -> None:
+    """A schedule of the user, per batch, sets the rate of compiled updates; losses are numbers."""
+
+    class Recorder(Callback):
+        def __init__(self) -> None:
+            self.losses_: list[Any] = []
+
+        def on_batch_end(self, net: Any, y_pred: Any = None, **kwargs: Any) -> None:
+            assert y_pred.shape[-1] == 4  # two classes, two numbers
+            self.losses_.append(net.history[-1, "batches", -1, "train_loss"])
+
+    schedule = functools.partial(LRScheduler, "StepLR", step_size=1, gamma=0.7, step_every="batch")
+    plain, compiled = fit_both(schedule, Recorder)
+    assert traced == 11 * [True]
+    assert_same(plain, compiled, **LIKE_ADAM)
+    losses = [dict(e.net_.callbacks_)["Recorder"].losses_ for e in (plain, compiled)]
+    assert len(losses[1]) == 12
+    assert {type(loss) for loss in losses[1]} == {float}
+    np.testing.assert_allclose(*losses, **LIKE_ADAM)
+
+
+def test_parameters_can_be_frozen_and_set_free(traced: Any) -> None:
+    freeze = functools.partial(Freezer, "trunk.*", at=1)
+    release = functools.partial(Unfreezer, "trunk.*", at=3)
+    plain, compiled = fit_both(freeze, release)
+    assert traced == 10 * [True]  # ordinary are the first step, and that after they were set free
+    assert_same(plain, compiled, **LIKE_ADAM)
+
+
+def test_parameters_without_a_gradient_stay(traced: Any) -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(3, 5), nn.Linear(3, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    (plain, compiled) = fit_both(trunk=Idle, weight_decay=3)
+    before = Idle()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        before = Idle()
+    for estimator in (plain, compiled):
+        weight = estimator.module_.trunk.idle.weight
+        np.testing.assert_allclose(weight.detach(), before.idle.weight.detach(), rtol=1e-6)
+    assert_same(plain, compiled, **LIKE_ADAM)
+
+
+def test_buffers_are_kept(traced: Any) -> None:
+    """Running statistics, which the step writes to."""
+    trunk = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3))
+    plain, compiled = fit_both(trunk=trunk, optimizer="SGD")
+    assert traced == 11 * [False]
+    assert_same(plain, compiled)
+    for name, buffer in plain.module_.named_buffers():
+        np.testing.assert_allclose(buffer, compiled.module_.get_buffer(name), rtol=1e-9)
+    assert compiled.module_.trunk[1].num_batches_tracked == 12
+
+
+@pytest.mark.parametrize("max_shift", [0.0, 0.2])
+def test_convolutions(traced: Any, max_shift: float) -> None:
+    """The random shifts are those of the ordinary step."""
+    images = np.random.default_rng(0).normal(size=(30, 8, 8))
+    y = np.column_stack([images.mean(axis=(1, 2)), images[:, 0, 0] > 0])
+    plain, compiled = (
+        make(trunk=ConvTrunk(4, 8, max_shift), compile=flag, optimizer="SGD").fit(images, y)
+        for flag in (False, True)
+    )
+    assert traced
+    np.testing.assert_allclose(plain.predict(images), compiled.predict(images), rtol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precisions(traced: Any, precision: str) -> None:
+    plain, compiled = fit_both(precision=precision)
+    assert traced == 11 * [True]
+    assert_same(plain, compiled, rtol=0.02, atol=0.02)
+
+
+def test_one_tracing_serves_all_of_a_structure(traced: Any) -> None:
+    """Other seeds, rates, decays and batch sizes, as in a grid search."""
+    make(compile=True).fit(X, Y)
+    n_graphs = counters["stats"]["unique_graphs"]
+    assert n_graphs == 1
+    for seed, size in enumerate((8, 16, 31)):
+        params = {"batch_size": size, "learning_rate": 0.001 * (seed + 1), "random_state": seed}
+        make(compile=True, **params).fit(X, Y)
+    assert counters["stats"]["unique_graphs"] == n_graphs
+    for decay in (0.1, 0.2, 0.3):
+        make(compile=True, weight_decay=decay).fit(X, Y)
+    assert counters["stats"]["unique_graphs"] <= n_graphs + 2  # a number, then any number
+
+
+def test_batches_of_one_row(traced: Any) -> None:
+    plain, compiled = fit_both(batch_size=1, max_epochs=1, optimizer="SGD")
+    assert traced == 61 * [False]
+    assert_same(plain, compiled)
+
+
+def fails(*args: Any) -> Any:
+    raise RuntimeError("no compiler found\nand more")
+
+
+def test_without_a_compiler_the_ordinary_step_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one warning, and the same bits."""
+    monkeypatch.setattr(_compile, "_compiled", lambda dynamic: fails)
+    for params in ({}, {"optimizer": "SGD"}):
+        plain = make(**params).fit(X, Y)
+        with pytest.warns(UserWarning, match=r"C\+\+ compiler.*RuntimeError: no compiler") as found:
+            compiled = make(compile=True, **params).fit(X, Y)
+        assert len(found) == 1
+        np.testing.assert_array_equal(plain.predict(X), compiled.predict(X))
+
+
+def test_what_cannot_be_traced_runs_as_it_is(traced: Any) -> None:
+    """A rule that decides by a value."""
+
+    def capricious(losses: torch.Tensor) -> torch.Tensor:
+        return losses.sum() if losses[0] > 0.1 else losses.square().sum()
+
+    plain = make(loss=capricious).fit(X, Y)
+    with pytest.warns(UserWarning, match="cannot be compiled"):
+        compiled = make(loss=capricious, compile=True).fit(X, Y)
+    assert_same(plain, compiled)
+
+
+def test_compiled_code() -> None:
+    """Once with the real compiler."""
+    pytest.importorskip("torch._inductor")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        compiled = make(compile=True).fit(X, Y)
+    if any("C++ compiler is needed" in str(w.message) for w in found):
+        pytest.skip("needs a C++ compiler")
+    assert_same(make().fit(X, Y), compiled, **LIKE_ADAM)
