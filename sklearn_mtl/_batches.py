@@ -61,6 +61,7 @@ class Batches:
         self.weight = torch.from_numpy(weight).to(self.device, self.dtype)
         self.complete = bool(weight.all())  # no target is missing: nothing to be masked
         self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        self.ahead = 1  # batches that are read at once; the first one shows how large they are
         self.stop = threading.Event()
 
     def __len__(self) -> int:
@@ -78,15 +79,15 @@ class Batches:
         parts = np.array_split(order, len(self))
         for part in parts:
             part.sort()  # files and memory are read forwards
-        done, ahead = 0, 1
+        done = 0
         while done < len(parts):
-            together = parts[done : done + ahead]
+            together = parts[done : done + self.ahead]
             for X, cells in self._read(together):
                 if self.stop.is_set():
                     raise KeyboardInterrupt
                 yield X, cells
             done += len(together)
-            ahead = max(1, READ_VALUES // X.numel())
+            self.ahead = max(1, READ_VALUES // X.numel())
 
     def _read(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[tuple[Tensor, Cells]]:
         """Read some batches at once."""

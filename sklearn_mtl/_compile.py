@@ -89,7 +89,8 @@ def _compiled(dynamic: bool) -> Callable[..., tuple[Tensor, Tensor, Tensor, list
         dynamic=None if dynamic else False,  # None: where it is marked
         recompile_limit=256,
         isolate_recompiles=True,
-        options={"fallback_random": True},  # random numbers are those of the ordinary step
+        # Random numbers are those of the ordinary step; what torch itself made needs no check.
+        options={"fallback_random": True, "size_asserts": False},
     )
 
 
@@ -120,7 +121,8 @@ class CompiledStep:
         self.params = [p for part in self.parts for p in part.parameters()]
         self.learned: list[Tensor] = []  # those with gradients, once that is known
         self.trained: list[bool] = []  # which ones required gradients at the last step
-        self.dynamic, self.compiled = True, False
+        self.dynamic = True
+        self.checked: set[tuple[int, bool]] = set()  # calls that passed the guards in this epoch
 
     @property
     def updates(self) -> bool:
@@ -154,10 +156,25 @@ class CompiledStep:
             )
         return bool(self.learned)
 
+    def start_epoch(self) -> None:
+        """Look again at what callbacks may have changed."""
+        self.checked.clear()
+
     def __call__(
-        self, x: Tensor, cells: Cells, update: bool
+        self, x: Tensor, cells: Cells, update: bool, watched: bool
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """Run a step: update the parameters, or set their gradients.
+
+        Parameters
+        ----------
+        x, cells : Tensor, Cells
+            A batch.
+        update : bool
+            Whether to update the parameters too.
+        watched : bool
+            Whether anyone could change the module between steps. If not, only the first batch of
+            each size in an epoch is checked against what the code was compiled for: checks take a
+            quarter of the time of a small step.
 
         Returns
         -------
@@ -167,7 +184,10 @@ class CompiledStep:
         groups = self._groups() if update else []
         args = *self.parts, self.named, self.others, groups, self.amp_dtype
         try:
-            loss, losses, output, gradients = self._run(args, x, cells)
+            known = (len(x), update) in self.checked and not watched
+            with torch.compiler.set_stance(skip_guard_eval_unsafe=known):
+                loss, losses, output, gradients = self._run(args, x, cells)
+            self.checked.add((len(x), update))
         except Exception as error:  # of compilers, and whatever it is that they do not understand
             reason = str(error).strip().split("\n")[0]
             warnings.warn(
@@ -184,15 +204,13 @@ class CompiledStep:
         """Run a function for batches of all sizes, or else, as with dropout, one for each size."""
         tensors: tuple[Tensor | None, ...] = (x, *cells)
         if self.dynamic:
-            if not self.compiled:
+            if not self.checked:
                 tensors = tuple(t if t is None else t.view_as(t) for t in tensors)
                 for t in tensors[:-1]:  # counts have no rows
                     if t is not None and len(t) > 1:
                         torch._dynamo.mark_dynamic(t, 0)
             try:
-                found = _compiled(dynamic=True)(*args, *tensors)
-                self.compiled = True
-                return found
+                return _compiled(dynamic=True)(*args, *tensors)
             except RuntimeError:
                 self.dynamic = False
         return _compiled(dynamic=False)(*args, x, *cells)
@@ -201,7 +219,7 @@ class CompiledStep:
         """Return groups of learned parameters, and arguments of `torch.optim.adam.adam`."""
         if self.state is not self.optimizer.state:  # as after its `load_state_dict`
             self.state, place = self.optimizer.state, {id(p): k for k, p in enumerate(self.learned)}
-            self.moments: list[tuple[list[int], tuple[list[Tensor], ...]]] = []
+            self.moments: list[tuple[list[int], tuple[list[Tensor], ...], Tensor]] = []
             for group in self.optimizer.param_groups:
                 params = [p for p in group["params"] if id(p) in place]
                 first, second, steps = (
@@ -209,19 +227,20 @@ class CompiledStep:
                     for name in ("exp_avg", "exp_avg_sq", "step")
                 )
                 positions = [place[id(p)] for p in params]
-                self.moments.append((positions, (first, second, [], steps)))
+                rate = torch.zeros((), dtype=torch.float64)
+                self.moments.append((positions, (first, second, [], steps), rate))
         return [
-            (positions, moments, _settings(group))
-            for (positions, moments), group in zip(
+            (positions, moments, _settings(group, rate))
+            for (positions, moments, rate), group in zip(
                 self.moments, self.optimizer.param_groups, strict=True
             )
         ]
 
 
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
+def _settings(group: dict[str, Any], rate: Tensor) -> dict[str, Any]:
     """Keyword arguments of `torch.optim.adam.adam`; the rate, which changes, is a tensor."""
     return {
-        "lr": torch.as_tensor(group["lr"], dtype=torch.float64),
+        "lr": rate.fill_(group["lr"]),
         "beta1": group["betas"][0],
         "beta2": group["betas"][1],
         **{name: group[name] for name in ("eps", "weight_decay", "decoupled_weight_decay")},

@@ -49,6 +49,8 @@ GENERATOR = threading.RLock()
 # What skorch takes besides, and has no effect here: batches come from `Batches`.
 NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_valid", "warm_start"}
 
+PRINT_LOG = "callbacks__print_log"
+
 # Input values and rows per chunk when predicting; larger ones are no faster, and take memory.
 CHUNK_VALUES, CHUNK_ROWS = 2**22, 2**13
 
@@ -137,6 +139,7 @@ class TaskNet(NeuralNet):
 
     amp_dtype: torch.dtype | None = None
     compiled: CompiledStep | None = None  # while training, if asked for
+    heard: dict[str, list[Any]] | None = None  # callbacks by event, in an epoch
 
     def task_history(self) -> dict[str, NDArray[np.float64]]:
         """Return the record as arrays of shape (n_epochs, n_tasks)."""
@@ -180,12 +183,18 @@ class TaskNet(NeuralNet):
             getattr(callback, method_name)(self, **kwargs)
 
     def _listeners(self, method_name: str) -> list[Any]:
+        """Callbacks that do something then; within an epoch, they are looked up once."""
+        if self.heard and method_name in self.heard:
+            return self.heard[method_name]
         silent = getattr(Callback, method_name)
-        return [
-            callback
-            for _, callback in self.callbacks_
-            if getattr(type(callback), method_name, None) is not silent
-        ]
+        found = []
+        for _, callback in self.callbacks_:
+            method = getattr(callback, method_name)
+            if getattr(method, "__func__", method) is not silent:
+                found.append(callback)
+        if self.heard is not None:
+            self.heard[method_name] = found
+        return found
 
     def _set_training(self, training: bool = True) -> None:
         """Walk through the modules only where there is something to change."""
@@ -230,7 +239,13 @@ class TaskNet(NeuralNet):
         """Return nothing where it cannot be compiled, and do not try again."""
         self._set_training(True)
         x, cells = batch
-        found = compiled(x, cells, update)
+        ours = CosineSchedule, LRScheduler
+        watched = any(
+            not isinstance(callback, ours)
+            for event in ("on_batch_begin", "on_batch_end", "on_grad_computed")
+            for callback in self._listeners(event)
+        )
+        found = compiled(x, cells, update, watched)
         if found is None:
             self.compiled = None
             return {}
@@ -268,7 +283,10 @@ class TaskNet(NeuralNet):
         """Run an epoch, and record the loss of each task."""
         if iterator is None:
             return
-        tally = self.tally_ = Tally()
+        tally, self.heard = Tally(), {}
+        self.tally_ = tally
+        if self.compiled is not None:
+            self.compiled.start_epoch()
         rows = self.history[-1]["batches"]
         try:
             for batch in iterator:
@@ -279,6 +297,7 @@ class TaskNet(NeuralNet):
                 rows[-1][f"{prefix}_batch_size"] = len(batch[0])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
+            self.heard = None
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, *tally.means())
         self.history.record(f"{prefix}_batch_count", len(iterator))
@@ -411,6 +430,8 @@ def build_net(
             f"net_params sets {taken}, which the estimator sets itself. Use its own parameters "
             "instead, such as learning_rate for 'lr' and early_stopping for 'train_split'."
         )
+    if not (recipe.verbose or any(name.startswith(PRINT_LOG) for name in recipe.net_params)):
+        own[PRINT_LOG] = None  # it makes the lines of a table that nobody sees
     # LBFGS and others know none: no decay is then what they do anyway.
     if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
         own["optimizer__weight_decay"] = recipe.weight_decay
@@ -562,7 +583,9 @@ def predict_raw(
     net: TaskNet, read: Reader, rows: NDArray[np.intp], sample_size: int, embed: bool = False
 ) -> NDArray[np.float64]:
     """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
-    module = net.module_.eval()
+    module = net.module_
+    if module.training:
+        module.eval()
     dtype = next(module.parameters()).dtype
     out = []
     with torch.inference_mode():

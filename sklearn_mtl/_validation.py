@@ -38,7 +38,9 @@ def as_input(X: Any, *, estimator: Any = None) -> Any:
     """
     array = X
     try:
-        if not _is_on_disk(X):
+        # Numbers in an array are what they are: what is left to check, the readers check.
+        plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
+        if not (plain or _is_on_disk(X)):
             array = check_array(
                 X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
             )
@@ -88,6 +90,8 @@ def _is_on_disk(X: Any) -> bool:
 def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
     """Rows of X as a numpy array; files are read forwards, as HDF5 demands."""
     if isinstance(X, np.ndarray):
+        if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
+            return np.asarray(X[rows[0] : rows[-1] + 1])
         return np.asarray(X[rows])
     order = np.argsort(rows)
     forwards = rows[order]
@@ -159,7 +163,8 @@ class InputReader:
         In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its
         noise in float32 afterwards.
         """
-        batch = np.subtract(self._samples(X, rows), self.mean_, dtype=np.float64, order="C")
+        batch = self._samples(X, rows).astype(np.float64, order="C")
+        batch -= self.mean_
         batch /= self.scale_
         return batch
 
