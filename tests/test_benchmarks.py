@@ -731,6 +731,58 @@ def test_every_step_trains():
     assert all((times > 0).all() for times in seconds.values())
 
 
+# -- speed -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the script sets what is not set
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with script("speed") as module:
+        yield module
+
+
+@pytest.mark.parametrize("case", ["dense", "conv"])
+@pytest.mark.parametrize("peer", ["skorch", "loop", "DataLoader"])
+def test_peers_train_an_epoch(speed, monkeypatch, case, peer):
+    X, y = speed.DATA[case]()
+    monkeypatch.setitem(speed.DATA, case, lambda: (X[:300], y[:300]))
+    epoch = speed.PEERS[peer](case)
+    assert 0 < np.mean(epoch()) < 10
+    assert np.isfinite(y).all()
+    ours = speed.PEERS["sklearn_mtl"](case)
+    assert len(ours()) == 1  # the first epoch does not count
+
+
+def test_a_peer_in_a_process_of_its_own(speed):
+    """One that fails, or is not installed, is left out and named."""
+    peer = speed.Peer("loop", "dense")
+    assert peer.start > 0
+    assert peer() > 0
+    peer.close()
+    assert speed.Peer("none", "dense").absent == "fails"
+
+
+@pytest.mark.parametrize("value", [1.9, 2.1])
+def test_speed_fails_if_a_bar_is_missed(speed, monkeypatch, capsys, tmp_path, value):
+    table = ["what", "s"], [["a", "1.00"], ["Keras: absent"]], [speed.at_most("b, x a", value, 2)]
+    monkeypatch.setattr(speed, "SECTIONS", {"one": lambda n_turns: [table]})
+    output = tmp_path / "speed.txt"
+    monkeypatch.setattr(sys, "argv", ["speed", "one", "--output", str(output)])
+    assert speed.main() == (value > 2)
+    verdict = "FAILED" if value > 2 else "passed"
+    for text in (capsys.readouterr().out, output.read_text()):
+        assert f"{verdict}: b, x a: {value:.2f}, asked at most 2" in text
+
+
+def test_small_sections_of_speed(speed):
+    (fit,), (bulk, single) = speed.fit(1), speed.predict(1)
+    for header, rows, checks in (fit, bulk, single):
+        assert len(header) == 2
+        assert all(float(value) > 0 for _, value in rows)
+        assert len(checks) == 1
+
+
 # -- against specialists ---------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@
 ``predict``
     100,000 rows against the bare module in its best chunk size, and one row against
     `MLPRegressor.predict`.
+``imports``
+    What importing the package adds to importing PyTorch and scikit-learn.
 ``search``
     `GridSearchCV` with two jobs, one thread each, against one job.
 ``memory``
@@ -35,6 +37,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,7 +164,6 @@ def skorch(case: str) -> Callable[[], Any]:
 def lightning(case: str) -> Callable[[], Any]:
     """Lightning's Trainer, all logging off."""
     import logging
-    import warnings
 
     import lightning
     import torch
@@ -305,6 +307,8 @@ class Peer:
         answer = self.process.stdout.readline().strip()  # type: ignore[union-attr]
         self.absent = "" if answer and not answer.startswith("absent") else answer or "fails"
         self.start = float("nan") if self.absent else float(answer)
+        if self.absent:
+            self.close()
 
     def __call__(self) -> float:
         """Seconds of an epoch."""
@@ -315,9 +319,7 @@ class Peer:
 
     def close(self) -> None:
         """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 def epochs(n_turns: int) -> list[Table]:
@@ -397,13 +399,16 @@ def tasks(n_turns: int) -> list[Table]:
 
 def fit(n_turns: int) -> list[Table]:
     """Compare a small fit with that of scikit-learn's network."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
 
     X, y = small_data()
-    network, model = small_models(X)
-    seconds = turns(
-        10 * n_turns, lambda: MLPRegressor(**network).fit(X, y), lambda: model.fit(X, y)
-    )
+    network, model = small_models()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 20 epochs are what is asked for
+        seconds = turns(
+            10 * n_turns, lambda: MLPRegressor(**network).fit(X, y), lambda: model.fit(X, y)
+        )
     ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
     rows = table_of(seconds, ["MLPRegressor", "sklearn_mtl"], 1e3)
     checks = [at_most("fit, x MLPRegressor", ratio, 1.5)]
@@ -417,7 +422,7 @@ def small_data() -> tuple[Any, Any]:
     return X, X @ rng.normal(size=(10, 2)) + rng.normal(size=(1000, 2))
 
 
-def small_models(X: Any) -> tuple[dict[str, Any], Any]:
+def small_models() -> tuple[dict[str, Any], Any]:
     """Parameters of `MLPRegressor`, and our estimator with the same layers and batches."""
     from sklearn_mtl import MultiTaskCNNEstimator
     from sklearn_mtl.networks import DenseTrunk
@@ -432,11 +437,14 @@ def small_models(X: Any) -> tuple[dict[str, Any], Any]:
 def predict(n_turns: int) -> list[Table]:
     """Compare predictions with those of the bare module, and of scikit-learn's network."""
     import torch
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
 
     X, y = small_data()
-    network, model = small_models(X)
-    other = MLPRegressor(**network).fit(X, y)
+    network, model = small_models()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        other = MLPRegressor(**network).fit(X, y)
     model.fit(X, y)
     many = np.random.default_rng(1).normal(size=(100_000, 10)).astype(np.float32)
     tensor, module = torch.from_numpy(many), model.module_
@@ -469,6 +477,24 @@ def predict(n_turns: int) -> list[Table]:
             [at_most("one row, x MLPRegressor", single_ratio, 2)],
         ),
     ]
+
+
+def imports(n_turns: int) -> list[Table]:
+    """Measure what importing the package adds to PyTorch and scikit-learn."""
+    code = (
+        "import time, torch, sklearn.base, sklearn.model_selection\n"
+        "start = time.perf_counter()\n"
+        "import sklearn_mtl\n"
+        "print(time.perf_counter() - start)\n"
+    )
+    command = [sys.executable, "-c", code]
+    seconds = [
+        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(n_turns)
+    ]
+    value = float(np.median(seconds))
+    header = ["import, after torch and scikit-learn", "s"]
+    return [(header, [["sklearn_mtl", f"{value:.2f}"]], [at_most("seconds", value, 0.15)])]
 
 
 def search(n_turns: int) -> list[Table]:
@@ -605,6 +631,7 @@ SECTIONS: dict[str, Callable[[int], list[Table]]] = {
     "tasks": tasks,
     "fit": fit,
     "predict": predict,
+    "imports": imports,
     "search": search,
     "memory": memory,
     "rows": rows,
