@@ -101,6 +101,25 @@ def test_batches_are_shuffled_reproducibly():
     assert [row for part in passes(None)[1] for row in part] == list(range(0, 46, 2))
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_batches_know_their_shares(holes):
+    """Each target's share of its task's weight in the batch; no mask where nothing is missing."""
+    rng = np.random.default_rng(0)
+    values, weight = rng.normal(size=(23, 2)), rng.uniform(1, 2, size=(23, 2))
+    weight[:7, 0] = weight[:7, 0] * (not holes)
+    recipe = recipes.Recipe(1, 5, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
+    batches = Batches(lambda r: values[r], values, weight, np.arange(23), recipe)
+    start = 0
+    for x, (target, observed, share, counts) in batches:
+        part = slice(start, start := start + len(x))
+        w = weight[part] / weight.max(axis=0)
+        assert torch.equal(target, x)
+        np.testing.assert_allclose(counts, w.sum(axis=0))
+        np.testing.assert_allclose(share * counts, w)
+        assert observed is None if not holes else (observed.numpy() == (w > 0)).all()
+    assert start == 23
+
+
 # -- the record ----------------------------------------------------------------------------------
 
 
@@ -416,6 +435,47 @@ def test_callbacks_of_the_user_fire():
     batches = ["batch_begin", "batch_end"] * 2 + ["valid_begin", "valid_end"]
     epoch = ["epoch_begin", *batches, "epoch_end"]
     assert recorder.events == ["train_begin", *epoch, *epoch, "train_end"]
+
+
+def test_a_callback_may_come_and_go():
+    """Who listens is looked up anew in every epoch."""
+
+    class Adder(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 1:
+                net.callbacks_.append(("late", recorder))
+
+    recorder = Recorder()
+    estimator = make([Adder()]).fit(X, Y)
+    assert recorder.events.count("batch_end") == 8
+    assert estimator.net_.heard is None
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_epochs_are_printed_if_asked_for(verbose, capsys):
+    make(verbose=verbose).fit(X, Y)
+    assert ("train_loss" in capsys.readouterr().out) == bool(verbose)
+
+
+def test_lines_may_go_elsewhere(capsys):
+    lines = []
+    make(net_params={"callbacks__print_log__sink": lines.append}, verbose=0).fit(X, Y)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "chosen", "fused"),
+    [
+        ("AdamW", {}, True),
+        ("SGD", {}, True),
+        ("AdamW", {"optimizer__foreach": True}, None),
+        ("AdamW", {"optimizer__fused": False}, False),
+        ("RMSprop", {}, None),
+    ],
+)
+def test_optimizers_are_fused_where_they_can(optimizer, chosen, fused):
+    estimator = make(optimizer=optimizer, net_params=chosen, max_epochs=1).fit(X, Y)
+    assert all(group.get("fused") == fused for group in estimator.net_.optimizer_.param_groups)
 
 
 def test_the_rate_warms_up_and_falls_to_zero():

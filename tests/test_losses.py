@@ -33,6 +33,7 @@ from sklearn_mtl.kinds import KINDS, GammaTarget, OrdinalTarget
 from sklearn_mtl.losses import (
     CELL_LOSSES,
     LOSSES,
+    Cells,
     Combiner,
     KindLoss,
     LogProd,
@@ -1466,3 +1467,18 @@ def test_a_rule_without_objective_has_that_of_a_batch():
             return losses.max()
 
     assert Largest().objective(torch.tensor([1.0, 3.0]), torch.ones(2)) == 3
+
+
+@pytest.mark.parametrize("members", [None, 3])
+def test_targets_can_be_prepared_once(members):
+    """`compare` gives what the whole call gives; without a mask where all is observed."""
+    target = torch.tensor([[1.0, 0.5], [0.0, NAN], [1.0, 2.0]])
+    output = torch.randn(*(3,) if members is None else (3, members), 3)
+    task_losses = TaskLosses(["classification", "regression"], [2, 1])
+    losses, counts = task_losses(output, target)
+    cells = Cells.of(target, None, torch.float32)
+    assert torch.equal(task_losses.compare(output, cells), losses)
+    assert torch.equal(cells.counts, counts)
+    full = Cells.of(target.nan_to_num(), None, torch.float32)
+    expected = task_losses.compare(output, full)
+    assert torch.equal(task_losses.compare(output, full._replace(observed=None)), expected)
