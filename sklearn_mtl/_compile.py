@@ -7,7 +7,9 @@ of their batches.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,9 +19,18 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 from torch.optim.adam import adam
 
-from sklearn_mtl.losses import Cells
+from sklearn_mtl.losses import Cells, Combiner
 
 __all__ = ["CompiledStep", "infer"]
+
+# Where the code of callbacks, and of modules, is known not to change things on the sly.
+KNOWN_CALLBACKS = (
+    "sklearn_mtl.",
+    "skorch.callbacks.logging",
+    "skorch.callbacks.scoring",
+    "skorch.callbacks.training",
+)
+KNOWN_MODULES = ("torch.nn.", "sklearn_mtl.")
 
 # Which parameters, the optimizer's state of them, and keyword arguments of `torch.optim.adam.adam`.
 Group = tuple[list[int], tuple[list[Tensor], ...], dict[str, Any]]
@@ -87,11 +98,20 @@ def _compiled(dynamic: bool) -> Callable[..., tuple[Tensor, Tensor, Tensor, list
         _step,
         fullgraph=True,
         dynamic=None if dynamic else False,  # None: where it is marked
-        recompile_limit=256,
+        recompile_limit=32,
         isolate_recompiles=True,
         # Random numbers are those of the ordinary step; what torch itself made needs no check.
         options={"fallback_random": True, "size_asserts": False},
     )
+
+
+def _modules(part: Any) -> list[Any]:
+    """Return a module and its parts, or what else it is."""
+    return list(part.modules()) if isinstance(part, nn.Module) else [part]
+
+
+def _is_known(module: Any) -> bool:
+    return type(module).__module__.startswith(KNOWN_MODULES)
 
 
 class CompiledStep:
@@ -100,37 +120,50 @@ class CompiledStep:
     Where nobody looks at the gradients, and the optimizer is Adam or AdamW, the update is part of
     the compiled function; else the function makes the gradients.
 
+    What others wrote (modules, losses, callbacks) may change anything between two steps. Then
+    torch's checks of what the code was compiled for run before every step, and every epoch begins
+    with an ordinary one. With nothing but known parts, the first batch of each size is checked:
+    the checks take a quarter of the time of a small step.
+
     Parameters
     ----------
-    module, criterion : nn.Module
-        ``criterion(module(x), cells)`` returns the loss and the task losses.
-    optimizer : torch.optim.Optimizer
-        Holds the parameters of both.
-    amp_dtype : torch.dtype or None
-        Of autocast, if any.
+    net : skorch.NeuralNet
+        Initialized; ``criterion_(module_(x), cells)`` returns the loss and the task losses.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        criterion: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        amp_dtype: torch.dtype | None,
-    ) -> None:
-        self.parts, self.optimizer, self.amp_dtype = (module, criterion), optimizer, amp_dtype
-        self.params = [p for part in self.parts for p in part.parameters()]
-        self.learned: list[Tensor] = []  # those with gradients, once that is known
-        self.trained: list[bool] = []  # which ones required gradients at the last step
+    def __init__(self, net: Any) -> None:
+        self.net = net
+        self.parts: tuple[nn.Module, nn.Module] = (net.module_, net.criterion_)
+        rule = net.criterion_.combine
+        modules = [module for part in (net.module_, rule) for module in _modules(part)]
+        is_known = isinstance(rule, Combiner) and all(_is_known(module) for module in modules)
+        self.is_known = is_known and all(
+            type(callback).__module__.startswith(KNOWN_CALLBACKS) for _, callback in net.callbacks_
+        )
         self.dynamic = True
-        self.checked: set[tuple[int, bool]] = set()  # calls that passed the guards in this epoch
+        self.start_epoch(net, anew=True)
 
     @property
     def updates(self) -> bool:
         """Whether the function can do the optimizer's work."""
+        optimizer: Any = self.optimizer
         plain = ("amsgrad", "maximize", "differentiable")
-        return type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW) and not any(
-            group[name] for group in self.optimizer.param_groups for name in plain
+        return (
+            type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+            and not any(group[name] for group in optimizer.param_groups for name in plain)
+            and not optimizer._optimizer_step_pre_hooks
+            and not optimizer._optimizer_step_post_hooks
         )
+
+    def start_epoch(self, net: Any, anew: bool = False) -> None:
+        """Look again at what may have been changed."""
+        if anew or not self.is_known:
+            self.optimizer = net.optimizer_
+            self.params = [p for part in self.parts for p in part.parameters()]
+            self.learned: list[Tensor] = []  # those with gradients, once that is known
+            self.trained: list[bool] = []  # which ones required gradients at the last step
+            self.buffers = [b for part in self.parts for b in part.buffers()]
+            self.checked: set[tuple[int, bool]] = set()  # calls that passed torch's checks
 
     def is_ready(self) -> bool:
         """Tell whether the ordinary step has shown which parameters get a gradient.
@@ -138,67 +171,83 @@ class CompiledStep:
         It has not at first, and after some were frozen or set free. Its update also makes the state
         of the optimizer.
         """
+        if self.net.optimizer_ is not self.optimizer:
+            self.start_epoch(self.net, anew=True)
         trained = [p.requires_grad for p in self.params]
         if trained != self.trained:
             self.trained, self.learned = trained, []
+            self.checked.clear()
         elif not self.learned:
-            self.learned = [p for p in self.params if p.requires_grad and p.grad is not None]
-            self.state: Any = None
-            held = {id(p) for p in self.learned}
-            named = [dict(part.named_parameters()) for part in self.parts]
-            self.named = tuple(
-                {name: p.detach() for name, p in found.items() if id(p) in held} for found in named
-            )
-            self.others = tuple(
-                {name: p.detach() for name, p in found.items() if id(p) not in held}
-                | dict(part.named_buffers())
-                for found, part in zip(named, self.parts, strict=True)
-            )
+            self._learn()
         return bool(self.learned)
 
-    def start_epoch(self) -> None:
-        """Look again at what callbacks may have changed."""
-        self.checked.clear()
+    def _learn(self) -> None:
+        """Sort tensors into those that learn, and the others."""
+        self.learned = [p for p in self.params if p.requires_grad and p.grad is not None]
+        self.state: Any = None
+        held = {id(p) for p in self.learned}
+        named = [dict(part.named_parameters()) for part in self.parts]
+        self.named = tuple(
+            {name: p.detach() for name, p in found.items() if id(p) in held} for found in named
+        )
+        self.others = tuple(
+            {name: p.detach() for name, p in found.items() if id(p) not in held}
+            | dict(part.named_buffers())
+            for found, part in zip(named, self.parts, strict=True)
+        )
 
     def __call__(
-        self, x: Tensor, cells: Cells, update: bool, watched: bool
+        self, x: Tensor, cells: Cells, update: bool
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """Run a step: update the parameters, or set their gradients.
-
-        Parameters
-        ----------
-        x, cells : Tensor, Cells
-            A batch.
-        update : bool
-            Whether to update the parameters too.
-        watched : bool
-            Whether anyone could change the module between steps. If not, only the first batch of
-            each size in an epoch is checked against what the code was compiled for: checks take a
-            quarter of the time of a small step.
 
         Returns
         -------
         loss, losses, output : Tensor
             Or None, with a warning, where it cannot be compiled.
         """
-        groups = self._groups() if update else []
-        args = *self.parts, self.named, self.others, groups, self.amp_dtype
+        call = len(x), update
         try:
-            known = (len(x), update) in self.checked and not watched
-            with torch.compiler.set_stance(skip_guard_eval_unsafe=known):
+            if not (self.is_known and call in self.checked):
+                self._refuse()
+            groups = self._groups() if update else []
+            args = *self.parts, self.named, self.others, groups, self.net.amp_dtype
+            with self._stance(call in self.checked):
                 loss, losses, output, gradients = self._run(args, x, cells)
-            self.checked.add((len(x), update))
+            self.checked.add(call)
         except Exception as error:  # of compilers, and whatever it is that they do not understand
-            reason = str(error).strip().split("\n")[0]
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            if "Cxx" in reason or "C++" in reason:
+                reason += " On a CPU, a C++ compiler such as g++ is needed."
             warnings.warn(
-                f"compile=True, but the training step cannot be compiled here, and runs as it is. "
-                f"On a CPU, a C++ compiler is needed. {type(error).__name__}: {reason}",
+                f"compile=True, but the step cannot be compiled, and runs as it is. {reason}",
                 stacklevel=2,
             )
             return None
         for p, gradient in zip(self.learned, gradients, strict=False):
             p.grad = gradient
         return loss, losses, output
+
+    def _stance(self, checked: bool) -> Any:
+        """Skip torch's checks, or let nothing be compiled again and again.
+
+        A stance is that of the process: with other threads at work in it, there is none.
+        """
+        if not checked or sum(not thread.daemon for thread in threading.enumerate()) > 1:
+            return contextlib.nullcontext()
+        if self.is_known:
+            return torch.compiler.set_stance(skip_guard_eval_unsafe=True)
+        return torch.compiler.set_stance("fail_on_recompile")
+
+    def _refuse(self) -> None:
+        """Raise for what the compiled step would not do."""
+        if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.params):
+            raise ValueError("a parameter has a hook, which would not be called.")
+        buffers = [b for part in self.parts for b in part.buffers()]
+        if len(buffers) != len(self.buffers) or any(
+            a is not b for a, b in zip(buffers, self.buffers, strict=False)
+        ):
+            raise ValueError("a module replaces its buffers: write into them, as with copy_.")
 
     def _run(self, args: Any, x: Tensor, cells: Cells) -> tuple[Tensor, Tensor, Tensor, Any]:
         """Run a function for batches of all sizes, or else, as with dropout, one for each size."""
@@ -212,6 +261,8 @@ class CompiledStep:
             try:
                 return _compiled(dynamic=True)(*args, *tensors)
             except RuntimeError:
+                if self.checked:
+                    raise
                 self.dynamic = False
         return _compiled(dynamic=False)(*args, x, *cells)
 

@@ -113,7 +113,7 @@ class MultiTaskLoss(nn.Module):
 @contextlib.contextmanager
 def _at_rest(rule: Any) -> Iterator[Any]:
     """Let look at a rule without a change of what it has learned, or of the random state."""
-    if isinstance(rule, Combiner):
+    if type(rule) in LOSSES.values():  # which do not, in evaluation mode
         training = rule.training
         try:
             yield rule.eval()
@@ -140,6 +140,11 @@ class TaskNet(NeuralNet):
     amp_dtype: torch.dtype | None = None
     compiled: CompiledStep | None = None  # while training, if asked for
     heard: dict[str, list[Any]] | None = None  # callbacks by event, in an epoch
+    walked = False  # whether all modules were set to training or not, in this epoch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to a training under way."""
+        return super().__getstate__() | {"compiled": None, "heard": None}
 
     def task_history(self) -> dict[str, NDArray[np.float64]]:
         """Return the record as arrays of shape (n_epochs, n_tasks)."""
@@ -197,9 +202,21 @@ class TaskNet(NeuralNet):
         return found
 
     def _set_training(self, training: bool = True) -> None:
-        """Walk through the modules only where there is something to change."""
-        if not self.module_.training == self.criterion_.training == training:
+        """Walk through the modules only where something may have changed since the last step."""
+        roots = self.module_.training == self.criterion_.training == training
+        if not (roots and self.walked and self.is_alone):
             super()._set_training(training)
+            self.walked = True
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody but our own schedule acts between batches."""
+        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+        return all(
+            type(callback) is CosineSchedule
+            for event in events
+            for callback in self._listeners(event)
+        )
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
@@ -207,7 +224,8 @@ class TaskNet(NeuralNet):
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
-        loss, losses = self.criterion_(y_pred, y_true)
+        criterion: Any = getattr(self.criterion_, "_orig_mod", self.criterion_)  # not compiled
+        loss, losses = criterion(y_pred, y_true)
         self.tally_.add(losses, y_true.counts)
         return loss
 
@@ -239,13 +257,7 @@ class TaskNet(NeuralNet):
         """Return nothing where it cannot be compiled, and do not try again."""
         self._set_training(True)
         x, cells = batch
-        ours = CosineSchedule, LRScheduler
-        watched = any(
-            not isinstance(callback, ours)
-            for event in ("on_batch_begin", "on_batch_end", "on_grad_computed")
-            for callback in self._listeners(event)
-        )
-        found = compiled(x, cells, update, watched)
+        found = compiled(x, cells, update)
         if found is None:
             self.compiled = None
             return {}
@@ -283,10 +295,10 @@ class TaskNet(NeuralNet):
         """Run an epoch, and record the loss of each task."""
         if iterator is None:
             return
-        tally, self.heard = Tally(), {}
+        tally, self.heard, self.walked = Tally(), {}, False
         self.tally_ = tally
         if self.compiled is not None:
-            self.compiled.start_epoch()
+            self.compiled.start_epoch(self)
         rows = self.history[-1]["batches"]
         try:
             for batch in iterator:
@@ -351,19 +363,24 @@ class CosineSchedule(Callback):
         self.n_steps = n_steps
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Take the rates of the optimizer for the highest ones."""
+        """Take the rates of the optimizer for the highest ones, and set those of the first step."""
         self.step_ = 0
         self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self._set(net)
 
-    def on_batch_begin(
+    def on_batch_end(
         self, net: NeuralNet, batch: Any = None, training: bool | None = None, **kwargs: Any
     ) -> None:
-        """Set the rates of the next step."""
+        """Record the rate of the step, as skorch's schedules do, and set that of the next one."""
         if training:
-            factor = self.factor(self.step_)
-            for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
-                group["lr"] = peak * factor
+            net.history[-1]["batches"][-1]["event_lr"] = net.optimizer_.param_groups[0]["lr"]
             self.step_ += 1
+            self._set(net)
+
+    def _set(self, net: NeuralNet) -> None:
+        factor = self.factor(self.step_)
+        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=False):
+            group["lr"] = peak * factor
 
     def factor(self, step: int) -> float:
         """Return the share of the highest rate, from 0 to 1."""
@@ -435,8 +452,7 @@ def build_net(
     # LBFGS and others know none: no decay is then what they do anyway.
     if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
         own["optimizer__weight_decay"] = recipe.weight_decay
-    chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
-    if "fused" in inspect.signature(optimizer).parameters and not chosen & set(recipe.net_params):
+    if _can_fuse(optimizer, module, recipe.net_params):
         own["optimizer__fused"] = True  # one kernel for all parameters
     if optimizer is torch.optim.LBFGS:  # it flattens gradients by `view`
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -447,6 +463,17 @@ def build_net(
     )
     net.amp_dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
+
+
+def _can_fuse(optimizer: Any, module: nn.Module, net_params: dict[str, Any]) -> bool:
+    """Whether an optimizer of torch has a fused form that can do what is asked."""
+    chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
+    return (
+        optimizer.__module__.startswith("torch.optim")
+        and "fused" in inspect.signature(optimizer).parameters
+        and not chosen & set(net_params)
+        and not any(getattr(part, "sparse", False) for part in module.modules())
+    )
 
 
 class PresentTasks(nn.Module):
@@ -510,9 +537,11 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
     for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
         net.callbacks_.append((type(callback).__name__, callback.initialize()))
     if recipe.compile:
-        net.compiled = CompiledStep(net.module_, net.criterion_, net.optimizer_, net.amp_dtype)
-    net.partial_fit((batches, valid))
-    net.tally_, net.compiled = Tally(), None
+        net.compiled = CompiledStep(net)
+    try:
+        net.partial_fit((batches, valid))
+    finally:
+        net.tally_, net.compiled = Tally(), None
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
         raise ValueError(
             "Training ended with non-finite weights. Lower learning_rate "

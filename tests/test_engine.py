@@ -437,6 +437,31 @@ def test_callbacks_of_the_user_fire():
     assert recorder.events == ["train_begin", *epoch, *epoch, "train_end"]
 
 
+def test_all_parts_are_set_to_training():
+    """A trunk that was evaluated before, and one that a callback evaluates in between."""
+
+    class Noting(nn.Linear):
+        def forward(self, x):
+            modes.append(self.training)
+            return super().forward(x)
+
+    class Evaluating(Callback):
+        def on_batch_end(self, net, **kwargs):
+            net.module_.trunk.eval()
+
+    for callbacks in ((), [Evaluating()]):
+        modes = []
+        make(callbacks, trunk=lambda: Noting(3, 5).eval()).fit(X, Y)
+        assert modes.count(True) == 12
+
+
+def test_rates_are_recorded():
+    estimator = make(max_epochs=1).fit(X, Y)
+    rates = estimator.net_.history[-1, "batches", :, "event_lr"]
+    factor = engine.CosineSchedule(4).factor
+    assert rates == pytest.approx([0.002 * factor(step) for step in range(4)])
+
+
 def test_a_callback_may_come_and_go():
     """Who listens is looked up anew in every epoch."""
 
