@@ -216,7 +216,8 @@ class CompiledStep:
                 loss, losses, output, gradients = self._run(args, x, cells)
             self.checked.add(call)
         except Exception as error:  # of compilers, and whatever it is that they do not understand
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            first, *_ = str(error).strip().splitlines() or [""]
+            reason = f"{type(error).__name__}: {first}"
             if "Cxx" in reason or "C++" in reason:
                 reason += " On a CPU, a C++ compiler such as g++ is needed."
             warnings.warn(

@@ -148,10 +148,11 @@ class MultiTaskCNNEstimator(FileMixin):
     compile : bool, default=False
         Compile the training step by ``torch.compile``: forward pass, loss, gradients and update in
         one function. Compiling takes some seconds, once for all fits of a process in which the
-        network and the tasks have the same structure. Small networks for tables then train about
+        network and the tasks have the same structure. Small networks for tables then train nearly
         twice as fast; convolutional networks gain little or nothing on a CPU. Where it fails, as
-        without a C++ compiler, a warning says so, and the ordinary step runs. Random numbers are
-        the same, results differ by rounding.
+        without a C++ compiler or for a callable `loss` of losses alone, a warning says so, and the
+        ordinary step runs. Random numbers are the same, results differ by rounding. (skorch's own
+        ``{"compile": True}`` in `net_params` compiles the module only.)
     net_params : dict, default=None
         Parameters for the skorch ``NeuralNet`` that are not set by others here, e.g.
         ``{"callbacks": [...]}`` or ``{"optimizer__betas": (0.9, 0.99)}``.

@@ -236,6 +236,15 @@ def test_without_a_compiler_the_ordinary_step_runs(monkeypatch: pytest.MonkeyPat
         np.testing.assert_array_equal(plain.predict(X), compiled.predict(X))
 
 
+def test_an_error_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*args: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(_compile, "_compiled", lambda dynamic: silent)
+    with pytest.warns(UserWarning, match="NotImplementedError: $"):
+        make(compile=True).fit(X, Y)
+
+
 class Averaging(nn.Module):
     """A rule that replaces its buffer, or counts in Python."""
 
