@@ -336,6 +336,7 @@ PARAMS: dict[str, list[Any]] = {
     "verbose": [1],
     "device": ["auto"],
     "precision": ["bfloat16"],
+    "compile": [False],  # True is but a word in the file, and takes long to be compiled here
     "net_params": [
         {"optimizer__betas": (0.8, 0.9)},
         {"callbacks": None},
