@@ -51,8 +51,9 @@ NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_v
 
 PRINT_LOG = "callbacks__print_log"
 
-# Input values and rows per chunk when predicting; larger ones are no faster, and take memory.
-CHUNK_VALUES, CHUNK_ROWS = 2**22, 2**13
+# Input values and rows per chunk when predicting. Larger ones are slower, and malloc does not give
+# all of their memory back.
+CHUNK_VALUES, CHUNK_ROWS = 2**19, 2**13
 
 
 class Tally:
@@ -616,14 +617,19 @@ def predict_raw(
     if module.training:
         module.eval()
     dtype = next(module.parameters()).dtype
-    out = []
+    found: NDArray[np.float64] | None = None
+    done = 0
     with torch.inference_mode():
         chunk = max(1, min(CHUNK_VALUES / sample_size, CHUNK_ROWS))
         for part in np.array_split(rows, math.ceil(len(rows) / chunk)):
             x = torch.from_numpy(read(part)).to(dtype)
             result = module.embed(x.to(net.device)) if embed else net.infer(x)
-            out.append(result.cpu().double().numpy())
-    return np.concatenate(out)
+            if found is None:  # at once: small arrays in between would pin the memory of chunks
+                found = np.empty((len(rows), *result.shape[1:]))
+            found[done : done + len(part)] = result.double().cpu().numpy()
+            done += len(part)
+    assert found is not None
+    return found
 
 
 def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
