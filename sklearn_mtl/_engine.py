@@ -613,9 +613,7 @@ def predict_raw(
     net: TaskNet, read: Reader, rows: NDArray[np.intp], sample_size: int, embed: bool = False
 ) -> NDArray[np.float64]:
     """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
-    module = net.module_
-    if module.training:
-        module.eval()
+    module = net.module_.eval()  # all of its parts, whatever they were set to since
     dtype = next(module.parameters()).dtype
     found: NDArray[np.float64] | None = None
     done = 0

@@ -482,10 +482,23 @@ def test_epochs_are_printed_if_asked_for(verbose, capsys):
     assert ("train_loss" in capsys.readouterr().out) == bool(verbose)
 
 
-def test_lines_may_go_elsewhere(capsys):
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_lines_may_go_elsewhere(verbose, capsys):
+    """What the user says of them counts, also where none are printed."""
     lines = []
-    make(net_params={"callbacks__print_log__sink": lines.append}, verbose=0).fit(X, Y)
+    net_params = {"callbacks__print_log__sink": lines.append}
+    make(net_params=net_params, verbose=verbose).fit(X, Y)
+    assert any("train_loss" in line for line in lines)
     assert capsys.readouterr().out == ""
+
+
+def test_predictions_are_those_of_evaluation():
+    """Also when a part of the module was set to training after the fit."""
+    trunk = nn.Sequential(nn.Linear(3, 6), nn.Dropout(0.5))
+    estimator = make(trunk=trunk).fit(X, Y)
+    expected = estimator.predict(X)
+    estimator.module_.trunk.train()
+    np.testing.assert_array_equal(estimator.predict(X), expected)
 
 
 @pytest.mark.parametrize(
