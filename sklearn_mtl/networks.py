@@ -236,10 +236,7 @@ class ConvTrunk(BaseEstimator):
         cells = math.prod(min(4, s) for s in input_shape[1:])
         summary = nn.Linear(channels * cells, self.n_features)
         # Leaky: strong weight decay, before the first thing is learned, can leave all units off.
-        trunk = nn.Sequential(*layers, pool, nn.Flatten(), summary, nn.LeakyReLU())
-        if n_dims == 2:  # convolutions over images are faster with channels last
-            trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return trunk
+        return nn.Sequential(*layers, pool, nn.Flatten(), summary, nn.LeakyReLU())
 
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -441,14 +438,15 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
     training = module.training
     try:
-        with torch.no_grad():
-            features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
+        features = _dry_run(module.eval(), input_shape)
     except Exception as error:  # whatever a user's module raises
         raise ValueError(
             f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
             f"{str(error).removesuffix('.')}. "
             "Pass a trunk that takes samples of this shape, or another input_shape."
         ) from error
+    if len(input_shape) == 3:
+        _put_channels_last(module, input_shape)
     module.train(training)
     if (
         not isinstance(features, Tensor)
@@ -463,6 +461,24 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
             "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
         )
     return module, features.shape[-1]
+
+
+def _dry_run(module: nn.Module, input_shape: tuple[int, ...]) -> Any:
+    """Run a module on two samples of zeros."""
+    with torch.no_grad():
+        return module(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
+
+
+def _put_channels_last(module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Store the weights of convolutions over images with channels last: they are faster then.
+
+    Unless the module relies on where values stand in memory, as `Tensor.view` does.
+    """
+    try:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _dry_run(module, input_shape)
+    except RuntimeError:
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -411,6 +411,41 @@ def test_the_dry_run_leaves_no_trace():
     assert not build_trunk(original.eval(), (3,))[0].training
 
 
+class ConvThenFlatten(nn.Module):
+    """Convolutions over images, flattened by a method of the user's choice."""
+
+    def __init__(self, flatten):
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+        self.flatten = flatten
+
+    def forward(self, x):
+        return self.flatten(self.convs(x), (len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("flatten", "moved"), [(torch.Tensor.reshape, True), (torch.Tensor.view, False)]
+)
+def test_convolutions_over_images_keep_channels_last(flatten, moved):
+    """The layout that is faster, unless the module cannot do with it; the values are the same."""
+    original = ConvThenFlatten(flatten)
+    x = random_inputs((3, 7, 6))
+    trunk, _ = build_trunk(original, (3, 7, 6))
+    layout = torch.channels_last if moved else torch.contiguous_format
+    assert all(conv.weight.is_contiguous(memory_format=layout) for conv in trunk.convs)
+    assert all(conv.weight.is_contiguous() for conv in original.convs)
+    torch.testing.assert_close(trunk(x), original(x))
+    trunk(x).square().sum().backward()
+
+
+def test_a_module_over_images_with_a_parameter_of_five_axes():
+    """It has no order "channels last", and stays as it is."""
+    original = ConvThenFlatten(torch.Tensor.reshape)
+    original.scale = nn.Parameter(torch.ones(1, 1, 1, 1, 2))
+    trunk, _ = build_trunk(original, (3, 7, 6))
+    assert trunk.convs[0].weight.is_contiguous()
+
+
 def test_a_factory_is_called_anew():
     one, other = (build_trunk(small_trunk, (2, 3))[0] for _ in range(2))
     assert one is not other
