@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,15 +12,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_mtl._recipe import DTYPES, Recipe
+from sklearn_mtl._validation import Rows, Source
 from sklearn_mtl.losses import Cells
 
-__all__ = ["Batches", "Reader"]
-
-# What is asked of X: rows by index, as finite and standardised arrays.
-Reader = Callable[[NDArray[np.intp]], NDArray[Any]]
+__all__ = ["Batches", "Inputs"]
 
 # Input values that are read at once; a batch may have more.
 READ_VALUES = 2**19
+
+
+class Inputs:
+    """Standardised samples by index, as tensors on the device.
+
+    In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its noise in
+    float32 afterwards. On a GPU that is done there, and X travels in its own type.
+
+    Parameters
+    ----------
+    source : Source
+        Samples, mean and scale.
+    dtype : torch.dtype
+        Of the tensors.
+    device : torch.device
+        Of the tensors.
+    """
+
+    def __init__(self, source: Source, dtype: torch.dtype, device: torch.device) -> None:
+        self.read, self.dtype, self.device = source.read, dtype, device
+        self.place = device if device.type == "cuda" else torch.device("cpu")  # knows float64
+        self.mean = torch.from_numpy(source.mean).to(self.place)
+        self.scale = torch.from_numpy(source.scale).to(self.place)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Return the samples of `rows`."""
+        x = torch.from_numpy(self.read(rows)).to(self.place)
+        return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
 
 
 class Batches:
@@ -31,8 +56,8 @@ class Batches:
 
     Parameters
     ----------
-    read : callable
-        ``read(rows)`` returns the samples of `rows` as an array.
+    source : Source
+        Samples by index.
     values, weight : ndarray of shape (n_samples, n_tasks)
         Encoded targets and the weight of each cell.
     rows : ndarray of int
@@ -45,7 +70,7 @@ class Batches:
 
     def __init__(
         self,
-        read: Reader,
+        source: Source,
         values: NDArray[np.float64],
         weight: NDArray[np.float64],
         rows: NDArray[np.intp],
@@ -53,7 +78,8 @@ class Batches:
         shuffle_seed: int | None = None,
     ) -> None:
         self.dtype, self.device = DTYPES[recipe.precision], torch.device(recipe.device)
-        self.read, self.rows, self.batch_size = read, rows, recipe.batch_size
+        self.inputs = Inputs(source, self.dtype, self.device)
+        self.rows, self.batch_size = rows, recipe.batch_size
         # Weights up to one: a task's common factor changes nothing, and none overflows float32.
         largest = weight[rows].max(axis=0)
         weight = weight[rows] / np.where(largest > 0, largest, 1)
@@ -93,7 +119,7 @@ class Batches:
         """Read some batches at once."""
         sizes = [len(part) for part in parts]
         taken = np.concatenate(parts)
-        X = torch.from_numpy(self.read(self.rows[taken])).to(self.dtype).to(self.device)
+        X = self.inputs(self.rows[taken])
         index = torch.from_numpy(taken).to(self.device)
         target, weight = self.targets[index], self.weight[index]
         counts = torch.stack([part.sum(dim=0) for part in weight.split(sizes)])

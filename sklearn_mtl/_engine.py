@@ -25,9 +25,10 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.utils import noop
 from torch import Tensor, nn
 
-from sklearn_mtl._batches import Batches, Reader
+from sklearn_mtl._batches import Batches, Inputs
 from sklearn_mtl._compile import CompiledStep, infer
 from sklearn_mtl._recipe import DTYPES, Recipe, resolve_optimizer
+from sklearn_mtl._validation import Rows, Source
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 from sklearn_mtl.networks import MultiTaskModule, build_trunk
 
@@ -610,22 +611,20 @@ def _start_combiner(net: TaskNet, batches: Batches) -> None:
 
 
 def predict_raw(
-    net: TaskNet, read: Reader, rows: NDArray[np.intp], sample_size: int, embed: bool = False
-) -> NDArray[np.float64]:
+    net: TaskNet, source: Source, rows: Rows, embed: bool = False
+) -> NDArray[np.floating[Any]]:
     """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
     module = net.module_.eval()  # all of its parts, whatever they were set to since
-    dtype = next(module.parameters()).dtype
-    found: NDArray[np.float64] | None = None
-    done = 0
+    inputs = Inputs(source, next(module.parameters()).dtype, torch.device(net.device))
+    chunk = min(CHUNK_ROWS, max(1, CHUNK_VALUES // math.prod(source.shape)))
+    found: NDArray[np.floating[Any]] | None = None
     with torch.inference_mode():
-        chunk = max(1, min(CHUNK_VALUES / sample_size, CHUNK_ROWS))
-        for part in np.array_split(rows, math.ceil(len(rows) / chunk)):
-            x = torch.from_numpy(read(part)).to(dtype)
-            result = module.embed(x.to(net.device)) if embed else net.infer(x)
+        for start in range(0, len(rows), chunk):
+            x = inputs(rows[start : start + chunk])
+            result = (module.embed(x) if embed else net.infer(x)).cpu().numpy()
             if found is None:  # at once: small arrays in between would pin the memory of chunks
-                found = np.empty((len(rows), *result.shape[1:]))
-            found[done : done + len(part)] = result.double().cpu().numpy()
-            done += len(part)
+                found = np.empty((len(rows), *result.shape[1:]), result.dtype)
+            found[start : start + chunk] = result
     assert found is not None
     return found
 

@@ -406,7 +406,7 @@ class MultiTaskCNNEstimator(FileMixin):
             bias = encoder.constants(targets)
             net = self._build_net(recipe, encoder, reader, bias, task_weights)
             engine.train(net, recipe, batches, valid)
-        raw = engine.predict_raw(net, reader.of(inputs), rows, math.prod(reader.sample_shape_))
+        raw = engine.predict_raw(net, reader.of(inputs), rows)
         trained = EncodedTargets(targets.values[rows], targets.weight[rows])
         engine.shift_outputs(net, encoder.balance(raw, trained))
         noise_std = encoder.noise_std(raw, trained)
@@ -658,7 +658,7 @@ class MultiTaskCNNEstimator(FileMixin):
         features : ndarray of shape (n_samples, n_features)
             Averaged over the members of an ensemble.
         """
-        return self._raw(X, embed=True)
+        return self._raw(X, embed=True).astype(np.float64)
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.
@@ -774,22 +774,21 @@ class MultiTaskCNNEstimator(FileMixin):
         """
         return task_view(self, name)
 
-    def _raw(self, X: Any, embed: bool = False) -> NDArray[np.float64]:
-        """Check X, and run the network on it."""
+    def _raw(self, X: Any, embed: bool = False) -> NDArray[np.floating[Any]]:
+        """Check X, and run the network on it, in its own precision."""
         check_is_fitted(self)
         inputs = as_input(X, estimator=self)
         validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
         self._reader.check_shape(inputs)
-        rows = np.arange(inputs.shape[0])
-        raw = engine.predict_raw(
-            self.net_, self._reader.of(inputs), rows, self.n_features_in_, embed
-        )
-        finite = np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
+        rows = range(inputs.shape[0])
+        raw = engine.predict_raw(self.net_, self._reader.of(inputs), rows, embed)
+        finite = np.isfinite(raw)
         if not finite.all():
+            bad = np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
             raise ValueError(
-                f"The network's output is not finite in {(~finite).sum()} rows of X, the first "
-                f"{np.flatnonzero(~finite)[:5].tolist()}: their values are too far from those of "
-                "the training rows to be computed with. Check X."
+                f"The network's output is not finite in {len(bad)} rows of X, the first "
+                f"{bad[:5].tolist()}: their values are too far from those of the training rows to "
+                "be computed with. Check X."
             )
         return raw
 

@@ -29,6 +29,7 @@ from sklearn_mtl.kinds import ClassificationTarget, RegressionTarget
 __all__ = ["EncodedTargets", "TargetEncoder"]
 
 FloatArray = NDArray[np.float64]
+Outputs = NDArray[np.floating[Any]]  # of a network, in its precision
 BoolArray = NDArray[np.bool_]
 
 
@@ -273,12 +274,16 @@ class TargetEncoder:
 
     # -- back to y ---------------------------------------------------------------------------
 
-    def split(self, raw: FloatArray) -> list[FloatArray]:
+    def split(self, raw: Outputs) -> list[FloatArray]:
         """Cut raw outputs (n, O) or (n, M, O) into one (n, M, n_outputs) array per task."""
         raw = raw[:, None, :] if raw.ndim == 2 else raw
-        return np.split(raw, np.cumsum(self.n_outputs)[:-1], axis=-1)
+        ends = np.cumsum(self.n_outputs)
+        return [
+            raw[..., end - width : end].astype(np.float64)
+            for width, end in zip(self.n_outputs, ends, strict=True)
+        ]
 
-    def probabilities(self, raw: FloatArray) -> dict[str, FloatArray]:
+    def probabilities(self, raw: Outputs) -> dict[str, FloatArray]:
         """Class probabilities (n, n_classes) of each class task."""
         return {
             task.name: kind.proba(part)
@@ -286,7 +291,7 @@ class TargetEncoder:
             if isinstance(kind, ClassificationTarget)
         }
 
-    def decode(self, raw: FloatArray, conditional_output: str = "estimate") -> list[NDArray[Any]]:
+    def decode(self, raw: Outputs, conditional_output: str = "estimate") -> list[NDArray[Any]]:
         """Labels and numbers in the units of y, one array per task.
 
         ``'estimate'`` is the value if applicable; ``'nan'`` blanks it where a gate up the chain is
@@ -330,7 +335,7 @@ class TargetEncoder:
         share = proba / class_weight
         return share / share.sum(axis=1, keepdims=True)
 
-    def balance(self, raw: FloatArray, targets: EncodedTargets) -> FloatArray:
+    def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
         shifts = []
         for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
@@ -340,7 +345,7 @@ class TargetEncoder:
             )
         return np.concatenate(shifts)
 
-    def noise_std(self, raw: FloatArray, targets: EncodedTargets) -> FloatArray:
+    def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Root mean squared residual per regression task in the units of y; NaN for the others."""
         out = np.full(len(self.tasks_), np.nan)
         for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
@@ -355,7 +360,12 @@ class TargetEncoder:
         if self.y_ndim_ == 1:
             return columns[0]
         if all(are_numbers(labels) for labels in self.classes.values()):
-            return np.column_stack([np.where(pd.isna(c), np.nan, c).astype(float) for c in columns])
+            return np.column_stack(
+                [
+                    c.astype(float) if are_numbers(c) else np.where(pd.isna(c), np.nan, c)
+                    for c in columns
+                ]
+            ).astype(float, copy=False)
         return np.column_stack([c.astype(object) for c in columns])
 
     def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:

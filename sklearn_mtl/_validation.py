@@ -6,9 +6,10 @@ After this room, X is read as finite, standardised, channels-first batches, and 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -18,6 +19,8 @@ from sklearn.utils.validation import assert_all_finite
 
 __all__ = [
     "InputReader",
+    "Rows",
+    "Source",
     "as_input",
     "check_weights",
     "random_seed",
@@ -25,6 +28,10 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.floating[Any]]
+Rows = NDArray[np.intp] | range  # ranges are read in one piece
+
+# Types that batches keep; all others become float64.
+SMALL_DTYPES = frozenset(map(np.dtype, ("float32", "float16", "uint8", "int8", "int16")))
 
 # Elements of X held as float64 at any one time while reading: 2**21 of them are 16 MB.
 CHUNK_ELEMENTS = 2**21
@@ -87,8 +94,10 @@ def _is_on_disk(X: Any) -> bool:
     )
 
 
-def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
+def _take(X: Any, rows: Rows) -> NDArray[Any]:
     """Rows of X as a numpy array; files are read forwards, as HDF5 demands."""
+    if isinstance(rows, range):
+        return np.asarray(X[rows.start : rows.stop])
     if isinstance(X, np.ndarray):
         if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
             return np.asarray(X[rows[0] : rows[-1] + 1])
@@ -99,8 +108,28 @@ def _take(X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
     return found[np.argsort(order)]
 
 
+class Source(NamedTuple):
+    """Samples by index, and what to standardise them by.
+
+    Attributes
+    ----------
+    read : callable
+        ``read(rows)`` returns samples (n, *input_shape): finite, channels first, in C order, of a
+        small type as it was, or else of float64.
+    shape : tuple of int
+        Shape of a sample.
+    mean, scale : ndarray of float64
+        Broadcastable to a sample.
+    """
+
+    read: Callable[[Rows], NDArray[Any]]
+    shape: tuple[int, ...]
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
 class InputReader:
-    """Reads rows of X as finite, standardised, channels-first batches.
+    """Reads rows of X as finite, channels-first samples, and learns how to standardise them.
 
     Parameters
     ----------
@@ -139,9 +168,10 @@ class InputReader:
             raise ValueError("X holds values whose squares overflow float64. Rescale X.")
         return self
 
-    def of(self, X: Any) -> Callable[[NDArray[np.intp]], NDArray[np.float64]]:
-        """Bind the reader to an X: a function from rows to samples."""
-        return lambda rows: self.read(X, rows)
+    def of(self, X: Any) -> Source:
+        """Bind the reader to an X."""
+        read = functools.partial(self._read, X)
+        return Source(read, self.input_shape_, self.mean_, self.scale_)
 
     def check_shape(self, X: Any) -> None:
         """Refuse an X whose samples differ in shape from those seen in `fit`."""
@@ -157,16 +187,12 @@ class InputReader:
                 f"of shape {self.sample_shape_}. Pass X in the same layout."
             )
 
-    def read(self, X: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the standardised samples of `rows`.
-
-        In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its
-        noise in float32 afterwards.
-        """
-        batch = self._samples(X, rows).astype(np.float64, order="C")
-        batch -= self.mean_
-        batch /= self.scale_
-        return batch
+    def _read(self, X: Any, rows: Rows) -> NDArray[Any]:
+        """Return the samples of `rows`, a part of X itself if possible."""
+        batch = self._samples(X, rows)
+        dtype = batch.dtype if batch.dtype in SMALL_DTYPES else np.float64
+        # Arrays that cannot be written to are copied: as tensors they could be.
+        return np.array(batch, dtype, order="C", copy=None if batch.flags.writeable else True)
 
     def chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Cut `rows` into pieces that fit comfortably into memory."""
@@ -225,14 +251,26 @@ class InputReader:
             )
         return shape
 
-    def _samples(self, X: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
+    def _samples(self, X: Any, rows: Rows) -> NDArray[Any]:
         """Rows of X, checked to be finite, in the shape of the network's input."""
         batch = _take(X, rows)
+        if batch.dtype.kind == "f":
+            self._require_finite(batch, rows)
+        shape = self.input_shape_
+        if self.data_format == "channels_last" and len(shape) > 1:
+            batch = batch.reshape(len(rows), *shape[1:], shape[0])
+            return np.moveaxis(batch, -1, 1)
+        return batch.reshape(len(rows), *shape)
+
+    def _require_finite(self, batch: NDArray[Any], rows: Rows) -> None:
+        """Name rows and columns that are not finite."""
+        finite = np.isfinite(batch)
+        if finite.all():
+            return
         try:
             assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
         except ValueError as error:
-            finite = np.isfinite(batch)
-            bad = np.sort(rows[~finite.all(axis=tuple(range(1, batch.ndim)))])
+            bad = np.sort(np.asarray(rows)[~finite.all(axis=tuple(range(1, batch.ndim)))])
             where = ""
             if batch.ndim == 2:
                 columns = np.flatnonzero(~finite.all(axis=0))
@@ -241,11 +279,6 @@ class InputReader:
                 f"{error}\nFound in {len(bad)} of the {len(rows)} rows read together, the first "
                 f"{bad[:5].tolist()}{where}. X must be finite: impute, clip or drop them."
             ) from error
-        shape = self.input_shape_
-        if self.data_format == "channels_last" and len(shape) > 1:
-            batch = batch.reshape(len(rows), *shape[1:], shape[0])
-            return np.moveaxis(batch, -1, 1)
-        return batch.reshape(len(rows), *shape)
 
     def _statistics(
         self, X: Any, rows: NDArray[np.intp], weight: FloatArray

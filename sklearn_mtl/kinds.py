@@ -111,6 +111,11 @@ class Kind:
         return values
 
 
+def _over_members(values: NDArray[Any]) -> NDArray[Any]:
+    """Mean over the members of an ensemble, the second axis; of one member, the values."""
+    return values[:, 0] if values.shape[1] == 1 else np.asarray(values.mean(axis=1))
+
+
 # -- classes ---------------------------------------------------------------------------------
 
 
@@ -166,7 +171,7 @@ class ClassificationTarget(Kind):
 
     def proba(self, raw: FloatArray) -> FloatArray:
         """Class probabilities (n, n_classes), averaged over ensemble members."""
-        return np.asarray(softmax(raw, axis=-1).mean(axis=1))
+        return _over_members(softmax(raw, axis=-1))
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
         """Return the most probable class."""
@@ -268,7 +273,7 @@ class OrdinalTarget(ClassificationTarget):
         certain = np.zeros((*raw.shape[:-1], 1))
         reached = np.concatenate([certain, log_expit(raw).cumsum(axis=-1)], axis=-1)
         stay = np.concatenate([log_expit(-raw), certain], axis=-1)
-        return np.asarray(np.exp(reached + stay).mean(axis=1))
+        return _over_members(np.exp(reached + stay))
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
         """Return the median class."""
@@ -356,7 +361,7 @@ class _Standardised(_Number):
 
     def decode(self, raw: FloatArray) -> FloatArray:
         """Numbers in the units of y, averaged over ensemble members."""
-        return np.asarray(raw[..., 0].mean(axis=1) * self.scale_ + self.center_)
+        return np.asarray(_over_members(raw[..., 0]) * self.scale_ + self.center_)
 
 
 class RegressionTarget(_Standardised):
@@ -495,7 +500,7 @@ class _LogMean(_Number):
         x = raw[..., 0] * self.spread_
         within = np.clip(x, -20, 20)
         log_mean = within + np.sign(x) * np.log1p(np.abs(x - within))
-        return np.asarray(np.exp(log_mean).mean(axis=1) * self.scale_)
+        return np.asarray(_over_members(np.exp(log_mean)) * self.scale_)
 
     @property
     def loss_params(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl import _engine as engine
 from sklearn_mtl import _recipe as recipes
 from sklearn_mtl._batches import Batches
+from sklearn_mtl._validation import Source
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses, Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -64,13 +65,18 @@ def assert_consistent_history(history, n_iter):
 # -- batches -------------------------------------------------------------------------------------
 
 
+def source_of(values):
+    """Samples that are not standardised."""
+    return Source(lambda rows: values[rows], (1,), np.zeros(1), np.ones(1))
+
+
 def make_batches(n_rows=23, batch_size=5, shuffle_seed=0):
     """Rows 0, 2, 4, ... of an X that says the number of its row; y is ten times that."""
     values = np.arange(2.0 * n_rows)[:, None]
     recipe = recipes.Recipe(1, batch_size, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
     rows = np.arange(0, 2 * n_rows, 2)
     weight = np.ones_like(values)
-    return Batches(lambda r: values[r], 10 * values, weight, rows, recipe, shuffle_seed)
+    return Batches(source_of(values), 10 * values, weight, rows, recipe, shuffle_seed)
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 0])
@@ -108,7 +114,7 @@ def test_batches_know_their_shares(holes):
     values, weight = rng.normal(size=(23, 2)), rng.uniform(1, 2, size=(23, 2))
     weight[:7, 0] = weight[:7, 0] * (not holes)
     recipe = recipes.Recipe(1, 5, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
-    batches = Batches(lambda r: values[r], values, weight, np.arange(23), recipe)
+    batches = Batches(source_of(values), values, weight, np.arange(23), recipe)
     start = 0
     for x, (target, observed, share, counts) in batches:
         part = slice(start, start := start + len(x))
@@ -890,7 +896,7 @@ def test_automatic_precision_is_float64_for_dense_full_batches():
     ("limit", "value", "largest"),
     [
         ("CHUNK_VALUES", 1, 1),
-        ("CHUNK_VALUES", 7, 3),
+        ("CHUNK_VALUES", 7, 2),
         ("CHUNK_VALUES", 3 * 60, 60),
         ("CHUNK_ROWS", 1, 1),
         ("CHUNK_ROWS", 7, 7),
@@ -898,7 +904,7 @@ def test_automatic_precision_is_float64_for_dense_full_batches():
     ],
 )
 def test_predictions_do_not_depend_on_the_chunks(limit, value, largest, monkeypatch):
-    """Of about so many input values, three per row, and at most so many rows."""
+    """Of at most so many input values, three per row, and so many rows; one row at least."""
     estimator = make(precision="float64").fit(X, Y)
     expected, embedded = estimator.predict(X), estimator.embed(X)
     monkeypatch.setattr(engine, limit, value)

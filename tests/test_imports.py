@@ -46,10 +46,11 @@ HOUSE = {
     ),
     "losses": Room("", "torch"),
     "_recipe": Room("networks", "torch"),  # by the size of the data, and the kind of trunk
-    "_batches": Room("_recipe losses", "numpy torch"),
+    "_batches": Room("_validation _recipe losses", "numpy torch"),
     "_compile": Room("losses", "torch"),  # any net of skorch as it comes
     "_engine": Room(
-        "_recipe _batches _compile networks losses", "numpy torch skorch sklearn.exceptions"
+        "_validation _recipe _batches _compile networks losses",
+        "numpy torch skorch sklearn.exceptions",
     ),
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
     # What may stand in a file: data, and objects of these rooms, which therefore are known here.

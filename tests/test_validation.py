@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 import zarr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sklearn_mtl import MultiTaskCNNEstimator, _validation
+from sklearn_mtl._batches import Inputs
 from sklearn_mtl._tables import read_table
 from sklearn_mtl._validation import (
     InputReader,
@@ -40,6 +42,11 @@ def fitted(
     rows = np.arange(len(X)) if rows is None else rows
     weight = np.ones(len(rows)) if weight is None else weight
     return InputReader(input_shape, data_format, "Est").fit(as_input(X), rows, weight)
+
+
+def read(reader: InputReader, X: Any, rows: Any = range(N)) -> np.ndarray:
+    """Standardised samples."""
+    return Inputs(reader.of(X), torch.float64, torch.device("cpu"))(rows).numpy()
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -84,7 +91,7 @@ def test_input_shape(shape: tuple[int, ...], params: Any, expected: tuple[int, .
     assert reader.sample_shape_ == shape
     assert reader.input_shape_ == expected
     assert reader.mean_.shape == reader.scale_.shape == (expected[0], *[1] * (len(expected) - 1))
-    batch = reader.read(draw(*shape), np.array([1, 5, 7]))
+    batch = read(reader, draw(*shape), np.array([1, 5, 7]))
     assert batch.shape == (3, *expected)
     assert batch.dtype == np.float64
 
@@ -105,13 +112,13 @@ def test_channels_last_are_the_same_images(spatial: tuple[int, ...]) -> None:
     first = draw(3, *spatial)
     last = np.moveaxis(first, 1, -1)
     rows = np.array([0, 3, 4])
-    expected = fitted(first).read(first, rows)
-    np.testing.assert_array_equal(fitted(last, data_format=LAST).read(last, rows), expected)
+    expected = read(fitted(first), first, rows)
+    np.testing.assert_array_equal(read(fitted(last, data_format=LAST), last, rows), expected)
     # Flat images keep their layout: channels_last says what is flattened.
     for X, data_format in ((first, FIRST), (last, LAST)):
         flat = X.reshape(N, -1)
         reader = fitted(flat, input_shape=(3, *spatial), data_format=data_format)
-        np.testing.assert_array_equal(reader.read(flat, rows), expected)
+        np.testing.assert_array_equal(read(reader, flat, rows), expected)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +252,7 @@ def test_statistics_are_exact(
 @pytest.mark.parametrize("unit", [1e-100, 1e-9, 1.0, 1e9, 1e100])
 def test_standardised_whatever_the_units(unit: float) -> None:
     X = (draw(3) + np.array([0, 1, 1e9])) * unit * [1, 1e-3, 1e3]
-    batch = fitted(X).read(X, np.arange(N))
+    batch = read(fitted(X), X)
     np.testing.assert_allclose(batch.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(batch.std(axis=0), 1, rtol=1e-9)
 
@@ -256,7 +263,7 @@ def test_constant_features_become_zero(value: float) -> None:
     X[:, 1] = draw(1)[:, 0]
     reader = fitted(X)
     assert reader.scale_[0] == 1.0
-    np.testing.assert_allclose(reader.read(X, np.arange(N))[:, 0], 0, atol=1e-6 * abs(value))
+    np.testing.assert_allclose(read(reader, X)[:, 0], 0, atol=1e-6 * abs(value))
 
 
 def test_weights_enter_the_statistics() -> None:
@@ -288,9 +295,22 @@ def test_same_numbers_of_any_type_are_read_bit_for_bit(shape: Any, dtype: Any) -
     one, other = fitted(typed), fitted(plain)
     np.testing.assert_array_equal(one.mean_, other.mean_)
     np.testing.assert_array_equal(one.scale_, other.scale_)
-    batch = one.read(typed, np.arange(0, N, 2))
+    batch = read(one, typed, np.arange(0, N, 2))
     assert batch.dtype == np.dtype("=f8")
-    np.testing.assert_array_equal(batch, other.read(plain, np.arange(0, N, 2)))
+    np.testing.assert_array_equal(batch, read(other, plain, np.arange(0, N, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float32, np.float64])
+def test_samples_in_memory_are_not_copied(dtype: Any) -> None:
+    """Rows that stand side by side are a part of X; what may not be written to is copied."""
+    X = np.ones((N, 3), dtype=dtype)
+    source = fitted(X).of(X)
+    for rows in (range(2, 7), np.arange(2, 7)):
+        assert np.shares_memory(source.read(rows), X)
+    assert source.read(np.array([3, 5])).dtype == dtype
+    X.flags.writeable = False
+    assert source.read(range(2, 7)).flags.writeable
+    np.testing.assert_array_equal(source.read(range(2, 7)), X[2:7])
 
 
 def test_bytes_train_as_their_floats_do() -> None:
@@ -306,6 +326,7 @@ def test_bytes_train_as_their_floats_do() -> None:
 @pytest.mark.parametrize(
     "make",
     [
+        lambda X: X[::-1].copy()[::-1],
         lambda X: X.tolist(),
         lambda X: pd.DataFrame(X),
         lambda X: pd.DataFrame(X, dtype="Float64"),
@@ -313,14 +334,14 @@ def test_bytes_train_as_their_floats_do() -> None:
         lambda X: X.astype(object),
         np.asfortranarray,
     ],
-    ids=["list", "pandas", "pandas nullable", "polars", "object", "fortran"],
+    ids=["backwards", "list", "pandas", "pandas nullable", "polars", "object", "fortran"],
 )
 def test_tables_of_every_container(make: Any) -> None:
     X = draw(3)
     inputs = as_input(make(X))
     reader = InputReader(None, FIRST, "Est").fit(inputs, np.arange(N), np.ones(N))
-    expected = fitted(X).read(X, np.arange(N))
-    np.testing.assert_array_equal(reader.read(inputs, np.arange(N)), expected)
+    expected = read(fitted(X), X)
+    np.testing.assert_array_equal(read(reader, inputs), expected)
 
 
 # -- finiteness ------------------------------------------------------------------------------
@@ -340,7 +361,7 @@ def test_what_is_not_finite_is_named_with_its_rows(shape: Any, value: float, sai
         fitted(X)
     reader = fitted(np.delete(X, [5, 7], axis=0))
     with pytest.raises(ValueError, match=r"(?s)Input X .*1 of the 3 rows.*first \[7\]"):
-        reader.read(X, np.array([6, 7, 8]))
+        reader.of(X).read(np.array([6, 7, 8]))
     fitted(X, rows=np.arange(5))  # rows that are not read do no harm
 
 
@@ -360,7 +381,7 @@ class ChunkedArray:
         return len(self.values)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        rows = np.asarray(rows)
+        rows = np.arange(len(self))[rows]  # indices, or a slice
         assert rows.ndim == 1, "read by rows"
         assert (np.diff(rows) > 0).all(), "HDF5 takes increasing rows only"
         self.largest = max(self.largest, len(rows))
