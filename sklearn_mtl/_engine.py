@@ -141,8 +141,9 @@ class TaskNet(NeuralNet):
 
     amp_dtype: torch.dtype | None = None
     compiled: CompiledStep | None = None  # while training, if asked for
-    heard: dict[str, list[Any]] | None = None  # callbacks by event, in an epoch
+    heard: dict[str, list[Callable[..., Any]]] | None = None  # who listens to what, in an epoch
     walked = False  # whether all modules were set to training or not, in this epoch
+    is_alone = False  # whether nobody but our own schedule acts between batches of this epoch
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a training under way."""
@@ -184,21 +185,18 @@ class TaskNet(NeuralNet):
         return dataset
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call the callbacks that listen; most have no use for single batches."""
+        """Call those that listen; most callbacks have no use for single batches."""
         getattr(self, method_name)(self, **kwargs)
-        for callback in self._listeners(method_name):
-            getattr(callback, method_name)(self, **kwargs)
+        for method in self._listeners(method_name):
+            method(self, **kwargs)
 
-    def _listeners(self, method_name: str) -> list[Any]:
-        """Callbacks that do something then; within an epoch, they are looked up once."""
-        if self.heard and method_name in self.heard:
+    def _listeners(self, method_name: str) -> list[Callable[..., Any]]:
+        """Methods of callbacks that do something then; in an epoch, they are looked up once."""
+        if self.heard is not None and method_name in self.heard:
             return self.heard[method_name]
         silent = getattr(Callback, method_name)
-        found = []
-        for _, callback in self.callbacks_:
-            method = getattr(callback, method_name)
-            if getattr(method, "__func__", method) is not silent:
-                found.append(callback)
+        methods = [getattr(callback, method_name) for _, callback in self.callbacks_]
+        found = [method for method in methods if getattr(method, "__func__", method) is not silent]
         if self.heard is not None:
             self.heard[method_name] = found
         return found
@@ -209,16 +207,6 @@ class TaskNet(NeuralNet):
         if not (roots and self.walked and self.is_alone):
             super()._set_training(training)
             self.walked = True
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether nobody but our own schedule acts between batches."""
-        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-        return all(
-            type(callback) is CosineSchedule
-            for event in events
-            for callback in self._listeners(event)
-        )
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
@@ -297,8 +285,13 @@ class TaskNet(NeuralNet):
         """Run an epoch, and record the loss of each task."""
         if iterator is None:
             return
-        tally, self.heard, self.walked = Tally(), {}, False
-        self.tally_ = tally
+        self.tally_ = tally = Tally()
+        self.heard, self.walked = {}, False
+        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+        others = [method for event in events for method in self._listeners(event)]
+        self.is_alone = all(
+            type(getattr(method, "__self__", None)) is CosineSchedule for method in others
+        )
         if self.compiled is not None:
             self.compiled.start_epoch(self)
         rows = self.history[-1]["batches"]
