@@ -407,7 +407,9 @@ class MultiTaskCNNEstimator(FileMixin):
             net = self._build_net(recipe, encoder, reader, bias, task_weights)
             engine.train(net, recipe, batches, valid)
         raw = engine.predict_raw(net, reader.of(inputs), rows)
-        trained = EncodedTargets(targets.values[rows], targets.weight[rows])
+        trained = targets
+        if len(rows) < len(targets.values):
+            trained = EncodedTargets(targets.values[rows], targets.weight[rows])
         engine.shift_outputs(net, encoder.balance(raw, trained))
         noise_std = encoder.noise_std(raw, trained)
         names = getattr(named, "feature_names_in_", None)

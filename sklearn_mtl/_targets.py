@@ -24,7 +24,7 @@ from sklearn_mtl._tasks import (
     resolve_tasks,
 )
 from sklearn_mtl._validation import check_weights
-from sklearn_mtl.kinds import ClassificationTarget, RegressionTarget
+from sklearn_mtl.kinds import ClassificationTarget, Kind, RegressionTarget
 
 __all__ = ["EncodedTargets", "TargetEncoder"]
 
@@ -274,20 +274,17 @@ class TargetEncoder:
 
     # -- back to y ---------------------------------------------------------------------------
 
-    def split(self, raw: Outputs) -> list[FloatArray]:
-        """Cut raw outputs (n, O) or (n, M, O) into one (n, M, n_outputs) array per task."""
+    def part_of(self, raw: Outputs, k: int) -> FloatArray:
+        """Raw outputs (n, M, n_outputs) of task `k`, of (n, O) or (n, M, O) of all."""
         raw = raw[:, None, :] if raw.ndim == 2 else raw
-        ends = np.cumsum(self.n_outputs)
-        return [
-            raw[..., end - width : end].astype(np.float64)
-            for width, end in zip(self.n_outputs, ends, strict=True)
-        ]
+        start = sum(self.n_outputs[:k])
+        return raw[..., start : start + self.n_outputs[k]].astype(np.float64)
 
     def probabilities(self, raw: Outputs) -> dict[str, FloatArray]:
         """Class probabilities (n, n_classes) of each class task."""
         return {
-            task.name: kind.proba(part)
-            for task, kind, part in zip(self.tasks_, self.kinds_, self.split(raw), strict=True)
+            self.names[k]: kind.proba(self.part_of(raw, k))
+            for k, kind in enumerate(self.kinds_)
             if isinstance(kind, ClassificationTarget)
         }
 
@@ -298,9 +295,8 @@ class TargetEncoder:
         predicted not to hold; ``'expected'`` multiplies means with the probability that the chain
         of gates holds.
         """
-        parts = self.split(raw)
         out: list[NDArray[Any]] = [
-            kind.decode(part) for kind, part in zip(self.kinds_, parts, strict=True)
+            kind.decode(self.part_of(raw, k)) for k, kind in enumerate(self.kinds_)
         ]
         if conditional_output == "estimate":
             return out
@@ -337,20 +333,20 @@ class TargetEncoder:
 
     def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
-        shifts = []
-        for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
-            seen = targets.weight[:, k] > 0
-            shifts.append(
-                kind.balance(part[seen], targets.values[seen, k], targets.weight[seen, k])
-            )
+        shifts = [np.zeros(kind.n_outputs) for kind in self.kinds_]
+        for k, kind in enumerate(self.kinds_):
+            if type(kind).balance is not Kind.balance:
+                seen = targets.weight[:, k] > 0
+                part, weight = self.part_of(raw, k)[seen], targets.weight[seen, k]
+                shifts[k] = kind.balance(part, targets.values[seen, k], weight)
         return np.concatenate(shifts)
 
     def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Root mean squared residual per regression task in the units of y; NaN for the others."""
         out = np.full(len(self.tasks_), np.nan)
-        for k, (kind, part) in enumerate(zip(self.kinds_, self.split(raw), strict=True)):
+        for k, kind in enumerate(self.kinds_):
             if isinstance(kind, RegressionTarget):
-                residual = part[..., 0].mean(axis=1) - targets.values[:, k]
+                residual = self.part_of(raw, k)[..., 0].mean(axis=1) - targets.values[:, k]
                 variance = np.average(residual**2, weights=targets.weight[:, k])
                 out[k] = np.sqrt(variance) * kind.scale_
         return out

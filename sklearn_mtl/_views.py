@@ -59,7 +59,7 @@ class _TaskView:
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Raw outputs (n, M, n_outputs) for the task alone: none of its gates is asked."""
-        return self.estimator._encoder.split(self.estimator._raw(X))[self._position]
+        return self.estimator._encoder.part_of(self.estimator._raw(X), self._position)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Do nothing: the view is frozen.
