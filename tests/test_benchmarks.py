@@ -775,6 +775,12 @@ def test_speed_fails_if_a_bar_is_missed(speed, monkeypatch, capsys, tmp_path, va
         assert f"{verdict}: b, x a: {value:.2f}, asked at most 2" in text
 
 
+def test_rows_are_drawn(speed, tmp_path):
+    pytest.importorskip("matplotlib")
+    speed.draw({1000: (0.1, 12.0), 10_000: (1.0, 80.0)}, tmp_path / "rows.png")
+    assert (tmp_path / "rows.png").stat().st_size > 1000
+
+
 def test_small_sections_of_speed(speed):
     (fit,), (bulk, single) = speed.fit(1), speed.predict(1)
     for header, rows, checks in (fit, bulk, single):

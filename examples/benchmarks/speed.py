@@ -9,8 +9,8 @@
     Seconds of an epoch with the same network, Adam and batches of 128 rows: a dense one, 20-64-64-3
     on 30,000 rows, and a convolutional one, 16-32 on 10,000 images of 28 x 28. Every peer has a
     process of its own, with one thread; they take turns, and ratios are those of one turn. "First"
-    is all until the end of the first epochs: imports, data, compiling. bfloat16 is left out where
-    the processor does not multiply in it.
+    is all until the end of the first epochs: imports, data, and compiling, of which nothing is left
+    from earlier runs. bfloat16 is left out where the processor does not multiply in it.
 ``tasks``
     An epoch of the dense network with 5 tasks, and with 100.
 ``fit``
@@ -26,7 +26,8 @@
     Memory that `fit` needs beside 2 GB of images in whole numbers, with a network that has next to
     none of its own.
 ``rows``
-    Seconds and memory of an epoch from 1,000 to 1,000,000 rows of 20 numbers.
+    Seconds and memory of an epoch from 1,000 to 1,000,000 rows of 20 numbers; ``--plot FILE`` draws
+    them.
 
 The script fails (exit code 1) where a bar is missed. It wants a machine that does nothing else.
 """
@@ -35,6 +36,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -306,7 +308,8 @@ class Peer:
     def __init__(self, name: str, case: str) -> None:
         command = [sys.executable, __file__, "--serve", name, case]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes)
+        env = os.environ | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env, **pipes)
         answer = self.process.stdout.readline().strip()  # type: ignore[union-attr]
         self.absent = "" if answer and not answer.startswith("absent") else answer or "fails"
         self.start = float("nan") if self.absent else float(answer)
@@ -354,6 +357,11 @@ def epochs_of(case: str, n_turns: int) -> Table:
     ]
     what = {"dense": "20-64-64-3, 30,000 rows", "conv": "16-32 on 28x28, 10,000 images"}[case]
     header = [f"{case} {what}", "s per epoch", "x skorch", "first s"]
+    medians = dict(zip(peers, np.median(seconds, axis=0), strict=True))
+    saved = medians["sklearn_mtl"] - medians["sklearn_mtl, compiled"]
+    spent = peers["sklearn_mtl, compiled"].start - peers["sklearn_mtl"].start
+    pays = f"pays after {spent / saved:.0f} epochs" if saved > 0 else "does not pay"
+    rows.append([f"compiling takes {spent:.0f} s, and {pays}"])
     best = min(ratio for name, ratio in ratios.items() if name in ("loop", "loop, channels last"))
     default, compiled = ratios["sklearn_mtl"], ratios["sklearn_mtl, compiled"]
     if case == "dense":
@@ -557,8 +565,8 @@ def memory(n_turns: int) -> list[Table]:
     return [(["2 GB of images 3x64x64, one epoch of a linear network", "GB"], rows, checks)]
 
 
-def rows(n_turns: int) -> list[Table]:
-    """Measure how time and memory grow with rows."""
+def rows(n_turns: int, plot: Path | None = None) -> list[Table]:
+    """Measure how time and memory grow with rows; draw it, if there is a file to draw to."""
     code = (
         "import resource, sys, time, numpy as np, torch\n"
         "torch.set_num_threads(1)\n"
@@ -574,24 +582,42 @@ def rows(n_turns: int) -> list[Table]:
         "model.fit(X, y)\n"
         "print(time.perf_counter() - start, peak() - before)\n"
     )
-    sizes = [1000, 10_000, 100_000, 1_000_000]
-    found = []
-    for n in sizes:
+    found = {}
+    for n in [1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000]:
         command = [sys.executable, "-c", code, str(n)]
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found.append(tuple(map(float, answer.split())))
+        found[n] = tuple(map(float, answer.split()))
     cells = [
-        [f"{n:,}", f"{s:.2f}", f"{s / n * 1e6:.1f}", f"{mb:.0f}"]
-        for n, (s, mb) in zip(sizes, found, strict=True)
+        [f"{n:,}", f"{s:.2f}", f"{s / n * 1e6:.1f}", f"{mb:.0f}"] for n, (s, mb) in found.items()
     ]
-    per_row = [s / n for n, (s, _) in zip(sizes, found, strict=True)]
+    growth = found[1_000_000][0] / found[10_000][0] / 100
     checks = [
-        at_most("seconds per row, 1,000,000 x 10,000 rows", per_row[3] / per_row[1], 1.2),
-        at_most("MB per 1,000,000 rows of 20 numbers, 160 MB", found[3][1], 320),
+        at_most("seconds per row, 1,000,000 x 10,000 rows", growth, 1.2),
+        at_most("MB per 1,000,000 rows of 20 numbers, 160 MB", found[1_000_000][1], 320),
     ]
+    if plot is not None:
+        draw(found, plot)
     return [
         (["rows, default network", "s, fit of one epoch", "µs per row", "MB added"], cells, checks)
     ]
+
+
+def draw(found: dict[int, tuple[float, ...]], file: Path) -> None:
+    """Draw seconds and memory over rows."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    sizes = np.array(list(found))
+    for axis, values, what in [
+        (left, [s for s, _ in found.values()], "seconds, fit of one epoch"),
+        (right, [mb for _, mb in found.values()], "MB added by fit"),
+    ]:
+        axis.plot(sizes, values, "o-", label="measured")
+        axis.plot(sizes, values[-1] * sizes / sizes[-1], ":", color="0.5", label="proportional")
+        axis.set(xscale="log", yscale="log", xlabel="rows of 20 numbers", ylabel=what)
+        axis.legend()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -656,6 +682,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--turns", type=int, default=5, metavar="N")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the tables here")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw rows here")
     parser.add_argument("--serve", nargs=2, metavar=("PEER", "CASE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -667,11 +694,12 @@ def main() -> int:
 
     torch.set_num_threads(1)
     chosen = args.sections or list(SECTIONS)
+    sections = SECTIONS | {"rows": functools.partial(rows, plot=args.plot)}
     texts = [f"$ python examples/benchmarks/speed.py {' '.join(chosen)} --turns {args.turns}"]
     print(texts[0])
     ok = True
     for name in chosen:
-        for table in SECTIONS[name](args.turns):
+        for table in sections[name](args.turns):
             texts.append(show(table))
             print("", texts[-1], sep="\n", flush=True)
             ok &= all(passed for passed, _ in table[2])
