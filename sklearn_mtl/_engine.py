@@ -52,8 +52,8 @@ NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_v
 
 PRINT_LOG = "callbacks__print_log"
 
-# Input values and rows per chunk when predicting. Larger ones are slower, and malloc does not give
-# all of their memory back.
+# Input values or features, and rows, per chunk when predicting. In larger ones, what is between the
+# layers leaves the processor's cache: half as fast; and malloc does not give all memory back.
 CHUNK_VALUES, CHUNK_ROWS = 2**19, 2**13
 
 
@@ -609,7 +609,8 @@ def predict_raw(
     """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
     module = net.module_.eval()  # all of its parts, whatever they were set to since
     inputs = Inputs(source, next(module.parameters()).dtype, torch.device(net.device))
-    chunk = min(CHUNK_ROWS, max(1, CHUNK_VALUES // math.prod(source.shape)))
+    widest = max(math.prod(source.shape), module.n_features)
+    chunk = min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest))
     found: NDArray[np.floating[Any]] | None = None
     with torch.inference_mode():
         for start in range(0, len(rows), chunk):

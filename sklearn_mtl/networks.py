@@ -363,7 +363,7 @@ class MultiTaskModule(nn.Module):
         head_hidden_units: int = 0,
     ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.n_features = trunk, n_features
         self.heads: nn.Linear | HiddenHeads
         with warnings.catch_warnings():  # a single ordered class has no output at all
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")

@@ -893,19 +893,20 @@ def test_automatic_precision_is_float64_for_dense_full_batches():
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "largest"),
+    ("limit", "value", "n_features", "largest"),
     [
-        ("CHUNK_VALUES", 1, 1),
-        ("CHUNK_VALUES", 7, 2),
-        ("CHUNK_VALUES", 3 * 60, 60),
-        ("CHUNK_ROWS", 1, 1),
-        ("CHUNK_ROWS", 7, 7),
-        ("CHUNK_ROWS", 60, 60),
+        ("CHUNK_VALUES", 1, 8, 1),
+        ("CHUNK_VALUES", 8 * 3 - 1, 8, 2),
+        ("CHUNK_VALUES", 8 * 60, 8, 60),
+        ("CHUNK_VALUES", 3 * 3 - 1, 2, 2),
+        ("CHUNK_ROWS", 1, 8, 1),
+        ("CHUNK_ROWS", 7, 8, 7),
+        ("CHUNK_ROWS", 60, 8, 60),
     ],
 )
-def test_predictions_do_not_depend_on_the_chunks(limit, value, largest, monkeypatch):
-    """Of at most so many input values, three per row, and so many rows; one row at least."""
-    estimator = make(precision="float64").fit(X, Y)
+def test_predictions_do_not_depend_on_the_chunks(limit, value, n_features, largest, monkeypatch):
+    """Of at most so many features, or input values, three per row, and so many rows."""
+    estimator = make(trunk=DenseTrunk((n_features,)), precision="float64").fit(X, Y)
     expected, embedded = estimator.predict(X), estimator.embed(X)
     monkeypatch.setattr(engine, limit, value)
     sizes = []
