@@ -357,9 +357,11 @@ class TaskLosses(nn.Module):
 
     def _keep_order(self, name: str, positions: list[int], n_columns: int) -> None:
         """Keep which of so many columns to take, or None for all as they are."""
-        stay = positions == list(range(n_columns))
-        index = None if stay else torch.tensor(positions, dtype=torch.long)
-        self.register_buffer(name, index, persistent=False)
+        if positions == list(range(n_columns)):
+            setattr(self, name, None)
+        else:
+            index = torch.tensor(positions, dtype=torch.long)
+            self.register_buffer(name, index, persistent=False)
 
 
 def _split(values: Tensor, sizes: list[int]) -> Sequence[Tensor]:

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import nn
 
-from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task, _net
 from sklearn_mtl import _engine as engine
 from sklearn_mtl import _recipe as recipes
 from sklearn_mtl._batches import Batches
@@ -231,7 +231,7 @@ def test_a_constant_target_is_measured_by_itself(loss):
 
 
 def test_asking_for_effective_weights_changes_nothing():
-    criterion = engine.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd(floor=0))
+    criterion = _net.MultiTaskLoss(TaskLosses(["regression"], [1]), LogProd(floor=0))
     criterion.combine.start(torch.ones(1), torch.ones(1))
     weights = criterion.effective_weights(torch.tensor([5.0]), torch.ones(1))
     assert weights.tolist() == pytest.approx([1])
@@ -464,7 +464,7 @@ def test_all_parts_are_set_to_training():
 def test_rates_are_recorded():
     estimator = make(max_epochs=1).fit(X, Y)
     rates = estimator.net_.history[-1, "batches", :, "event_lr"]
-    factor = engine.CosineSchedule(4).factor
+    factor = _net.CosineSchedule(4).factor
     assert rates == pytest.approx([0.002 * factor(step) for step in range(4)])
 
 
@@ -534,10 +534,10 @@ def test_the_rate_warms_up_and_falls_to_zero():
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 19, 20, 21, 1000])
 def test_every_step_of_the_schedule_learns(n_steps):
-    factors = [engine.CosineSchedule(n_steps).factor(step) for step in range(n_steps)]
+    factors = [_net.CosineSchedule(n_steps).factor(step) for step in range(n_steps)]
     assert min(factors) > 0
     assert max(factors) == 1
-    assert engine.CosineSchedule(n_steps).factor(n_steps) == pytest.approx(0 if n_steps > 1 else 1)
+    assert _net.CosineSchedule(n_steps).factor(n_steps) == pytest.approx(0 if n_steps > 1 else 1)
 
 
 def test_a_schedule_of_the_user_replaces_ours():

@@ -48,8 +48,9 @@ HOUSE = {
     "_recipe": Room("networks", "torch"),  # by the size of the data, and the kind of trunk
     "_batches": Room("_validation _recipe losses", "numpy torch"),
     "_compile": Room("losses", "torch"),  # any net of skorch as it comes
+    "_net": Room("_batches _compile losses", "numpy torch skorch"),
     "_engine": Room(
-        "_validation _recipe _batches _compile networks losses",
+        "_validation _recipe _batches _compile _net networks losses",
         "numpy torch skorch sklearn.exceptions",
     ),
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
