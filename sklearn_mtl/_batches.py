@@ -40,8 +40,8 @@ class Inputs:
     def __init__(self, source: Source, dtype: torch.dtype, device: torch.device) -> None:
         self.read, self.dtype, self.device = source.read, dtype, device
         self.place = device if device.type == "cuda" else torch.device("cpu")  # knows float64
-        self.mean = torch.from_numpy(source.mean).to(self.place)
-        self.scale = torch.from_numpy(source.scale).to(self.place)
+        self.mean = torch.tensor(source.mean, device=self.place)
+        self.scale = torch.tensor(source.scale, device=self.place)
 
     def __call__(self, rows: Rows) -> Tensor:
         """Return the samples of `rows`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import itertools
 import math
 import threading
 import warnings
@@ -119,7 +120,7 @@ def build_net(
         own["optimizer__weight_decay"] = recipe.weight_decay
     if _can_fuse(optimizer, module, recipe.net_params):
         own["optimizer__fused"] = True  # one kernel for all parameters
-    if optimizer is torch.optim.LBFGS:  # it flattens gradients by `view`
+    if not _takes_any_layout(optimizer):
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net = TaskNet(
         module.to(dtype),
@@ -128,6 +129,15 @@ def build_net(
     )
     net.amp_dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
+
+
+def _takes_any_layout(optimizer: Any) -> bool:
+    """Whether it is one of torch's, but LBFGS: others may flatten gradients by `view`, as it does.
+
+    Which fails on convolutions in the memory order "channels last".
+    """
+    of_torch = optimizer.__module__.startswith("torch.optim")
+    return of_torch and not issubclass(optimizer, torch.optim.LBFGS)
 
 
 def _can_fuse(optimizer: Any, module: nn.Module, net_params: dict[str, Any]) -> bool:
@@ -278,17 +288,19 @@ def predict_raw(
 ) -> NDArray[np.floating[Any]]:
     """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
     module = net.module_.eval()  # all of its parts, whatever they were set to since
-    inputs = Inputs(source, next(module.parameters()).dtype, torch.device(net.device))
+    dtype = next(module.parameters()).dtype
+    inputs = Inputs(source, dtype, torch.device(net.device))
     widest = max(math.prod(source.shape), module.n_features)
-    chunk = min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest))
+    n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
+    starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
     found: NDArray[np.floating[Any]] | None = None
     with torch.inference_mode():
-        for start in range(0, len(rows), chunk):
-            x = inputs(rows[start : start + chunk])
-            result = (module.embed(x) if embed else net.infer(x)).cpu().numpy()
+        for start, stop in itertools.pairwise(starts):
+            x = inputs(rows[start:stop])
+            result = (module.embed(x) if embed else net.infer(x)).to(dtype).cpu().numpy()
             if found is None:  # at once: small arrays in between would pin the memory of chunks
                 found = np.empty((len(rows), *result.shape[1:]), result.dtype)
-            found[start : start + chunk] = result
+            found[start:stop] = result
     assert found is not None
     return found
 

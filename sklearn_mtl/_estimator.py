@@ -660,7 +660,7 @@ class MultiTaskCNNEstimator(FileMixin):
         features : ndarray of shape (n_samples, n_features)
             Averaged over the members of an ensemble.
         """
-        return self._raw(X, embed=True).astype(np.float64)
+        return self._raw(X, embed=True).astype(np.float64, copy=False)
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.

@@ -30,8 +30,10 @@ __all__ = [
 FloatArray = NDArray[np.floating[Any]]
 Rows = NDArray[np.intp] | range  # ranges are read in one piece
 
-# Types that batches keep; all others become float64.
-SMALL_DTYPES = frozenset(map(np.dtype, ("float32", "float16", "uint8", "int8", "int16")))
+# Types of samples that torch can subtract a mean from; all others become float64.
+KEPT_DTYPES = frozenset(
+    map(np.dtype, ("float64", "float32", "float16", "uint8", "int8", "int16", "int32", "int64"))
+)
 
 # Elements of X held as float64 at any one time while reading: 2**21 of them are 16 MB.
 CHUNK_ELEMENTS = 2**21
@@ -114,8 +116,8 @@ class Source(NamedTuple):
     Attributes
     ----------
     read : callable
-        ``read(rows)`` returns samples (n, *input_shape): finite, channels first, in C order, of a
-        small type as it was, or else of float64.
+        ``read(rows)`` returns samples (n, *input_shape): finite, channels first, in C order, of
+        their own type if torch knows it, or else of float64.
     shape : tuple of int
         Shape of a sample.
     mean, scale : ndarray of float64
@@ -190,9 +192,11 @@ class InputReader:
     def _read(self, X: Any, rows: Rows) -> NDArray[Any]:
         """Return the samples of `rows`, a part of X itself if possible."""
         batch = self._samples(X, rows)
-        dtype = batch.dtype if batch.dtype in SMALL_DTYPES else np.float64
+        dtype = batch.dtype if batch.dtype in KEPT_DTYPES else np.float64
         # Arrays that cannot be written to are copied: as tensors they could be.
-        return np.array(batch, dtype, order="C", copy=None if batch.flags.writeable else True)
+        copy = None if batch.flags.writeable else True
+        found = np.array(batch, dtype, order="C", copy=copy)
+        return found.reshape(-1).reshape(found.shape)  # axes of length 1 may have odd strides
 
     def chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Cut `rows` into pieces that fit comfortably into memory."""

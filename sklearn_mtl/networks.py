@@ -438,7 +438,8 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
     training = module.training
     try:
-        features = _dry_run(module.eval(), input_shape)
+        with torch.no_grad():
+            features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
     except Exception as error:  # whatever a user's module raises
         raise ValueError(
             f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
@@ -463,22 +464,24 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     return module, features.shape[-1]
 
 
-def _dry_run(module: nn.Module, input_shape: tuple[int, ...]) -> Any:
-    """Run a module on two samples of zeros."""
-    with torch.no_grad():
-        return module(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
-
-
 def _put_channels_last(module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Store the weights of convolutions over images with channels last: they are faster then.
+    """Store the weights of convolutions over images with channels last: most are faster then.
 
-    Unless the module relies on where values stand in memory, as `Tensor.view` does.
+    Unless a copy of the module says something else in that order, or fails, as `Tensor.view` does.
     """
+    x = torch.linspace(-1, 1, 2 * math.prod(input_shape), dtype=_dtype_of(module))
+    x = x.view(2, *input_shape)
     try:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        _dry_run(module, input_shape)
-    except RuntimeError:
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        moved = copy.deepcopy(module)
+        moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.testing.assert_close(moved(x), module(x), rtol=1e-3, atol=1e-4)
+            features = moved.train()(x).sum()
+            if features.requires_grad:
+                features.backward()
+    except Exception:  # whatever a user's module raises
+        return
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _copied(module: nn.Module) -> nn.Module:

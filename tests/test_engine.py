@@ -919,6 +919,17 @@ def test_predictions_do_not_depend_on_the_chunks(limit, value, n_features, large
     np.testing.assert_allclose(estimator.embed(X), embedded, rtol=1e-12)
 
 
+class HalfTrunk(nn.Linear):
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x)
+
+
+def test_features_of_half_precision_are_embedded():
+    estimator = make(trunk=HalfTrunk(3, 4), precision="bfloat16").fit(X, Y)
+    assert estimator.embed(X).dtype == estimator.predict(X).dtype == np.float64
+
+
 # -- heads with hidden units ---------------------------------------------------------------------
 
 

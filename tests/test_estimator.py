@@ -1160,10 +1160,41 @@ def test_a_trunk_may_view(data_format: str) -> None:
     assert est.fit(X, targets()).predict(X).shape == (N, 3)
 
 
-def test_lbfgs_on_images() -> None:
-    X = np.random.default_rng(0).normal(size=(N, 1, 8, 8))
-    est = MultiTaskCNNEstimator(optimizer="LBFGS", max_epochs=1, random_state=0)
+class ViewsGradients(torch.optim.SGD):
+    """As optimizers do that see matrices in the filters of convolutions."""
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad.view(len(p), -1)
+        return loss
+
+
+class OwnLBFGS(torch.optim.LBFGS):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["LBFGS", OwnLBFGS, ViewsGradients])
+def test_optimizers_that_view_gradients(optimizer: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(N, 3, 8, 8))
+    est = MultiTaskCNNEstimator(optimizer=optimizer, max_epochs=1, random_state=0)
     assert np.isfinite(est.fit(X, targets()).predict(X)).all()
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+def test_optimizers_of_torch_take_channels_last(name: str) -> None:
+    X = np.random.default_rng(0).normal(size=(N, 3, 8, 8))
+    est = MultiTaskCNNEstimator(optimizer=name, max_epochs=1).fit(X, targets())
+    assert not est.module_.trunk[1].enter[0].weight.is_contiguous()
+
+
+def test_a_reader_that_cannot_be_written_to() -> None:
+    """As when joblib maps a file into memory."""
+    est = small().fit(rows(), targets())
+    expected = est.predict(rows())
+    est._reader.mean_.flags.writeable = est._reader.scale_.flags.writeable = False
+    np.testing.assert_array_equal(est.predict(rows()), expected)
 
 
 @pytest.mark.parametrize(

@@ -412,35 +412,75 @@ def test_the_dry_run_leaves_no_trace():
 
 
 class ConvThenFlatten(nn.Module):
-    """Convolutions over images, flattened by a method of the user's choice."""
+    """Convolutions over images, flattened in a way of the user's choice."""
 
     def __init__(self, flatten):
         super().__init__()
         self.convs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+        self.pool = nn.AvgPool2d(2)
         self.flatten = flatten
 
     def forward(self, x):
-        return self.flatten(self.convs(x), (len(x), -1))
+        return self.flatten(self, self.convs(x))
+
+
+class ViewsItsGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.view(len(gradient), -1).view(gradient.shape)
+
+
+def only_contiguous(module, x):
+    assert x.is_contiguous()
+    return x.flatten(1)
 
 
 @pytest.mark.parametrize(
-    ("flatten", "moved"), [(torch.Tensor.reshape, True), (torch.Tensor.view, False)]
+    ("flatten", "moved"),
+    [
+        (lambda module, x: x.flatten(1), True),
+        (lambda module, x: x.detach().flatten(1), True),
+        (lambda module, x: x.view(len(x), -1), False),
+        (lambda module, x: x.view(len(x), -1) if module.training else x.flatten(1), False),
+        (lambda module, x: module.pool(ViewsItsGradient.apply(x)).flatten(1), False),
+        (lambda module, x: x.as_strided((len(x), 6), (30, 1)), False),  # other values in any order
+        (lambda module, x: x.flatten(1) * torch.rand(()), False),  # cannot be compared
+        (only_contiguous, False),
+    ],
+    ids=["flatten", "detached", "view", "training", "backward", "strided", "random", "refuses"],
 )
 def test_convolutions_over_images_keep_channels_last(flatten, moved):
-    """The layout that is faster, unless the module cannot do with it; the values are the same."""
-    original = ConvThenFlatten(flatten)
+    """The order that is faster, unless the module says something else, or nothing, in it."""
+    original, shape = ConvThenFlatten(flatten), (3, 7, 6)
+    state = torch.get_rng_state()
+    trunk, _ = build_trunk(original, shape)
+    if "rand" not in flatten.__code__.co_names:
+        assert torch.equal(torch.get_rng_state(), state)
+        x = random_inputs(shape)
+        torch.testing.assert_close(trunk(x), original(x))
+    order = torch.channels_last if moved else torch.contiguous_format
+    assert all(conv.weight.is_contiguous(memory_format=order) for conv in trunk.convs)
+    assert all(conv.weight.is_contiguous() for conv in original.convs)
+    assert all(p.grad is None for p in trunk.parameters())
+
+
+def test_gradients_with_channels_last_are_the_same():
+    original = ConvThenFlatten(lambda module, x: x.flatten(1))
     x = random_inputs((3, 7, 6))
     trunk, _ = build_trunk(original, (3, 7, 6))
-    layout = torch.channels_last if moved else torch.contiguous_format
-    assert all(conv.weight.is_contiguous(memory_format=layout) for conv in trunk.convs)
-    assert all(conv.weight.is_contiguous() for conv in original.convs)
-    torch.testing.assert_close(trunk(x), original(x))
-    trunk(x).square().sum().backward()
+    for module in (trunk, original):
+        module(x).square().sum().backward()
+    for moved, kept in zip(trunk.parameters(), original.parameters(), strict=True):
+        torch.testing.assert_close(moved.grad, kept.grad)
 
 
 def test_a_module_over_images_with_a_parameter_of_five_axes():
     """It has no order "channels last", and stays as it is."""
-    original = ConvThenFlatten(torch.Tensor.reshape)
+    original = ConvThenFlatten(lambda module, x: x.flatten(1))
     original.scale = nn.Parameter(torch.ones(1, 1, 1, 1, 2))
     trunk, _ = build_trunk(original, (3, 7, 6))
     assert trunk.convs[0].weight.is_contiguous()

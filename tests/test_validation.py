@@ -300,7 +300,7 @@ def test_same_numbers_of_any_type_are_read_bit_for_bit(shape: Any, dtype: Any) -
     np.testing.assert_array_equal(batch, read(other, plain, np.arange(0, N, 2)))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float16, np.float32, float])
 def test_samples_in_memory_are_not_copied(dtype: Any) -> None:
     """Rows that stand side by side are a part of X; what may not be written to is copied."""
     X = np.ones((N, 3), dtype=dtype)
@@ -311,6 +311,30 @@ def test_samples_in_memory_are_not_copied(dtype: Any) -> None:
     X.flags.writeable = False
     assert source.read(range(2, 7)).flags.writeable
     np.testing.assert_array_equal(source.read(range(2, 7)), X[2:7])
+
+
+ODD = np.zeros(N, dtype=[("a", "f8", 3), ("b", "u1")])
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        draw(3)[::-1][:1],
+        draw(3)[:1][:, ::-1],
+        draw(1)[:, ::-1],
+        draw(1)[::-1][:1],
+        ODD["a"][:1],
+        ODD["a"],
+        draw(4, 5, 1)[..., ::-1],
+        np.broadcast_to(draw(3)[:1], (N, 3)),
+    ],
+)
+def test_strides_of_any_kind(X: np.ndarray) -> None:
+    """Axes of length 1 may have any, also those that torch refuses."""
+    params = {"data_format": LAST} if X.ndim == 4 else {}
+    plain = X.copy()
+    expected = read(fitted(plain, **params), plain, range(len(X)))
+    np.testing.assert_array_equal(read(fitted(X, **params), X, range(len(X))), expected)
 
 
 def test_bytes_train_as_their_floats_do() -> None:

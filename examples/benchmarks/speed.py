@@ -40,6 +40,7 @@ import functools
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -308,7 +309,8 @@ class Peer:
     def __init__(self, name: str, case: str) -> None:
         command = [sys.executable, __file__, "--serve", name, case]
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        env = os.environ | {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+        self.folder = tempfile.TemporaryDirectory()
+        env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": self.folder.name}
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env, **pipes)
         answer = self.process.stdout.readline().strip()  # type: ignore[union-attr]
         self.absent = "" if answer and not answer.startswith("absent") else answer or "fails"
@@ -326,6 +328,7 @@ class Peer:
     def close(self) -> None:
         """End the process."""
         self.process.communicate()
+        self.folder.cleanup()
 
 
 def dense(n_turns: int) -> list[Table]:
@@ -604,7 +607,7 @@ def rows(n_turns: int, plot: Path | None = None) -> list[Table]:
 
 def draw(found: dict[int, tuple[float, ...]], file: Path) -> None:
     """Draw seconds and memory over rows."""
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt  # main has tried it
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     sizes = np.array(list(found))
@@ -648,9 +651,8 @@ def at_most(what: str, value: float, bound: float) -> tuple[bool, str]:
 def show(table: Table) -> str:
     """Write a table, and what was asked."""
     header, cells, checks = table
-    widths = [
-        max(len(row[k]) for row in [header, *cells] if k < len(row)) for k in range(len(header))
-    ]
+    full = [row for row in [header, *cells] if len(row) == len(header)]  # others are remarks
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
     lines = [
         "  ".join(
             c.ljust(w) if k == 0 else c.rjust(w)
@@ -694,8 +696,16 @@ def main() -> int:
 
     torch.set_num_threads(1)
     chosen = args.sections or list(SECTIONS)
-    sections = SECTIONS | {"rows": functools.partial(rows, plot=args.plot)}
-    texts = [f"$ python examples/benchmarks/speed.py {' '.join(chosen)} --turns {args.turns}"]
+    command = f"$ python examples/benchmarks/speed.py {' '.join(chosen)} --turns {args.turns}"
+    sections = dict(SECTIONS)
+    if args.plot is not None:
+        if "rows" not in chosen:
+            parser.error("--plot draws the section rows, which was not chosen")
+        import matplotlib.pyplot as _  # noqa: F401  # before anything is measured
+
+        sections["rows"] = functools.partial(rows, plot=args.plot)
+        command += f" --plot {args.plot.name}"
+    texts = [command]
     print(texts[0])
     ok = True
     for name in chosen:
