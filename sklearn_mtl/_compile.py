@@ -11,7 +11,7 @@ import contextlib
 import functools
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch.optim.adam import adam
 
 from sklearn_mtl.losses import Cells, Combiner
 
-__all__ = ["CompiledStep", "infer"]
+__all__ = ["CompiledStep", "align_gradients", "infer"]
 
 # Where the code of callbacks, and of modules, is known not to change things on the sly.
 KNOWN_CALLBACKS = (
@@ -45,6 +45,19 @@ def infer(module: Callable[[Tensor], Tensor], x: Tensor, amp_dtype: torch.dtype 
         return module(x)
     with torch.autocast(x.device.type, dtype=amp_dtype):
         return module(x).float()
+
+
+def align_gradients(params: Iterable[Tensor]) -> None:
+    """Put gradients in the memory order of their parameters, as autograd does.
+
+    Fused optimizers on a CPU take both as they stand in memory.
+    """
+    for p in params:
+        found = p.grad
+        if found is None or not found.layout == p.layout == torch.strided:
+            continue
+        if found.stride() != p.stride():
+            p.grad = torch.empty_like(p).copy_(found)
 
 
 def _step(
@@ -227,6 +240,7 @@ class CompiledStep:
             return None
         for p, gradient in zip(self.learned, gradients, strict=False):
             p.grad = gradient
+        align_gradients(self.learned)
         return loss, losses, output
 
     def _stance(self, checked: bool) -> Any:

@@ -30,7 +30,7 @@ from sklearn_mtl._net import CosineSchedule, MultiTaskLoss, Tally, TaskNet
 from sklearn_mtl._recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl._validation import Rows, Source
 from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
-from sklearn_mtl.networks import MultiTaskModule, build_trunk
+from sklearn_mtl.networks import MultiTaskModule, build_trunk, takes_channels_last
 
 __all__ = [
     "TaskNet",
@@ -87,7 +87,12 @@ def build_net(
     dtype = DTYPES[recipe.precision]
     trunk_module, n_features = build_trunk(trunk, input_shape)
     module = MultiTaskModule(
-        trunk_module, n_features, n_outputs, torch.from_numpy(bias), int(head_hidden_units)
+        trunk_module,
+        n_features,
+        n_outputs,
+        torch.from_numpy(bias),
+        int(head_hidden_units),
+        takes_channels_last(trunk_module, input_shape),
     )
     weights = None if task_weights is None else torch.from_numpy(task_weights)
     combine = LOSSES[loss](weights) if isinstance(loss, str) else _combiner(copy.deepcopy(loss))
@@ -120,8 +125,8 @@ def build_net(
         own["optimizer__weight_decay"] = recipe.weight_decay
     if _can_fuse(optimizer, module, recipe.net_params):
         own["optimizer__fused"] = True  # one kernel for all parameters
-    if not _takes_any_layout(optimizer):
-        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    # Fused optimizers take weights and gradients as they stand in memory, and LBFGS views them.
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     net = TaskNet(
         module.to(dtype),
         MultiTaskLoss(task_losses, combine, dtype).to(dtype),
@@ -129,15 +134,6 @@ def build_net(
     )
     net.amp_dtype = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
-
-
-def _takes_any_layout(optimizer: Any) -> bool:
-    """Whether it is one of torch's, but LBFGS: others may flatten gradients by `view`, as it does.
-
-    Which fails on convolutions in the memory order "channels last".
-    """
-    of_torch = optimizer.__module__.startswith("torch.optim")
-    return of_torch and not issubclass(optimizer, torch.optim.LBFGS)
 
 
 def _can_fuse(optimizer: Any, module: nn.Module, net_params: dict[str, Any]) -> bool:

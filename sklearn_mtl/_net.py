@@ -18,7 +18,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 
 from sklearn_mtl._batches import Batches
-from sklearn_mtl._compile import CompiledStep, infer
+from sklearn_mtl._compile import CompiledStep, align_gradients, infer
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 
 __all__ = ["CosineSchedule", "MultiTaskLoss", "Tally", "TaskNet"]
@@ -154,8 +154,11 @@ class TaskNet(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call those that listen; most callbacks have no use for single batches."""
         getattr(self, method_name)(self, **kwargs)
-        for method in self._listeners(method_name):
+        methods = self._listeners(method_name)
+        for method in methods:
             method(self, **kwargs)
+        if methods and method_name == "on_grad_computed":
+            align_gradients(self.module_.parameters())
 
     def _listeners(self, method_name: str) -> list[Callable[..., Any]]:
         """Methods of callbacks that do something then; in an epoch, they are looked up once."""

@@ -347,6 +347,9 @@ class MultiTaskModule(nn.Module):
         training of rare classes starts best.
     head_hidden_units : int, default=0
         Hidden ReLU units of each head, which no other task shares; 0 for linear heads.
+    channels_last : bool, default=False
+        Whether the trunk gets images in the memory order "channels last", in which most
+        convolutions are faster.
 
     Notes
     -----
@@ -361,9 +364,10 @@ class MultiTaskModule(nn.Module):
         n_outputs: Sequence[int],
         bias: Tensor | None = None,
         head_hidden_units: int = 0,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.trunk, self.n_features = trunk, n_features
+        self.trunk, self.n_features, self.channels_last = trunk, n_features, channels_last
         self.heads: nn.Linear | HiddenHeads
         with warnings.catch_warnings():  # a single ordered class has no output at all
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
@@ -377,16 +381,19 @@ class MultiTaskModule(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Shared representation (B, F), averaged over ensemble members."""
-        features = self.trunk(x)
+        features = self._features(x)
         return features.mean(dim=1) if features.ndim == 3 else features
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs))."""
-        features = self.trunk(x)
+        features = self._features(x)
         if features.ndim == 2:
             return self.heads(features)
         # Members as rows: linear layers over three axes are compiled for one size of batches only.
         return self.heads(features.flatten(0, 1)).unflatten(0, (-1, features.shape[1]))
+
+    def _features(self, x: Tensor) -> Tensor:
+        return self.trunk(_channels_last(x) if self.channels_last else x)
 
 
 # Names of specs, and the specs that a file may hold: making one must not read or run anything else.
@@ -446,8 +453,6 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
             f"{str(error).removesuffix('.')}. "
             "Pass a trunk that takes samples of this shape, or another input_shape."
         ) from error
-    if len(input_shape) == 3:
-        _put_channels_last(module, input_shape)
     module.train(training)
     if (
         not isinstance(features, Tensor)
@@ -464,24 +469,46 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     return module, features.shape[-1]
 
 
-def _put_channels_last(module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Store the weights of convolutions over images with channels last: most are faster then.
+def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a trunk says the same of images with channels last in memory, and learns from them.
 
-    Unless a copy of the module says something else in that order, or fails, as `Tensor.view` does.
+    It does not if it relies on the order, as by `Tensor.view` on what a convolution returns.
+
+    Parameters
+    ----------
+    trunk : nn.Module
+        As `build_trunk` returns it; a copy is tried, forwards and backwards.
+    input_shape : tuple of int
+        Shape of one sample, channels first.
+
+    Returns
+    -------
+    takes_it : bool
+        False for samples that are no images, and for trunks without convolutions over them.
     """
-    x = torch.linspace(-1, 1, 2 * math.prod(input_shape), dtype=_dtype_of(module))
+    if len(input_shape) != 3 or not any(isinstance(m, nn.Conv2d) for m in trunk.modules()):
+        return False
+    x = torch.linspace(-1, 1, 2 * math.prod(input_shape), dtype=_dtype_of(trunk))
     x = x.view(2, *input_shape)
     try:
-        moved = copy.deepcopy(module)
-        moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trial = copy.deepcopy(trunk).eval()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.testing.assert_close(moved(x), module(x), rtol=1e-3, atol=1e-4)
-            features = moved.train()(x).sum()
-            if features.requires_grad:
-                features.backward()
+            torch.testing.assert_close(trial(_channels_last(x)), trial(x), rtol=1e-3, atol=1e-4)
+            total = trial.train()(_channels_last(x)).sum()
+            if total.requires_grad:
+                total.backward()
     except Exception:  # whatever a user's module raises
-        return
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return False
+    return True
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Return images (B, C, H, W) as they are, but in the memory order of (B, H, W, C).
+
+    Also those of one channel, for which `Tensor.contiguous` sees no difference.
+    """
+    moved = x.movedim(1, -1)
+    return moved.flatten(1).unflatten(1, moved.shape[1:]).movedim(-1, 1)
 
 
 def _copied(module: nn.Module) -> nn.Module:

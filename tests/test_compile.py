@@ -122,6 +122,32 @@ def test_those_who_look_at_gradients_get_them(traced: Any) -> None:
     assert_same(*adam)
 
 
+class ByMatrix(nn.Module):
+    """A convolution whose filters are kept in another memory order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Parameter(torch.randn(3, 3, 2, 4) / 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(nn.functional.conv2d(x, self.filters.permute(3, 2, 0, 1))).flatten(1)
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_gradients_come_in_the_memory_order_of_their_parameters(
+    traced: Any, optimizer: str
+) -> None:
+    """Fused optimizers take both as they stand in memory."""
+    rng = np.random.default_rng(0)
+    images, clip = rng.normal(size=(len(Y), 2, 5, 5)), GradientNormClipping(1e6)
+    torch.manual_seed(0)
+    params = {"trunk": ByMatrix(), "optimizer": optimizer, "learning_rate": 0.01}
+    params["net_params"] = {"callbacks": [clip]}
+    plain, compiled = (make(compile=c, **params).fit(images, Y) for c in (False, True))
+    assert traced == 9 * [False]
+    np.testing.assert_allclose(compiled.predict(images), plain.predict(images), rtol=1e-4)
+
+
 def test_callbacks_of_batches_are_called(traced: Any) -> None:
     """A schedule of the user, per batch, sets the rate of compiled updates; losses are numbers."""
 

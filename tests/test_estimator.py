@@ -40,6 +40,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 
 import sklearn_mtl
 from sklearn_mtl import MultiTaskCNNEstimator, Task, datasets, losses, metrics, networks
@@ -1182,11 +1183,51 @@ def test_optimizers_that_view_gradients(optimizer: Any) -> None:
     assert np.isfinite(est.fit(X, targets()).predict(X)).all()
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD"])
-def test_optimizers_of_torch_take_channels_last(name: str) -> None:
+class FlatGradients(Callback):
+    """Makes one vector of the gradients, and takes them out again, as gradient surgery does."""
+
+    def on_grad_computed(self, net: Any, named_parameters: Any, **kwargs: Any) -> None:
+        params = [p for _, p in named_parameters]
+        flat = torch.cat([p.grad.reshape(-1) for p in params])
+        for p, part in zip(params, flat.split([p.numel() for p in params]), strict=True):
+            p.grad = part.view(p.shape)
+
+
+class TransposedGradients(Callback):
+    """Gives gradients back in another memory order."""
+
+    def on_grad_computed(self, net: Any, named_parameters: Any, **kwargs: Any) -> None:
+        for _, p in named_parameters:
+            p.grad = p.grad.mT.contiguous().mT if p.ndim > 1 else p.grad
+
+
+class SilentGradients(Callback):
+    def on_grad_computed(self, net: Any, named_parameters: Any, **kwargs: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "Adagrad"])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_memory_order_of_gradients_changes_nothing(optimizer: str, layout: Any) -> None:
+    """Fused optimizers take weights and gradients as they stand in memory."""
     X = np.random.default_rng(0).normal(size=(N, 3, 8, 8))
-    est = MultiTaskCNNEstimator(optimizer=name, max_epochs=1).fit(X, targets())
-    assert not est.module_.trunk[1].enter[0].weight.is_contiguous()
+    conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=layout)
+    trunk = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.Flatten())
+    first, *others = (
+        MultiTaskCNNEstimator(
+            trunk=trunk,
+            optimizer=optimizer,
+            learning_rate=0.01,
+            max_epochs=2,
+            random_state=0,
+            net_params={"callbacks": [callback()]},
+        )
+        .fit(X, targets())
+        .predict(X)
+        for callback in (SilentGradients, FlatGradients, TransposedGradients)
+    )
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-6)
 
 
 def test_a_reader_that_cannot_be_written_to() -> None:

@@ -19,9 +19,11 @@ from sklearn_mtl.networks import (
     DenseTrunk,
     HiddenHeads,
     MultiTaskModule,
+    _channels_last,
     _MemberLinear,
     _Waves,
     build_trunk,
+    takes_channels_last,
 )
 
 ROWS = [(1,), (5,)]
@@ -440,7 +442,7 @@ def only_contiguous(module, x):
 
 
 @pytest.mark.parametrize(
-    ("flatten", "moved"),
+    ("flatten", "takes_it"),
     [
         (lambda module, x: x.flatten(1), True),
         (lambda module, x: x.detach().flatten(1), True),
@@ -453,37 +455,50 @@ def only_contiguous(module, x):
     ],
     ids=["flatten", "detached", "view", "training", "backward", "strided", "random", "refuses"],
 )
-def test_convolutions_over_images_keep_channels_last(flatten, moved):
+def test_convolutions_over_images_take_channels_last(flatten, takes_it):
     """The order that is faster, unless the module says something else, or nothing, in it."""
-    original, shape = ConvThenFlatten(flatten), (3, 7, 6)
-    state = torch.get_rng_state()
-    trunk, _ = build_trunk(original, shape)
-    if "rand" not in flatten.__code__.co_names:
-        assert torch.equal(torch.get_rng_state(), state)
-        x = random_inputs(shape)
-        torch.testing.assert_close(trunk(x), original(x))
-    order = torch.channels_last if moved else torch.contiguous_format
-    assert all(conv.weight.is_contiguous(memory_format=order) for conv in trunk.convs)
-    assert all(conv.weight.is_contiguous() for conv in original.convs)
-    assert all(p.grad is None for p in trunk.parameters())
+    trunk, shape = ConvThenFlatten(flatten), (3, 7, 6)
+    before, state = copy.deepcopy(trunk.state_dict()), torch.get_rng_state()
+    assert takes_channels_last(trunk, shape) == takes_it
+    assert torch.equal(torch.get_rng_state(), state)
+    assert trunk.training
+    assert all(torch.equal(trunk.state_dict()[key], before[key]) for key in before)
+    assert all(p.grad is None and p.is_contiguous() for p in trunk.parameters())
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 8), (3, 8, 8, 8)])
+def test_only_images_have_channels_last(shape):
+    conv = {1: nn.Identity, 2: nn.Conv1d, 4: nn.Conv3d}[len(shape)]
+    assert not takes_channels_last(nn.Sequential(conv(3, 2, 3), nn.Flatten()), shape)
+    assert not takes_channels_last(nn.Flatten(), (3, 8, 8))  # nothing would be faster
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 6), (3, 7, 6), (3, 1, 1), (1, 1, 5)])
+def test_channels_last_is_an_order_in_memory(shape):
+    """In which the first convolution, and so those after it, run: also with one channel."""
+    x = random_inputs(shape)
+    moved = _channels_last(x)
+    assert torch.equal(moved, x)
+    assert moved.stride()[1] == 1
+    assert moved.is_contiguous(memory_format=torch.channels_last)
+    assert x.is_contiguous()
+    after = nn.Conv2d(shape[0], 4, 3, padding=1)(moved)
+    assert after.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_gradients_with_channels_last_are_the_same():
-    original = ConvThenFlatten(lambda module, x: x.flatten(1))
-    x = random_inputs((3, 7, 6))
-    trunk, _ = build_trunk(original, (3, 7, 6))
-    for module in (trunk, original):
+    """And in the memory order of the weights, as optimizers expect."""
+    trunk = ConvThenFlatten(lambda module, x: x.flatten(1))
+    x, gradients = random_inputs((3, 7, 6)), []
+    for channels_last in (True, False):
+        torch.manual_seed(0)
+        module = MultiTaskModule(trunk, 30, [2, 1], channels_last=channels_last)
         module(x).square().sum().backward()
-    for moved, kept in zip(trunk.parameters(), original.parameters(), strict=True):
-        torch.testing.assert_close(moved.grad, kept.grad)
-
-
-def test_a_module_over_images_with_a_parameter_of_five_axes():
-    """It has no order "channels last", and stays as it is."""
-    original = ConvThenFlatten(lambda module, x: x.flatten(1))
-    original.scale = nn.Parameter(torch.ones(1, 1, 1, 1, 2))
-    trunk, _ = build_trunk(original, (3, 7, 6))
-    assert trunk.convs[0].weight.is_contiguous()
+        assert all(p.grad.is_contiguous() for p in module.parameters())
+        gradients.append([p.grad.clone() for p in module.parameters()])
+        module.zero_grad()
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_factory_is_called_anew():
