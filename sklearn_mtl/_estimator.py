@@ -406,6 +406,7 @@ class MultiTaskCNNEstimator(FileMixin):
             bias = encoder.constants(targets)
             net = self._build_net(recipe, encoder, reader, bias, task_weights)
             engine.train(net, recipe, batches, valid)
+        del batches, valid  # room for the predictions
         raw = engine.predict_raw(net, reader.of(inputs), rows)
         trained = targets
         if len(rows) < len(targets.values):
