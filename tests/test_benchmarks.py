@@ -775,6 +775,13 @@ def test_speed_fails_if_a_bar_is_missed(speed, monkeypatch, capsys, tmp_path, va
         assert f"{verdict}: b, x a: {value:.2f}, asked at most 2" in text
 
 
+def test_operations_of_an_epoch(speed):
+    """Forwards, and backwards for weights and inputs, but those of the first layer."""
+    layers = np.array([20 * 64, 64 * 64, 64 * 3])
+    assert speed.gflop("dense") == pytest.approx(30_000 * 2 * (3 * layers.sum() - layers[0]) / 1e9)
+    assert speed.peak_gflops() > 1
+
+
 def test_rows_are_drawn(speed, tmp_path):
     pytest.importorskip("matplotlib")
     speed.draw({1000: (0.1, 12.0), 10_000: (1.0, 80.0)}, tmp_path / "rows.png")

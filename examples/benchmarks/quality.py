@@ -325,7 +325,7 @@ def report(data: DataSet, records: Records, bars: dict[str, float], command: str
     if exact != names:
         rows.append(_row(["mean, accuracy", "", ""], _means(records, exact), _share(records)))
     times = [np.array([r["seconds"] for r in records[m]], dtype=float) for m in methods]
-    seconds = [f"{np.nanmean(time):.0f}" for time in times]
+    seconds = ["" if np.isnan(time).all() else f"{np.nanmean(time):.0f}" for time in times]
     rows.append(["seconds per split", "", "", *seconds, *[""] * len(others)])
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = []

@@ -10,7 +10,8 @@
     on 30,000 rows, and a convolutional one, 16-32 on 10,000 images of 28 x 28. Every peer has a
     process of its own, with one thread; they take turns, and ratios are those of one turn. "First"
     is all until the end of the first epochs: imports, data, and compiling, of which nothing is left
-    from earlier runs. bfloat16 is left out where the processor does not multiply in it.
+    from earlier runs. The product of matrices is one of 1024 x 1024 numbers. bfloat16 is left out
+    where the processor does not multiply in it.
 ``tasks``
     An epoch of the dense network with 5 tasks, and with 100.
 ``fit``
@@ -369,6 +370,8 @@ def epochs_of(case: str, n_turns: int) -> Table:
     spent = peers[compiled].start - peers[default].start
     pays = f"pays after {spent / saved:.0f} epochs" if saved > 0 else "does not pay"
     rows.append([f"compiling takes {spent:.0f} s, and {pays}"])
+    speed, peak = gflop(case) / np.median(of[default]), peak_gflops()
+    rows.append([f"{default}: {speed:.0f} GFLOP/s, {speed / peak:.0%} of a product of matrices"])
     if case == "dense":
         checks = [
             at_most("default, x skorch", ratio(default, "skorch"), 0.33),
@@ -386,6 +389,26 @@ def epochs_of(case: str, n_turns: int) -> Table:
             half = ratio("sklearn_mtl, bfloat16", "skorch")
             checks.append(at_most("bfloat16, x skorch", half, 0.55))
     return header, [*rows, *([line] for line in absent)], checks
+
+
+def gflop(case: str) -> float:
+    """Billions of operations of an epoch: products of matrices and convolutions."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    X, _ = DATA[case]()
+    with FlopCounterMode(display=False) as counter:
+        torch_net(case)(torch.from_numpy(X[:BATCH])).square().sum().backward()
+    return counter.get_total_flops() / BATCH * len(X) / 1e9
+
+
+def peak_gflops() -> float:
+    """Billions of operations per second in the product of two large matrices, one thread."""
+    import torch
+
+    n = 1024
+    a, b = torch.rand(2, n, n)
+    return 2 * n**3 / turns(20, lambda: a @ b).min() / 1e9
 
 
 def has_bfloat16() -> bool:
