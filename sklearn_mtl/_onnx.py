@@ -64,8 +64,9 @@ class Graph(nn.Module):
             raise ValueError(
                 f"kind={unknown[0]!r} cannot be exported: ONNX graphs know {sorted(DECODERS)}."
             )
-        self.module: Any = _exportable(copy.deepcopy(module).cpu().float())
-        self.module.channels_last = False  # memory is the runtime's business
+        exported: Any = copy.deepcopy(module).cpu().float()
+        exported.channels_last = False  # memory is the runtime's business
+        self.module = _exportable(exported)
         self.tasks, self.kinds, self.shape = list(tasks), list(kinds), reader.input_shape_
         self.channels_last = reader.data_format == "channels_last" and len(self.shape) > 1
         self.register_buffer("mean", torch.from_numpy(reader.mean_))
