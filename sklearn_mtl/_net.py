@@ -25,26 +25,40 @@ __all__ = ["CosineSchedule", "MultiTaskLoss", "Tally", "TaskNet"]
 
 
 class Tally:
-    """Losses per batch and task over an epoch: their mean is one pass over all observed targets."""
+    """Losses per task over an epoch: their mean is one pass over all observed targets.
+
+    Sums are made of many batches at once, which costs less, and yet soon: small tensors that stay
+    keep the memory of batches, which lies between them, from being used again.
+    """
 
     def __init__(self) -> None:
-        self.losses: list[Tensor] = []
-        self.counts: list[Tensor] = []
+        self.n_batches = 0
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.sums: Tensor | None = None  # of losses, and counts
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return len(self.losses)
+        return self.n_batches
 
     def add(self, losses: Tensor, counts: Tensor) -> None:
         """Add a batch."""
-        self.losses.append(losses)
-        self.counts.append(counts)
+        self.n_batches += 1
+        self.batches.append((losses, counts))
+        if len(self.batches) == 64:
+            self._sum()
+
+    def _sum(self) -> None:
+        losses, counts = (torch.stack(t).double() for t in zip(*self.batches, strict=True))
+        sums = torch.stack([losses * counts, counts]).sum(dim=1)
+        self.sums = sums if self.sums is None else self.sums.add_(sums)
+        self.batches.clear()
 
     def means(self) -> tuple[Tensor, Tensor]:
         """Mean losses (0 where there is none) and counts, where the combiner is."""
-        counts = torch.stack(self.counts).double()
-        sums = (torch.stack(self.losses).double() * counts).sum(dim=0)
-        total = counts.sum(dim=0)
+        if self.batches:
+            self._sum()
+        assert self.sums is not None
+        sums, total = self.sums
         return sums / torch.where(total > 0, total, 1), total
 
 
