@@ -12,6 +12,9 @@
     is all until the end of the first epochs: imports, data, and compiling, of which nothing is left
     from earlier runs. The product of matrices is one of 1024 x 1024 numbers. bfloat16 is left out
     where the processor does not multiply in it.
+``bfloat16``
+    Scores of networks trained in bfloat16 and in float32: as many starts as turns, which are to
+    differ by less than starts do.
 ``tasks``
     An epoch of the dense network with 5 tasks, and with 100.
 ``fit``
@@ -421,6 +424,31 @@ def has_bfloat16() -> bool:
 # -- the estimator alone -------------------------------------------------------------------------
 
 
+def bfloat16(n_turns: int) -> list[Table]:
+    """Compare scores of training in bfloat16 with those in float32."""
+    from sklearn_mtl import MultiTaskCNNEstimator
+    from sklearn_mtl.datasets import make_digit_scenes
+
+    X_test, y_test = make_digit_scenes(1000, subset="test", random_state=1000)
+    scores: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+    for seed in range(n_turns):
+        X, y = make_digit_scenes(1000, random_state=seed)
+        for precision, found in scores.items():
+            model = MultiTaskCNNEstimator(precision=precision, random_state=seed).fit(X, y)
+            found.append(model.score(X_test, y_test))
+    spread = float(np.std(scores["float32"], ddof=1))
+    rows = [
+        [name, f"{np.mean(found):.4f}", f"{np.std(found, ddof=1):.4f}"]
+        for name, found in scores.items()
+    ]
+    difference = abs(np.subtract(*scores.values()).mean())
+    check = (
+        difference <= spread,
+        (f"mean difference: {difference:.4f}, asked at most the spread of starts, {spread:.4f}"),
+    )
+    return [([f"digit scenes, {n_turns} starts", "score", "spread"], rows, [check])]
+
+
 def tasks(n_turns: int) -> list[Table]:
     """Compare 100 tasks with 5."""
     from sklearn_mtl import MultiTaskCNNEstimator
@@ -695,6 +723,7 @@ def show(table: Table) -> str:
 SECTIONS: dict[str, Callable[[int], list[Table]]] = {
     "dense": dense,
     "conv": conv,
+    "bfloat16": bfloat16,
     "tasks": tasks,
     "fit": fit,
     "predict": predict,
