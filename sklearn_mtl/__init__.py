@@ -2,11 +2,12 @@
 
 One network learns several targets of the same rows: classes and numbers side by side in one y,
 with NaN wherever a target was not observed or does not exist. `MultiTaskCNNEstimator` is the
-estimator, `Task` declares a column of y. The parts are public, for those who build on them:
+estimator, `Task` declares a column of y, `task_view` makes a classifier or regressor of one of
+them. The parts are public, for those who build on them:
 
 - `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
 - `sklearn_mtl.networks`: trunks and the multi-head module;
-- `sklearn_mtl.metrics`: scikit-learn's metrics on observed targets;
+- `sklearn_mtl.metrics`: scikit-learn's metrics and scorers on observed targets;
 - `sklearn_mtl.datasets`: scenes with a class, a number and a conditional number.
 
 A class, a number, and a number with holes, from a plain float matrix:
@@ -28,7 +29,8 @@ True
 
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
 from sklearn_mtl._tasks import Task
+from sklearn_mtl._views import task_view
 
 __version__ = "0.1.0"
 
-__all__ = ["MultiTaskCNNEstimator", "Task", "__version__"]
+__all__ = ["MultiTaskCNNEstimator", "Task", "__version__", "task_view"]

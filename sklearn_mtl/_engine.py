@@ -13,20 +13,21 @@ import itertools
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch import History
+from skorch.callbacks import BatchScoring, EarlyStopping, EpochScoring, LRScheduler
 from skorch.utils import noop
 from torch import Tensor, nn
 
 from sklearn_mtl._batches import Batches, Inputs
 from sklearn_mtl._compile import CompiledStep
-from sklearn_mtl._net import CosineSchedule, MultiTaskLoss, Tally, TaskNet
+from sklearn_mtl._net import CosineSchedule, MultiTaskLoss, Tally, TaskNet, Watch
 from sklearn_mtl._recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl._validation import Rows, Source
 from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
@@ -34,13 +35,17 @@ from sklearn_mtl.networks import MultiTaskModule, build_trunk, takes_channels_la
 
 __all__ = [
     "TaskNet",
+    "Watch",
     "build_net",
+    "copied",
     "plain_module",
     "precision_of",
     "predict_raw",
     "restore",
     "seeded",
     "shift_outputs",
+    "start_combiner",
+    "take_weights",
     "train",
 ]
 
@@ -201,18 +206,28 @@ def _check_combiner(combine: Any, loss: Any, n_tasks: int, dtype: torch.dtype) -
         )
 
 
-def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None) -> None:
+def train(
+    net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None, watch: Watch | None
+) -> None:
     """Train the net in place; the caller holds it back until all went well."""
-    _start_combiner(net, batches)  # before the optimizer looks for what there is to learn
-    net.initialize()
-    for callback in _callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs):
-        net.callbacks_.append((type(callback).__name__, callback.initialize()))
+    if not net.initialized_:
+        net.initialize()
+        _check_callbacks(net)
+        net.is_stream = recipe.is_stream
+    found = list(net.callbacks_)
+    if watch is not None:
+        net.callbacks_.append(("Watch", watch))
+    if not recipe.is_stream:
+        n_steps = len(batches) * recipe.max_epochs
+        own = [callback.initialize() for callback in _callbacks(net, recipe, n_steps)]
+        net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
+        found += [(type(callback).__name__, callback) for callback in own]
     if recipe.compile:
         net.compiled = CompiledStep(net)
     try:
         net.partial_fit((batches, valid))
     finally:
-        net.tally_, net.compiled = Tally(), None
+        net.tally_, net.compiled, net.callbacks_ = Tally(), None, found
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
         raise ValueError(
             "Training ended with non-finite weights. Lower learning_rate "
@@ -227,6 +242,36 @@ def train(net: TaskNet, recipe: Recipe, batches: Batches, valid: Batches | None)
         )
 
 
+def _check_callbacks(net: TaskNet) -> None:
+    """Refuse callbacks that take the targets of a batch for one array."""
+    for name, callback in net.callbacks_:
+        if isinstance(callback, BatchScoring) or (
+            isinstance(callback, EpochScoring) and callback.use_caching
+        ):
+            raise ValueError(
+                f"net_params holds the callback {name}, a {type(callback).__name__} of skorch, "
+                "which takes the targets of a batch for one array; here they are those of several "
+                "tasks. Use a callback of scikit-learn: set_callbacks(ScoringMonitor(scoring=...))."
+            )
+
+
+def copied(net: TaskNet, *parts: str) -> TaskNet:
+    """Copy a net and some parts of it, but not its history."""
+    twin: TaskNet = object.__new__(type(net))
+    state = net.__dict__
+    own = {
+        "callbacks_": [found for found in net.callbacks_ if not isinstance(found[1], Watch)],
+        "history_": History(),
+        "record_": {name: list(rows) for name, rows in net.record_.items()},
+        "compiled": None,
+        "heard": None,
+        "tally_": Tally(),
+    }
+    # At once, as the optimizer holds what the module learns.
+    twin.__dict__.update(state | own | copy.deepcopy({name: state[name] for name in parts}))
+    return twin
+
+
 def precision_of(net: TaskNet) -> str:
     """Precision in which a trained net computes."""
     if net.amp_dtype is not None:
@@ -239,12 +284,17 @@ def plain_module(net: TaskNet) -> Any:
     return getattr(net.module_, "_orig_mod", net.module_)
 
 
-def restore(net: TaskNet, weights: dict[str, Any]) -> None:
-    """Put weights into a new net, which can predict then."""
+def take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
+    """Put weights into a new net."""
     try:
         net.module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
+
+
+def restore(net: TaskNet, weights: Mapping[str, Any]) -> None:
+    """Put weights into a new net, which can predict then."""
+    take_weights(net, weights)
     net.initialize()
     net.module_.eval()
 
@@ -268,7 +318,7 @@ def _callbacks(net: TaskNet, recipe: Recipe, n_steps: int) -> list[Any]:
     return callbacks
 
 
-def _start_combiner(net: TaskNet, batches: Batches) -> None:
+def start_combiner(net: TaskNet, batches: Batches) -> None:
     """Tell the combiner the constant predictor's losses and the expected counts per batch."""
     combine, task_losses = net.criterion.combine, net.criterion.task_losses
     if not isinstance(combine, Combiner):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -19,10 +21,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_mtl import _engine as engine
 from sklearn_mtl import _recipe as recipes
 from sklearn_mtl._batches import Batches
+from sklearn_mtl._callbacks import Data, FitTasks
 from sklearn_mtl._files import FileMixin
 from sklearn_mtl._targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._validation import (
     InputReader,
+    Source,
     as_input,
     check_weights,
     random_seed,
@@ -43,7 +47,22 @@ def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
     return True
 
 
-class MultiTaskCNNEstimator(FileMixin):
+class _Plan(NamedTuple):
+    """What a training is about, read and checked."""
+
+    named: MultiTaskCNNEstimator  # knows the column names of X
+    encoder: TargetEncoder
+    targets: EncodedTargets
+    task_weights: NDArray[np.float64]
+    reader: InputReader
+    source: Source
+    rows: NDArray[np.intp]
+    held_out: NDArray[np.intp] | None
+    recipe: recipes.Recipe
+    seed: int
+
+
+class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
     """Multi-task network for a matrix of classes and numbers with holes.
 
     One trunk is shared by all tasks (a small convolutional network for images, sequences and
@@ -134,6 +153,9 @@ class MultiTaskCNNEstimator(FileMixin):
         Epochs without improvement before stopping early.
     tol : float, default=0.0001
         Improvement of the validation objective that counts.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit, instead of new ones. Tasks, labels,
+        and the mean and scale of inputs and numbers stay those of the first fit.
     random_state : int, RandomState instance or None, default=None
         Drives initial weights, shuffling, shifts, dropout and the validation split. None takes
         fresh entropy. The global random states of numpy and torch are left as they are.
@@ -245,6 +267,7 @@ class MultiTaskCNNEstimator(FileMixin):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "device": [str],
@@ -275,6 +298,7 @@ class MultiTaskCNNEstimator(FileMixin):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
+        warm_start: bool = False,
         random_state: Any = None,
         verbose: int = 0,
         device: str = "auto",
@@ -301,6 +325,7 @@ class MultiTaskCNNEstimator(FileMixin):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
         self.device = device
@@ -363,7 +388,7 @@ class MultiTaskCNNEstimator(FileMixin):
             They count relative to the others of the same task; `task_weights` weighs tasks. The
             columns of a frame are matched by name, those of an array are in task order.
         X_val, y_val, sample_weight_val : array-like, default=None
-            Validation data for `history_` and early stopping.
+            Validation data for `history_`, early stopping, and the callbacks of scikit-learn.
 
         Returns
         -------
@@ -381,41 +406,159 @@ class MultiTaskCNNEstimator(FileMixin):
         ConvergenceWarning
             If Ctrl-C interrupted the training; the weights so far are kept.
         """
-        inputs, named = as_input(X, estimator=self), _with_names_of(self, X)
-        self._require_targets(inputs, y)
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
-        encoder = TargetEncoder(self.tasks, self.missing_values, self.class_weight)
-        targets = encoder.fit_encode(y, sample_weight)
+        valid = None if X_val is None else Data(X_val, y_val, sample_weight_val)
+        return self._fit(Data(X, y, sample_weight), valid)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> MultiTaskCNNEstimator:
+        """Train for one pass over some rows of a stream.
+
+        The first call decides what later ones must fit: tasks and their labels, and the mean and
+        scale of inputs and numbers, so let it have rows that speak for the others. The optimizer
+        goes on from call to call, with a constant `learning_rate`. After `fit`, what was learned is
+        trained further.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As in `fit`.
+        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+            As in `fit`. A column may be all NaN, but not in the first call.
+        classes : array-like or dict of str to array-like, default=None
+            Labels that are yet to come: those of the only class task, or a dict from the names of
+            class tasks. Used in the first call. A label that neither it nor its y had is an error
+            later.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
+            As in `fit`. Weights count relative to those of the same call.
+
+        Returns
+        -------
+        self : MultiTaskCNNEstimator
+            `history_`, `n_iter_`, `n_observed_` and `n_applicable_` go on from call to call;
+            `noise_std_` is that of the rows of this one. skorch's own history is.
+
+        Raises
+        ------
+        ValueError
+            As in `fit`; or if `early_stopping` is set, or `class_weight` is 'balanced', which need
+            all rows at once. What was learned before stays.
+        """
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True. Set it to False.")
+        weights = self.class_weight
+        if "balanced" in (weights.values() if isinstance(weights, Mapping) else [weights]):
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which does not know all "
+                "rows. Pass a dict {task: {label: weight}}."
+            )
+        return self._fit(Data(X, y, sample_weight), None, classes, is_stream=True)
+
+    def _fit(
+        self, data: Data, given: Data | None, classes: Any = None, is_stream: bool = False
+    ) -> MultiTaskCNNEstimator:
+        """Train on `data`, with the validation data that the user has `given`."""
+        goes_on = (is_stream or self.warm_start) and hasattr(self, "net_")
+        plan = self._plan(data, given, classes, goes_on, is_stream)
+        recipe, seed = plan.recipe, plan.seed
+        batches = Batches(plan.source, *plan.targets, plan.rows, recipe, shuffle_seed=seed)
+        valid, scored = self._validation(plan, data, given)
+        learned = functools.partial(self._learned, plan)
+        tasks = None if is_stream else FitTasks(self, data, scored, recipe.max_epochs, learned)
+        with engine.seeded(seed, recipe.device):
+            net = self._start(plan, batches, goes_on)
+            engine.train(net, recipe, batches, valid, None if tasks is None else tasks.watch())
+        del batches, valid  # room for the predictions
+        attributes = learned(net)
+        if goes_on and is_stream:
+            past = self.history_
+            history = attributes["history_"]
+            attributes["history_"] = {k: np.concatenate([past[k], v]) for k, v in history.items()}
+            attributes["n_iter_"] += self.n_iter_
+        self._keep(attributes)
+        if tasks is not None:
+            tasks.end()
+        return self
+
+    def _plan(
+        self, data: Data, given: Data | None, classes: Any, goes_on: bool, is_stream: bool
+    ) -> _Plan:
+        """Read and check what the training needs; what was learned before stays if it `goes_on`."""
+        X, y, sample_weight = data
+        inputs = as_input(X, estimator=self)
+        named = self if goes_on else _with_names_of(self, X)
+        self._require_targets(inputs, y)
+        if goes_on:
+            self._check_unchanged()
+            validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
+            encoder, targets = self._encoder.encode_more(y, sample_weight, add=is_stream)
+        else:
+            encoder = TargetEncoder(self.tasks, self.missing_values, self.class_weight)
+            targets = encoder.fit_encode(y, sample_weight, classes)
         task_weights = self._resolve_task_weights(encoder, targets)
         # A row counts as much as its heaviest target; a cell of weight 0 is but a hole.
         weight = check_weights(sample_weight, len(targets.weight), encoder.names).max(axis=1)
         seed = random_seed(self.random_state)
-        rows, held_out = self._split(encoder, targets, weight, seed, inner=X_val is None)
-        reader = InputReader(self.input_shape, self.data_format, type(self).__name__)
-        reader.fit(inputs, rows, weight[rows])
+        if goes_on and is_stream:  # other shifts and shuffles than before
+            seed = (seed + self.n_iter_) % 2**31
+        rows, held_out = self._split(encoder, targets, weight, seed, inner=given is None)
+        if goes_on:
+            reader = self._reader
+            reader.check_shape(inputs)
+        else:
+            reader = InputReader(self.input_shape, self.data_format, type(self).__name__)
+            reader.fit(inputs, rows, weight[rows])
         recipe = self._recipe(reader, len(rows))
-        batches = Batches(reader.of(inputs), *targets, rows, recipe, shuffle_seed=seed)
-        valid = None
-        if X_val is not None:
-            validate_data(named, X_val, reset=False, skip_check_array=True, ensure_2d=False)
-            valid = self._validation(encoder, reader, recipe, X_val, y_val, sample_weight_val)
-        elif held_out is not None:
-            valid = Batches(reader.of(inputs), *targets, held_out, recipe)
-        with engine.seeded(seed, recipe.device):
-            bias = encoder.constants(targets)
-            net = self._build_net(recipe, encoder, reader, bias, task_weights)
-            engine.train(net, recipe, batches, valid)
-        del batches, valid  # room for the predictions
-        raw = engine.predict_raw(net, reader.of(inputs), rows)
-        trained = targets
-        if len(rows) < len(targets.values):
-            trained = EncodedTargets(targets.values[rows], targets.weight[rows])
-        engine.shift_outputs(net, encoder.balance(raw, trained))
-        noise_std = encoder.noise_std(raw, trained)
-        names = getattr(named, "feature_names_in_", None)
-        self._keep(net, encoder, reader, names, task_weights, noise_std)
-        return self
+        if goes_on and (is_stream or self.precision == "auto"):
+            recipe = recipe._replace(precision=engine.precision_of(self.net_))
+        if is_stream:
+            recipe = recipe._replace(max_epochs=1, is_stream=True)
+        source = reader.of(inputs)
+        return _Plan(
+            named, encoder, targets, task_weights, reader, source, rows, held_out, recipe, seed
+        )
+
+    def _check_unchanged(self) -> None:
+        """Refuse parameters by which y and X would be read in another way than before."""
+        read_by = {
+            "tasks": self._encoder.tasks,
+            "missing_values": self._encoder.missing_values,
+            "class_weight": self._encoder.class_weight,
+            "input_shape": self._reader.input_shape,
+            "data_format": self._reader.data_format,
+        }
+        for name, value in read_by.items():
+            if (now := getattr(self, name)) is not value and repr(now) != repr(value):
+                raise ValueError(
+                    f"{name} was changed from {value!r} to {now!r} since the last fit, so what was "
+                    "learned cannot be trained further. Set it back, or fit anew with "
+                    "warm_start=False."
+                )
+
+    def _start(self, plan: _Plan, batches: Batches, goes_on: bool) -> engine.TaskNet:
+        """Return the net to train: a new one, or a copy of the one that learned before."""
+        if goes_on and plan.recipe.is_stream and self.net_.is_stream:
+            return engine.copied(self.net_, "module_", "criterion_", "optimizer_")
+        bias = plan.encoder.constants(plan.targets)
+        net = self._build_net(plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights)
+        engine.start_combiner(net, batches)  # before the weights are others
+        if goes_on:
+            engine.take_weights(net, engine.plain_module(self.net_).state_dict())
+        return net
+
+    def _learned(self, plan: _Plan, net: engine.TaskNet) -> dict[str, Any]:
+        """Fitted attributes, if the training ends with this net."""
+        raw, targets = engine.predict_raw(net, plan.source, plan.rows), plan.targets
+        if len(plan.rows) < len(targets.values):
+            targets = EncodedTargets(targets.values[plan.rows], targets.weight[plan.rows])
+        if not plan.recipe.is_stream:
+            engine.shift_outputs(net, plan.encoder.balance(raw, targets))
+        noise_std = plan.encoder.noise_std(raw, targets)
+        names = getattr(plan.named, "feature_names_in_", None)
+        return self._attributes(net, plan.encoder, plan.reader, names, plan.task_weights, noise_std)
 
     def _require_targets(self, inputs: Any, y: Any) -> None:
         if y is None:
@@ -447,25 +590,26 @@ class MultiTaskCNNEstimator(FileMixin):
         return rows[train], rows[valid]
 
     def _validation(
-        self,
-        encoder: TargetEncoder,
-        reader: InputReader,
-        recipe: recipes.Recipe,
-        X_val: Any,
-        y_val: Any,
-        sample_weight_val: Any,
-    ) -> Batches:
-        """Read the validation data that the user brings."""
-        if y_val is None:
+        self, plan: _Plan, data: Data, given: Data | None
+    ) -> tuple[Batches | None, Data]:
+        """Return validation data, if any, and the rows that callbacks see after an epoch."""
+        if given is None:
+            if plan.held_out is None:
+                return None, data
+            batches = Batches(plan.source, *plan.targets, plan.held_out, plan.recipe)
+            return batches, data.part(plan.held_out)
+        X, y, sample_weight = given
+        if y is None:
             raise ValueError("X_val was passed without y_val. Pass y_val too.")
-        inputs = as_input(X_val, estimator=self)
-        self._require_targets(inputs, y_val)
-        reader.check_shape(inputs)
-        targets = encoder.encode(y_val, sample_weight_val)
+        validate_data(plan.named, X, reset=False, skip_check_array=True, ensure_2d=False)
+        inputs = as_input(X, estimator=self)
+        self._require_targets(inputs, y)
+        plan.reader.check_shape(inputs)
+        targets = plan.encoder.encode(y, sample_weight)
         rows = np.flatnonzero(targets.weight.any(axis=1))
         if len(rows) == 0:
             raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
-        return Batches(reader.of(inputs), *targets, rows, recipe)
+        return Batches(plan.reader.of(inputs), *targets, rows, plan.recipe), given
 
     def _recipe(self, reader: InputReader, n_rows: int) -> recipes.Recipe:
         """Parameters with every 'auto' resolved."""
@@ -556,31 +700,43 @@ class MultiTaskCNNEstimator(FileMixin):
             )
         return weights
 
-    def _keep(
-        self,
+    @staticmethod
+    def _attributes(
         net: engine.TaskNet,
         encoder: TargetEncoder,
         reader: InputReader,
         names: NDArray[Any] | None,
         task_weights: NDArray[np.float64],
         noise_std: NDArray[np.float64],
-    ) -> None:
+    ) -> dict[str, Any]:
+        """Fitted attributes of an estimator that holds `net`."""
+        history = net.task_history()
+        found = {
+            "_encoder": encoder,
+            "_reader": reader,
+            "net_": net,
+            "n_features_in_": math.prod(reader.sample_shape_),
+            "tasks_": encoder.tasks_,
+            "task_names_": encoder.names,
+            "n_observed_": encoder.n_observed_,
+            "n_applicable_": encoder.n_applicable_,
+            "task_weights_": task_weights,
+            "noise_std_": noise_std,
+            "history_": history,
+            "n_iter_": len(history["train_loss"]),
+        }
+        if names is not None:
+            found["feature_names_in_"] = names
+        classes = list(encoder.classes.values())
+        if classes:
+            found["classes_"] = classes[0] if len(classes) == 1 else classes
+        return found
+
+    def _keep(self, attributes: dict[str, Any]) -> None:
         """Set the fitted attributes, once nothing can fail any more."""
         for name in ("classes_", "feature_names_in_"):
             self.__dict__.pop(name, None)
-        self._encoder, self._reader = encoder, reader
-        self.net_ = net
-        self.n_features_in_ = math.prod(reader.sample_shape_)
-        if names is not None:
-            self.feature_names_in_ = names
-        self.tasks_, self.task_names_ = encoder.tasks_, encoder.names
-        classes = list(encoder.classes.values())
-        if classes:
-            self.classes_ = classes[0] if len(classes) == 1 else classes
-        self.n_observed_, self.n_applicable_ = encoder.n_observed_, encoder.n_applicable_
-        self.task_weights_, self.noise_std_ = task_weights, noise_std
-        self.history_ = net.task_history()
-        self.n_iter_ = len(self.history_["train_loss"])
+        self.__dict__.update(attributes)
 
     @property
     def module_(self) -> MultiTaskModule:
@@ -736,10 +892,7 @@ class MultiTaskCNNEstimator(FileMixin):
     def task_view(self, name: str) -> TaskClassifier | TaskRegressor:
         """One task as a fitted, frozen classifier or regressor, for the tools of scikit-learn.
 
-        Displays, calibration, thresholds and explanations ask for an estimator of one target. A
-        view is one: its `fit` does nothing, `sklearn.base.clone` returns the view itself, and its
-        `score` is the task's in `score_tasks`. Except for that `score`, the tools refuse NaN in y,
-        so pass them the rows in which the task was observed.
+        The function `sklearn_mtl.task_view` does the same for pipelines and searches.
 
         Parameters
         ----------
@@ -749,11 +902,8 @@ class MultiTaskCNNEstimator(FileMixin):
         Returns
         -------
         view : TaskClassifier or TaskRegressor
-            A classifier with `classes_` (sorted, also where the task is ordinal) and
-            `predict_proba` for classes, a regressor for numbers. For a conditional task: the
-            probabilities, labels and numbers that are expected if it applies, whatever
-            `conditional_output`. No weights are copied, and yet a later `fit` of the estimator
-            leaves the view as it was.
+            Its `fit` does nothing, and a later `fit` of the estimator leaves it as it was. For a
+            conditional task: what is expected if it applies, whatever `conditional_output`.
 
         Raises
         ------
@@ -794,6 +944,10 @@ class MultiTaskCNNEstimator(FileMixin):
                 "be computed with. Check X."
             )
         return raw
+
+    def _get_params_html(self, deep: bool = True, doc_link: str = "") -> Any:
+        # scikit-learn shows what it knows of parameters only where these have a link.
+        return super()._get_params_html(deep, doc_link or "#")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

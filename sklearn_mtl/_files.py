@@ -77,7 +77,8 @@ class FileMixin(BaseEstimator):
         check_is_fitted(self)
         self._validate_params()
         params = self.get_params(deep=False)
-        fitted = {k: v for k, v in vars(self).items() if k not in params and k != "net_"}
+        others = {"net_", "_skl_callbacks"}  # callbacks have no part in what was learned
+        fitted = {k: v for k, v in vars(self).items() if k not in {*params, *others}}
         trunk = None
         if type(self.trunk) not in (str, *TRUNKS.values()):
             del params["trunk"]

@@ -21,7 +21,7 @@ from sklearn_mtl._batches import Batches
 from sklearn_mtl._compile import CompiledStep, align_gradients, infer
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 
-__all__ = ["CosineSchedule", "MultiTaskLoss", "Tally", "TaskNet"]
+__all__ = ["CosineSchedule", "MultiTaskLoss", "Tally", "TaskNet", "Watch"]
 
 
 class Tally:
@@ -122,6 +122,7 @@ class TaskNet(NeuralNet):
 
     amp_dtype: torch.dtype | None = None
     compiled: CompiledStep | None = None  # while training, if asked for
+    is_stream = False  # whether more data may come, for which the optimizer goes on
     heard: dict[str, list[Callable[..., Any]]] | None = None  # who listens to what, in an epoch
     walked = False  # whether all modules were set to training or not, in this epoch
     is_alone = False  # whether nobody but our own schedule acts between batches of this epoch
@@ -260,7 +261,9 @@ class TaskNet(NeuralNet):
                 super().fit_loop(X, y, epochs, **params)
         except KeyboardInterrupt:
             self.interrupted_ = not any(
-                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+                callback.stopped
+                if isinstance(callback, Watch)
+                else isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
                 for _, callback in self.callbacks_
             )
         return self
@@ -370,3 +373,29 @@ class CosineSchedule(Callback):
             return (step + 1) / n_warm_up
         progress = (step - n_warm_up) / max(1, self.n_steps - n_warm_up)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Watch(Callback):
+    """Tell somebody of epochs, who may want the training to end.
+
+    Parameters
+    ----------
+    begin : callable
+        Called without arguments when an epoch begins.
+    end : callable
+        Called with the net when it has ended; returns whether the training shall end.
+    """
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[NeuralNet], bool]) -> None:
+        self.begin, self.end = begin, end
+        self.stopped = False
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Say so."""
+        self.begin()
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Say so, and end the training as skorch's own callbacks do."""
+        if self.end(net):
+            self.stopped = True
+            raise KeyboardInterrupt

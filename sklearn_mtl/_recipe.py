@@ -39,6 +39,7 @@ class Recipe(NamedTuple):
     patience: int | None = None  # epochs without improvement; None does not stop early
     tol: float = 0.0
     compile: bool = False
+    is_stream: bool = False  # one pass over data of which more may come: the rate stays
 
 
 def resolve_device(device: str) -> str:

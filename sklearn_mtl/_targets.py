@@ -7,7 +7,9 @@ into y. The rule for holes stands in one function, `_applicability`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,8 +92,12 @@ class TargetEncoder:
 
     # -- from y ------------------------------------------------------------------------------
 
-    def fit_encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
-        """Learn names, kinds, gates and labels from y, and encode it."""
+    def fit_encode(self, y: Any, sample_weight: Any = None, classes: Any = None) -> EncodedTargets:
+        """Learn names, kinds, gates and labels from y, and encode it.
+
+        `classes` holds labels that y need not hold: a dict from names of class tasks, or those of
+        the only one.
+        """
         table = read_table(y)
         self.y_ndim_, self._template = table.ndim, table.template
         columns = [clean(c, name, self.missing_values) for name, c in table.columns.items()]
@@ -102,18 +108,47 @@ class TargetEncoder:
         columns, weight = self._weigh(columns, sample_weight)
         self.kinds_ = [task.make_kind() for task in self.tasks_]
         is_class = [isinstance(kind, ClassificationTarget) for kind in self.kinds_]
-        self._fit_kinds(columns, weight, is_class)
+        self._fit_kinds(columns, weight, is_class, self._declared(classes, is_class))
         # Before numbers are looked at: 0 stands in many a cell that should be a hole.
         self._gates = resolve_gates(self.tasks_, self.kinds_)
-        self.n_observed_ = np.array([c.seen.sum() for c in columns])
-        self.n_applicable_ = np.array([a.sum() for a in self._applicability(columns)])
+        self._count(columns)
         self._fit_kinds(columns, weight, [not known for known in is_class])
         self._class_weights = self._resolve_class_weights(columns, weight)
         return self._encode(columns, weight)
 
-    def _fit_kinds(self, columns: list[Column], weight: FloatArray, which: list[bool]) -> None:
+    def _fit_kinds(
+        self,
+        columns: list[Column],
+        weight: FloatArray,
+        which: list[bool],
+        labels: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         for k in np.flatnonzero(which):
-            self.kinds_[k] = fit_kind(self.tasks_[k], columns[k], weight[:, k])
+            task = self.tasks_[k]
+            self.kinds_[k] = fit_kind(task, columns[k], weight[:, k], labels.get(task.name, ()))
+
+    def _declared(self, classes: Any, is_class: list[bool]) -> Mapping[str, Any]:
+        """Labels that were declared, by the name of their class task."""
+        names = [task.name for task, known in zip(self.tasks_, is_class, strict=True) if known]
+        if classes is None:
+            return {}
+        if not isinstance(classes, Mapping):
+            if len(names) != 1:
+                raise ValueError(
+                    f"classes={classes!r}, but there are {len(names)} class tasks: {names}. Pass a "
+                    "dict from their names to their labels."
+                )
+            return {names[0]: classes}
+        unknown = [name for name in classes if name not in names]
+        if unknown:
+            raise ValueError(
+                f"classes names {unknown}, which are not class tasks; these are {names}."
+            )
+        return classes
+
+    def _count(self, columns: list[Column]) -> None:
+        self.n_observed_ = np.array([c.seen.sum() for c in columns])
+        self.n_applicable_ = np.array([a.sum() for a in self._applicability(columns)])
 
     def read(self, y: Any, sample_weight: Any = None) -> tuple[list[Column], FloatArray]:
         """Columns of a y laid out like the one seen in `fit_encode`, and the weight of each cell.
@@ -175,15 +210,37 @@ class TargetEncoder:
     def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
         """Encode another y, e.g. for validation; labels must have been seen in `fit_encode`."""
         columns, weight = self.read(y, sample_weight)
+        self._check_labels(columns)
+        return self._encode(columns, weight)
+
+    def encode_more(
+        self, y: Any, sample_weight: Any = None, *, add: bool
+    ) -> tuple[TargetEncoder, EncodedTargets]:
+        """Encode another y to train on; a copy of the encoder has counted it, alone or with `add`.
+
+        Scales, classes and their weights stay as they are.
+        """
+        columns, weight = self.read(y, sample_weight)
+        self._check_labels(columns)
+        if not any(column.seen.any() for column in columns):
+            raise ValueError("y holds no observed target. Leave these rows out.")
+        counted = copy.copy(self)
+        counted._count(columns)
+        if add:
+            counted.n_observed_ += self.n_observed_
+            counted.n_applicable_ += self.n_applicable_
+        return counted, self._encode(columns, weight)
+
+    def _check_labels(self, columns: list[Column]) -> None:
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             values = column.values[column.seen]
             if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
                 unseen = first(values[kind.encode(values) < 0])
                 raise ValueError(
                     f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
-                    f"{kind.classes_.tolist()}."
+                    f"{kind.classes_.tolist()}. With partial_fit, pass all labels to the first "
+                    f"call: classes={{{task.name!r}: [...]}}."
                 )
-        return self._encode(columns, weight)
 
     def _encode(self, columns: list[Column], weight: FloatArray) -> EncodedTargets:
         values, mass = np.zeros_like(weight), np.zeros_like(weight)
@@ -208,6 +265,11 @@ class TargetEncoder:
         parts = []
         for k, kind in enumerate(self.kinds_):
             seen = targets.weight[:, k] > 0
+            if not seen.any():
+                raise ValueError(
+                    f"Task {self.names[k]!r} has no observed value in these rows, the first of "
+                    "this training. Pass rows in which it was observed."
+                )
             parts.append(kind.constant(targets.values[seen, k], targets.weight[seen, k]))
         return np.concatenate(parts)
 
@@ -342,10 +404,10 @@ class TargetEncoder:
         return np.concatenate(shifts)
 
     def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
-        """Root mean squared residual per regression task in the units of y; NaN for the others."""
+        """Root mean squared residual per regression task, in the units of y; NaN for the others."""
         out = np.full(len(self.tasks_), np.nan)
         for k, kind in enumerate(self.kinds_):
-            if isinstance(kind, RegressionTarget):
+            if isinstance(kind, RegressionTarget) and targets.weight[:, k].any():
                 residual = self.part_of(raw, k)[..., 0].mean(axis=1) - targets.values[:, k]
                 variance = np.average(residual**2, weights=targets.weight[:, k])
                 out[k] = np.sqrt(variance) * kind.scale_

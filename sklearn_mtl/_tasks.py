@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._tables import Column, as_column, first
+from sklearn_mtl._tables import Column, are_numbers, as_column, first
 from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind
 
 __all__ = [
@@ -173,8 +173,8 @@ def naming(task: Task) -> Iterator[None]:
         raise ValueError(f"Task {task.name!r}: {error}") from error
 
 
-def fit_kind(task: Task, column: Column, weight: FloatArray) -> Kind:
-    """Fit the kind of one task on its observed values."""
+def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -> Kind:
+    """Fit the kind of one task on its observed values, and on `labels` that are yet to come."""
     if not column.seen.any():
         raise ValueError(
             f"Task {task.name!r} has no observed value (of non-zero weight) in "
@@ -182,7 +182,18 @@ def fit_kind(task: Task, column: Column, weight: FloatArray) -> Kind:
         )
     with naming(task):
         kind = task.make_kind()
-        kind.fit(column.values[column.seen], weight[column.seen], column.order)
+        values, weight = column.values[column.seen], weight[column.seen]
+        if len(labels):
+            labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+            more = as_column(labels)
+            if are_numbers(more) != are_numbers(values):
+                raise ValueError(
+                    f"classes={labels!r}, but y holds labels like {first(values)!r}. Pass "
+                    "labels of the same type."
+                )
+            values = np.concatenate([values, more])
+            weight = np.concatenate([weight, np.zeros(len(more))])
+        kind.fit(values, weight, column.order)
     if isinstance(kind, ClassificationTarget) and len(kind.classes_) == 1:
         warnings.warn(
             f"Task {task.name!r} has one observed label, {first(kind.classes_)!r}, which will "

@@ -12,24 +12,104 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["TaskClassifier", "TaskRegressor", "task_view"]
+__all__ = ["TaskClassifier", "TaskRegressor", "innermost", "task_view"]
 
 
 def task_view(estimator: Any, name: str) -> TaskClassifier | TaskRegressor:
-    """View one task of a fitted estimator.
+    """One task of a fitted estimator as a frozen classifier or regressor.
 
-    A shallow copy is enough to keep what was learned: `fit` replaces fitted attributes, and never
-    changes one.
+    Displays, calibration, thresholds and explanations ask for an estimator of one target. A view is
+    one: its `fit` does nothing, `sklearn.base.clone` returns the view itself, and its `score` is
+    the task's in `MultiTaskCNNEstimator.score_tasks`. Except for that `score`, the tools refuse NaN
+    in y, so pass them the rows in which the task was observed.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. A pipeline that ends in a `MultiTaskCNNEstimator`, or a search that has refitted
+        its best estimator, is viewed as a whole: X goes through its transformers.
+    name : str
+        Name of the task.
+
+    Returns
+    -------
+    view : TaskClassifier or TaskRegressor
+        A classifier with `classes_` (sorted, also where the task is ordinal) and `predict_proba`
+        for classes, a regressor for numbers. For a conditional task: the probabilities, labels and
+        numbers that are expected if it applies, whatever `conditional_output`. No weights are
+        copied, and yet a later `fit` of the estimator leaves the view as it was.
+
+    Raises
+    ------
+    ValueError
+        If there is no task of that name.
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import PolynomialFeatures
+    >>> from sklearn_mtl import MultiTaskCNNEstimator, task_view
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> y = np.column_stack([X[:, 0] > 0, X[:, 1]])
+    >>> pipeline = make_pipeline(PolynomialFeatures(), MultiTaskCNNEstimator(random_state=0))
+    >>> view = task_view(pipeline.fit(X, y), "y0")
+    >>> view.predict_proba(X).shape
+    (100, 2)
     """
     check_is_fitted(estimator)
-    names = estimator.task_names_
+    fitted = innermost(estimator)
+    if not hasattr(fitted, "task_names_"):
+        raise TypeError(
+            f"{type(fitted).__name__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
+            "pipeline that ends in one, or a search over it."
+        )
+    names = fitted.task_names_
     if name not in names:
         raise ValueError(f"name={name!r} is not a task. Use one of {names}.")
-    is_class = names.index(name) in estimator._encoder.classes
-    return (TaskClassifier if is_class else TaskRegressor)(copy.copy(estimator), name)
+    is_class = names.index(name) in fitted._encoder.classes
+    return (TaskClassifier if is_class else TaskRegressor)(_frozen(estimator), name)
+
+
+def innermost(estimator: Any) -> Any:
+    """Last step of a pipeline, what a search found best, or the estimator itself."""
+    return _path(estimator)[-1]
+
+
+def _path(estimator: Any) -> list[Any]:
+    """List the transformers that X goes through, and then the estimator behind them."""
+    if isinstance(estimator, Pipeline):
+        return [estimator[:-1]] * (len(estimator) > 1) + _path(estimator[-1])
+    if isinstance(estimator, FrozenEstimator):
+        return _path(estimator.estimator)
+    best = getattr(estimator, "best_estimator_", None)
+    return [estimator] if best is None else _path(best)
+
+
+def _frozen(estimator: Any) -> Any:
+    """Return a copy that no later `fit` changes.
+
+    A shallow one is enough: `fit` replaces fitted attributes, and never changes one. But a pipeline
+    fits the steps that it holds.
+    """
+    if isinstance(estimator, Pipeline):
+        estimator = copy.copy(estimator)
+        estimator.steps = [
+            (name, step if isinstance(step, str) else _frozen(step))
+            for name, step in estimator.steps
+        ]
+        return estimator
+    best = getattr(estimator, "best_estimator_", None)
+    return copy.copy(estimator) if best is None else _frozen(best)
 
 
 class _TaskView:
@@ -50,16 +130,24 @@ class _TaskView:
         return self.estimator.feature_names_in_
 
     @property
+    def _fitted(self) -> Any:
+        """The estimator that knows the task, without what stands before it."""
+        return innermost(self.estimator)
+
+    @property
     def _position(self) -> int:
-        return self.estimator.task_names_.index(self.task)
+        return self._fitted.task_names_.index(self.task)
 
     @property
     def _kind(self) -> Any:
-        return self.estimator._encoder.kinds_[self._position]
+        return self._fitted._encoder.kinds_[self._position]
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Raw outputs (n, M, n_outputs) for the task alone: none of its gates is asked."""
-        return self.estimator._encoder.part_of(self.estimator._raw(X), self._position)
+        *transformers, fitted = _path(self.estimator)
+        for transformer in transformers:
+            X = transformer.transform(X)
+        return fitted._encoder.part_of(fitted._raw(X), self._position)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Do nothing: the view is frozen.
@@ -117,16 +205,16 @@ class _TaskView:
         """
         predicted = self.predict(X)
         check_consistent_length(predicted, y)
-        k = self._position
-        column, weight = self.estimator._encoder.read_task(k, y, sample_weight)
+        fitted, k = self._fitted, self._position
+        column, weight = fitted._encoder.read_task(k, y, sample_weight)
         seen = column.seen
-        return self.estimator._score_observed(k, column.values[seen], predicted[seen], weight[seen])
+        return fitted._score_observed(k, column.values[seen], predicted[seen], weight[seen])
 
     def __sklearn_clone__(self) -> Any:
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self.estimator, "tasks_")
+        return hasattr(self._fitted, "tasks_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -142,7 +230,7 @@ class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator : MultiTaskCNNEstimator
+    estimator : MultiTaskCNNEstimator or Pipeline
         Fitted.
     task : str
         Name of one of its tasks, of kind 'classification' or 'ordinal'.
@@ -196,7 +284,7 @@ class TaskRegressor(_TaskView, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    estimator : MultiTaskCNNEstimator
+    estimator : MultiTaskCNNEstimator or Pipeline
         Fitted.
     task : str
         Name of one of its tasks, of a kind of number.

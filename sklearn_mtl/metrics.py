@@ -1,21 +1,29 @@
-"""Metrics over the observed targets of one task.
+"""Metrics and scorers over the observed targets of one task.
 
 scikit-learn's metrics refuse NaN in ``y_true``; `masked_score` applies any of them to the rows
-where a target was observed.
+where a target was observed. `task_scorer` does so with its scorers, for searches and
+cross-validation, and `task_scorers` makes several of them.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.metrics import get_scorer
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils.metadata_routing import UNUSED
 
-__all__ = ["masked_score"]
+from sklearn_mtl._views import innermost, task_view
+
+__all__ = ["masked_score", "task_scorer", "task_scorers"]
+
+Scorer = Callable[..., float]
 
 
 def masked_score(
@@ -78,6 +86,130 @@ def masked_score(
             stacklevel=2,
         )
         return float("nan")
-    # Metrics want to see numbers or strings, not objects that happen to be such.
-    observed = np.asarray(y_true[seen].tolist()) if y_true.dtype == object else y_true[seen]
-    return float(metric(observed, y_pred[seen], **weights))
+    return float(metric(_typed(y_true[seen]), y_pred[seen], **weights))
+
+
+def _typed(values: Any) -> Any:
+    """Metrics want to see numbers or strings, not objects that happen to be such."""
+    return np.asarray(values.tolist()) if values.dtype == object else values
+
+
+def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
+    """Scorer of one task on its observed targets, for ``scoring=`` of scikit-learn's tools.
+
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+    metric : str, callable or None, default=None
+        Name of a scorer of scikit-learn, such as 'r2', 'roc_auc' or 'neg_log_loss', see
+        `sklearn.metrics.get_scorer_names`; or a scorer, as `sklearn.metrics.make_scorer` makes
+        them. It is given a classifier or regressor of this task, see `sklearn_mtl.task_view`, and
+        the rows in which the target was observed. None is the task's part in the estimator's own
+        `score`: accuracy of classes, R2 or D2 of the others.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y, sample_weight=None) -> float``, higher is better. `estimator` is a
+        fitted `MultiTaskCNNEstimator`, a pipeline that ends in one, or a search over it; y and
+        `sample_weight` are laid out as in `fit`. NaN, with an `UndefinedMetricWarning`, where no
+        target was observed. With metadata routing, ``set_score_request(sample_weight=True)`` asks
+        for weights.
+
+    See Also
+    --------
+    task_scorers : Several of them, for searches with more than one metric.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn_mtl import MultiTaskCNNEstimator
+    >>> from sklearn_mtl.metrics import task_scorer
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> y = np.column_stack([X[:, 0] > 0, np.where(X[:, 0] > 0, X[:, 1], np.nan)])
+    >>> estimator = MultiTaskCNNEstimator(random_state=0)
+    >>> scores = cross_val_score(estimator, X, y, scoring=task_scorer("y1", "r2"), cv=3)
+    >>> bool(scores.mean() > 0.5)
+    True
+    """
+    if isinstance(metric, str):
+        get_scorer(metric)  # an unknown name fails here
+    elif metric is not None and not callable(metric):
+        raise ValueError(
+            f"metric={metric!r} is not understood. Pass the name of a scorer, a scorer, or None."
+        )
+    return _TaskScorer(task, metric)
+
+
+def task_scorers(
+    metrics: Mapping[str, str | Scorer | list[str] | tuple[str, ...] | Mapping[str, Any] | None],
+) -> dict[str, Scorer]:
+    """Scorers of several tasks, for searches and cross-validation with more than one metric.
+
+    Parameters
+    ----------
+    metrics : dict
+        From the name of a task to what `task_scorer` takes, to a list of names, or to a dict from
+        names to scorers.
+
+    Returns
+    -------
+    scorers : dict of str to callable
+        For ``scoring=``; ``refit=`` takes any of its keys, which are ``'{task}_{metric}'``, or
+        ``'{task}'`` for scorers without a name.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.metrics import task_scorers
+    >>> list(task_scorers({"defect": ["accuracy", "roc_auc"], "size": "r2", "cost": None}))
+    ['defect_accuracy', 'defect_roc_auc', 'size_r2', 'cost']
+    """
+    scorers: dict[str, Scorer] = {}
+    for task, wanted in metrics.items():
+        if isinstance(wanted, str):
+            wanted = [wanted]
+        if isinstance(wanted, list | tuple):
+            wanted = {name: name for name in wanted}
+        named = wanted.items() if isinstance(wanted, Mapping) else [("", wanted)]
+        for name, metric in named:
+            key = f"{task}_{name}" if name else task
+            if key in scorers:
+                raise ValueError(f"Two scorers are called {key!r}. Name them by a dict.")
+            scorers[key] = task_scorer(task, metric)
+    return scorers
+
+
+class _TaskScorer(BaseEstimator):
+    """What `task_scorer` returns; a base estimator for its repr, clone and metadata requests."""
+
+    __metadata_request__score: ClassVar = {"estimator": UNUSED}  # an argument, not metadata
+
+    def __init__(self, task: str, metric: str | Scorer | None) -> None:
+        self.task = task
+        self.metric = metric
+
+    def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Score a fitted estimator."""
+        view, encoder = task_view(estimator, self.task), innermost(estimator)._encoder
+        columns, weight = encoder.read(y, sample_weight)
+        k = encoder.names.index(self.task)
+        check_consistent_length(X, weight)
+        rows = np.flatnonzero(columns[k].seen)
+        if len(rows) == 0:
+            warnings.warn(
+                f"Task {self.task!r} has no observed rows: its score is NaN.",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
+            return float("nan")
+        y_true = _typed(columns[k].values[rows])
+        weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}
+        if len(rows) < len(weight):
+            X = _safe_indexing(X, rows)
+        metric = self.metric
+        scorer = get_scorer(metric) if isinstance(metric, str) else metric or type(view).score
+        return float(scorer(view, X, y_true, **weights))
+
+    __call__ = score

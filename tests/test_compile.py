@@ -406,3 +406,12 @@ def test_compiled_code() -> None:
         compiled = make(compile=True).fit(X, Y)
     assert counters["stats"]["unique_graphs"] == 1
     assert_same(make().fit(X, Y), compiled, **LIKE_ADAM)
+
+
+def test_a_stream_is_compiled_too(traced: list[bool]) -> None:
+    ordinary, compiled = make(), make(compile=True)
+    for _ in range(3):
+        ordinary.partial_fit(X, Y)
+        compiled.partial_fit(X, Y)
+    assert traced == 9 * [True]  # all steps of a call but its first one
+    assert_same(ordinary, compiled, **LIKE_ADAM)

@@ -279,6 +279,20 @@ def test_sample_weight_is_routed() -> None:
     assert not np.array_equal(routed, cross_val_score(small(), rows(), targets(), cv=3))
 
 
+def test_validation_data_go_through_a_pipeline() -> None:
+    X, y = rows() * 100 + 7, targets()
+    weight = np.arange(1.0, 41)
+    with config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        mtl = small().set_fit_request(X_val=True, y_val=True, sample_weight=True)
+        pipeline = Pipeline([("scale", scaler), ("mtl", mtl)], transform_input=["X_val"])
+        pipeline.fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:], sample_weight=weight)
+    Z = StandardScaler().fit(X[:40]).transform(X)
+    by_hand = small().fit(Z[:40], y[:40], weight, X_val=Z[40:], y_val=y[40:])
+    for name, rows in by_hand.history_.items():
+        np.testing.assert_array_equal(pipeline[-1].history_[name], rows)
+
+
 # -- bad input -------------------------------------------------------------------------------
 
 
@@ -1111,6 +1125,17 @@ def test_estimator_documents_every_parameter() -> None:
     assert list(documented_parameters(doc)) == list(
         inspect.signature(MultiTaskCNNEstimator).parameters
     )
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_html_says_what_parameters_mean(pipeline: bool) -> None:
+    estimator: Any = MultiTaskCNNEstimator(max_epochs=3)
+    if pipeline:
+        estimator = make_pipeline(StandardScaler(), estimator)
+    html = estimator._repr_html_()
+    for name in MultiTaskCNNEstimator().get_params():
+        assert f"position-anchor: --doc-link-{name};" in html
+    assert "Passes over the training rows" in html
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,11 @@ class Room(NamedTuple):
 # Data flows one way, and a room knows only the rooms before it.
 HOUSE = {
     "__init__": Room(
-        "_estimator _tasks kinds networks losses metrics inspection plotting datasets"
+        "_estimator _tasks _views kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
-        "_validation _targets _recipe _batches _engine _views _files networks losses metrics",
+        "_validation _targets _recipe _batches _engine _callbacks _views _files networks losses "
+        "metrics",
         "numpy sklearn",
     ),
     "_validation": Room("", "numpy narwhals sklearn"),
@@ -53,6 +54,7 @@ HOUSE = {
         "_validation _recipe _batches _compile _net networks losses",
         "numpy torch skorch sklearn.exceptions",
     ),
+    "_callbacks": Room("_engine", "sklearn"),  # scikit-learn's, apart from skorch's
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
     # What may stand in a file: data, and objects of these rooms, which therefore are known here.
     "_codec": Room(
@@ -63,8 +65,9 @@ HOUSE = {
     "_persistence": Room("_codec", "torch safetensors", "sklearn_mtl.__version__"),
     "_onnx": Room("_validation kinds losses", "torch", "onnx onnxscript"),
     "_files": Room("_recipe _engine _persistence _onnx networks", "numpy sklearn"),
-    "metrics": Room("", "numpy sklearn pandas"),
-    "inspection": Room("metrics", "numpy sklearn pandas"),
+    "metrics": Room("_views", "numpy sklearn pandas"),  # scorers of one task
+    "model_selection": Room("_views _targets", "numpy sklearn"),
+    "inspection": Room("_views _targets metrics", "numpy sklearn pandas scipy"),
     "plotting": Room("metrics", "numpy sklearn", "matplotlib"),
     "datasets": Room("", "numpy sklearn pandas"),
 }

@@ -332,6 +332,7 @@ PARAMS: dict[str, list[Any]] = {
     "validation_fraction": [0.3],
     "n_iter_no_change": [3],
     "tol": [0.0],
+    "warm_start": [True],
     "random_state": [None, np.int32(3), np.random.RandomState(7)],
     "verbose": [1],
     "device": ["auto"],
