@@ -47,6 +47,19 @@ def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
     return True
 
 
+def _takes_streams(estimator: MultiTaskCNNEstimator) -> bool:
+    if estimator.early_stopping:
+        raise AttributeError("partial_fit does not support early_stopping=True. Set it to False.")
+    weights = estimator.class_weight
+    weights = weights.values() if isinstance(weights, Mapping) else [weights]
+    if any(isinstance(weight, str) for weight in weights):
+        raise AttributeError(
+            "class_weight='balanced' is not supported for partial_fit, which does not know all "
+            "rows. Pass a dict {task: {label: weight}}."
+        )
+    return True
+
+
 class _Plan(NamedTuple):
     """What a training is about, read and checked."""
 
@@ -411,6 +424,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         valid = None if X_val is None else Data(X_val, y_val, sample_weight_val)
         return self._fit(Data(X, y, sample_weight), valid)
 
+    @available_if(_takes_streams)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -444,17 +458,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         Raises
         ------
         ValueError
-            As in `fit`; or if `early_stopping` is set, or `class_weight` is 'balanced', which need
-            all rows at once. What was learned before stays.
+            As in `fit`. What was learned before stays.
+        AttributeError
+            If `early_stopping` is set, or `class_weight` is 'balanced': they need all rows at once.
         """
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True. Set it to False.")
-        weights = self.class_weight
-        if "balanced" in (weights.values() if isinstance(weights, Mapping) else [weights]):
-            raise ValueError(
-                "class_weight='balanced' is not supported for partial_fit, which does not know all "
-                "rows. Pass a dict {task: {label: weight}}."
-            )
         return self._fit(Data(X, y, sample_weight), None, classes, is_stream=True)
 
     def _fit(

@@ -387,8 +387,8 @@ def split_rows(
         if count < 2:
             raise ValueError(
                 f"early_stopping needs observed targets of every task for training and for "
-                f"validation, but task {name!r} has {count}. Pass X_val and y_val, or set "
-                "early_stopping=False."
+                f"validation, but task {name!r} has {count} in n_samples={n} rows. Pass X_val and "
+                "y_val, or set early_stopping=False."
             )
     order = np.lexsort((rng.random(n), *codes.T, *observed.T))
     n_valid = min(max(1, round(fraction * n)), n - 1)

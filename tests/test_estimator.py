@@ -289,8 +289,8 @@ def test_validation_data_go_through_a_pipeline() -> None:
         pipeline.fit(X[:40], y[:40], X_val=X[40:], y_val=y[40:], sample_weight=weight)
     Z = StandardScaler().fit(X[:40]).transform(X)
     by_hand = small().fit(Z[:40], y[:40], weight, X_val=Z[40:], y_val=y[40:])
-    for name, rows in by_hand.history_.items():
-        np.testing.assert_array_equal(pipeline[-1].history_[name], rows)
+    for name, values in by_hand.history_.items():
+        np.testing.assert_array_equal(pipeline[-1].history_[name], values)
 
 
 # -- bad input -------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+from torch import Tensor, nn
 
-from sklearn_mtl import MultiTaskCNNEstimator
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl.losses import LogProd
+from sklearn_mtl.networks import DenseTrunk, TabMTrunk
 
 
 def short(**params: Any) -> MultiTaskCNNEstimator:
@@ -17,6 +19,26 @@ def short(**params: Any) -> MultiTaskCNNEstimator:
     return MultiTaskCNNEstimator(max_epochs=3, **params)
 
 
+class MeanLoss(nn.Module):
+    """A loss of the user's own."""
+
+    def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
+        return losses.mean()
+
+
+class Rectifier(nn.Sequential):
+    """A trunk of the user's own; the checks differ in the number of features."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.LazyLinear(8), nn.ReLU())
+
+
+PLAIN = DenseTrunk(hidden_layer_sizes=(8,), n_members=1, n_frequencies=0)  # a quick one
+
+# Not among them, as the check of sample weights repeats rows, and asks for the same predictions to
+# seven digits: early stopping and batches smaller than the data, which are drawn by rows; bfloat16;
+# a linear trunk, `DenseTrunk(())`, whose intercept is best from the start, so that its gradient is
+# nothing but rounding, which AdamW makes a step. Nor trunks of images, as all X are rows.
 CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
     MultiTaskCNNEstimator(loss="weighted"),
@@ -24,6 +46,16 @@ CONFIGURATIONS = [
     short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False, head_hidden_units=4),
     short(task_weights="n_observed", class_weight="balanced"),
     short(precision="float64", conditional_output="expected"),
+    short(trunk=PLAIN, loss="uncertainty", optimizer="SGD", learning_rate=0.01),
+    short(trunk=PLAIN, loss=LogProd(), weight_decay=0.0),
+    short(trunk=PLAIN, loss=MeanLoss(), batch_size=1000),
+    short(trunk=PLAIN, optimizer="RMSprop", net_params={"optimizer__momentum": 0.5}),
+    short(trunk=PLAIN, conditional_output="nan", missing_values=-999.0, device="cpu"),
+    short(trunk=DenseTrunk((4, 4), 2, 2), tasks={"y0": Task("y0", "quantile")}),
+    short(trunk=PLAIN, tasks={"y0": "ordinal"}, data_format="channels_last"),
+    short(trunk=PLAIN, precision="float32"),
+    short(trunk=TabMTrunk(n_blocks=1, d_block=8, k=4), precision="float64"),
+    short(trunk=Rectifier, precision="float64", net_params={"optimizer__betas": (0.8, 0.99)}),
 ]
 
 

@@ -213,12 +213,18 @@ def test_wrong_classes(classes: Any, message: str) -> None:
         ({"early_stopping": True}, "early_stopping=True"),
         ({"class_weight": "balanced"}, "'balanced' is not supported"),
         ({"class_weight": {"y0": "balanced"}}, "'balanced' is not supported"),
-        ({"learning_rate": -1}, "'learning_rate' parameter"),
     ],
 )
 def test_what_a_stream_cannot_have(params: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    assert not hasattr(small(**params), "partial_fit")
+    with pytest.raises(AttributeError) as error:
         small(**params).partial_fit(*make_table())
+    assert message in f"{error.value} {error.value.__cause__}"
+
+
+def test_parameters_are_checked_in_a_stream() -> None:
+    with pytest.raises(ValueError, match="'learning_rate' parameter"):
+        small(learning_rate=-1).partial_fit(*make_table())
 
 
 BAD = {
