@@ -8,6 +8,8 @@ them. The parts are public, for those who build on them:
 - `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
 - `sklearn_mtl.networks`: trunks and the multi-head module;
 - `sklearn_mtl.metrics`: scikit-learn's metrics and scorers on observed targets;
+- `sklearn_mtl.model_selection`: out-of-fold predictions of every task;
+- `sklearn_mtl.inspection`: what learning the tasks together is worth;
 - `sklearn_mtl.datasets`: scenes with a class, a number and a conditional number.
 
 A class, a number, and a number with holes, from a plain float matrix:

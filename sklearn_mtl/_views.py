@@ -98,16 +98,16 @@ def _path(estimator: Any) -> list[Any]:
 def _frozen(estimator: Any) -> Any:
     """Return a copy that no later `fit` changes.
 
-    A shallow one is enough: `fit` replaces fitted attributes, and never changes one. But a pipeline
-    fits the steps that it holds.
+    Of the last step a shallow one is enough: `fit` replaces fitted attributes, and never changes
+    one. But a pipeline fits the transformers that it holds, and unions those that they hold.
     """
     if isinstance(estimator, Pipeline):
+        *before, (name, last) = estimator.steps
         estimator = copy.copy(estimator)
-        estimator.steps = [
-            (name, step if isinstance(step, str) else _frozen(step))
-            for name, step in estimator.steps
-        ]
+        estimator.steps = [*copy.deepcopy(before), (name, _frozen(last))]
         return estimator
+    if isinstance(estimator, FrozenEstimator):  # what it holds may be fitted all the same
+        return _frozen(estimator.estimator)
     best = getattr(estimator, "best_estimator_", None)
     return copy.copy(estimator) if best is None else _frozen(best)
 

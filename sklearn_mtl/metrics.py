@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import get_scorer
+from sklearn.metrics import check_scoring, get_scorer
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import UNUSED
 
@@ -136,7 +137,9 @@ def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
     """
     if isinstance(metric, str):
         get_scorer(metric)  # an unknown name fails here
-    elif metric is not None and not callable(metric):
+    elif callable(metric):
+        check_scoring(scoring=metric)  # a metric that is no scorer fails here
+    elif metric is not None:
         raise ValueError(
             f"metric={metric!r} is not understood. Pass the name of a scorer, a scorer, or None."
         )
@@ -166,6 +169,8 @@ def task_scorers(
     >>> list(task_scorers({"defect": ["accuracy", "roc_auc"], "size": "r2", "cost": None}))
     ['defect_accuracy', 'defect_roc_auc', 'size_r2', 'cost']
     """
+    if not isinstance(metrics, Mapping):
+        raise ValueError(f"metrics={metrics!r} is not understood. Pass a dict {{task: metric}}.")
     scorers: dict[str, Scorer] = {}
     for task, wanted in metrics.items():
         if isinstance(wanted, str):
@@ -207,9 +212,17 @@ class _TaskScorer(BaseEstimator):
         y_true = _typed(columns[k].values[rows])
         weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}
         if len(rows) < len(weight):
-            X = _safe_indexing(X, rows)
+            # Zarr has a method of its own for rows in any number.
+            X = X.oindex[rows] if hasattr(X, "oindex") else _safe_indexing(X, rows)
         metric = self.metric
         scorer = get_scorer(metric) if isinstance(metric, str) else metric or type(view).score
         return float(scorer(view, X, y_true, **weights))
 
     __call__ = score
+
+    def _accept_sample_weight(self) -> bool:
+        """Tell searches whether to pass on the weights of `fit`, as scikit-learn's scorers do."""
+        metric: Any = get_scorer(self.metric) if isinstance(self.metric, str) else self.metric
+        if hasattr(metric, "_accept_sample_weight"):
+            return metric._accept_sample_weight()
+        return metric is None or "sample_weight" in signature(metric).parameters

@@ -67,7 +67,7 @@ HOUSE = {
     "_files": Room("_recipe _engine _persistence _onnx networks", "numpy sklearn"),
     "metrics": Room("_views", "numpy sklearn pandas"),  # scorers of one task
     "model_selection": Room("_views _targets", "numpy sklearn"),
-    "inspection": Room("_views _targets metrics", "numpy sklearn pandas scipy"),
+    "inspection": Room("_views _targets metrics losses", "numpy sklearn pandas scipy"),
     "plotting": Room("metrics", "numpy sklearn", "matplotlib"),
     "datasets": Room("", "numpy sklearn pandas"),
 }

@@ -632,7 +632,9 @@ def test_rows_in_order_are_split_at_random() -> None:
 def test_task_that_cannot_be_on_both_sides(count: int) -> None:
     observed = np.ones((20, 2), dtype=bool)
     observed[count:, 1] = False
-    with pytest.raises(ValueError, match=rf"task 'y1' has {count} in n_samples=20 rows\. Pass X_val and y_val"):
+    with pytest.raises(
+        ValueError, match=rf"task 'y1' has {count} in n_samples=20 rows\. Pass X_val and y_val"
+    ):
         split(observed)
 
 

@@ -15,10 +15,12 @@ import pytest
 from matplotlib import pyplot as plt
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import PartialDependenceDisplay, partial_dependence, permutation_importance
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import (
     ConfusionMatrixDisplay,
     DetCurveDisplay,
@@ -32,14 +34,17 @@ from sklearn.metrics import (
 )
 from sklearn.model_selection import (
     FixedThresholdClassifier,
+    GridSearchCV,
     TunedThresholdClassifierCV,
     cross_val_predict,
     cross_val_score,
 )
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import MinMaxScaler, PolynomialFeatures, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task, task_view
 from sklearn_mtl._views import TaskClassifier, TaskRegressor
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -600,3 +605,213 @@ def test_tools_that_change_columns_of_x_take_flat_images() -> None:
     found = permutation_importance(view, X, y, n_repeats=1, random_state=0)
     assert found.importances.shape == (16, 1)
     assert partial_dependence(view, X, [5], grid_resolution=4)["average"].shape == (1, 4)
+
+
+# -- pipelines, searches, frozen estimators --------------------------------------------------
+
+
+def tuned(est: Any, **params: Any) -> GridSearchCV:
+    """A search, with nothing much to choose from."""
+    last = est.steps[-1][0] + "__" if isinstance(est, Pipeline) else ""
+    grid = {f"{last}{name}": values for name, values in ({"max_epochs": [2, 20]} | params).items()}
+    return GridSearchCV(est, grid, cv=2)
+
+
+def frozen(est: Any) -> FrozenEstimator:
+    return FrozenEstimator(est.fit(frame(), targets()))
+
+
+WHOLES: dict[str, Callable[[], Any]] = {
+    "scaler": lambda: make_pipeline(StandardScaler(), small(TASKS)),
+    "one step": lambda: make_pipeline(small(TASKS)),
+    "passthrough": lambda: make_pipeline(StandardScaler(), "passthrough", small(TASKS)),
+    "only passthrough": lambda: make_pipeline("passthrough", small(TASKS)),
+    "pipeline of pipelines": lambda: make_pipeline(
+        make_pipeline(StandardScaler(), PolynomialFeatures(2)),
+        make_pipeline(MinMaxScaler(), small(TASKS)),
+    ),
+    "union": lambda: make_pipeline(
+        make_union(StandardScaler(), PolynomialFeatures(2)), small(TASKS)
+    ),
+    "columns": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), ["a", "b"]), remainder="passthrough"),
+        small(TASKS),
+    ),
+    "search": lambda: tuned(small(TASKS)),
+    "search over a pipeline": lambda: tuned(make_pipeline(StandardScaler(), small(TASKS))),
+    "search in a pipeline": lambda: make_pipeline(StandardScaler(), tuned(small(TASKS))),
+    "frozen": lambda: frozen(small(TASKS)),
+    "frozen pipeline": lambda: frozen(make_pipeline(StandardScaler(), small(TASKS))),
+    "frozen search": lambda: frozen(tuned(make_pipeline(StandardScaler(), small(TASKS)))),
+    "frozen in a pipeline": lambda: make_pipeline(
+        StandardScaler(), FrozenEstimator(small(TASKS).fit(rows(), targets()))
+    ),
+}
+
+
+def fit_again(est: Any, X: Any, y: Any) -> None:
+    """Fit it on other data, and before that, what it holds and does not fit itself."""
+    if isinstance(est, FrozenEstimator):
+        fit_again(est.estimator, X, y)
+    else:
+        if isinstance(est, Pipeline) and isinstance(est[-1], FrozenEstimator):
+            fit_again(est[-1], est[:-1].transform(X), y)
+        if hasattr(est, "best_estimator_"):
+            fit_again(est.best_estimator_, X, y)
+        est.fit(X, y)
+
+
+@cache
+def fitted_whole(whole: str) -> Any:
+    return WHOLES[whole]().fit(frame(), targets())
+
+
+@pytest.mark.parametrize("whole", WHOLES)
+def test_view_of_a_whole_predicts_what_the_whole_does(whole: str) -> None:
+    est = fitted_whole(whole)
+    predicted, proba = est.predict(frame()), est.predict_proba(frame())
+    for k, name in enumerate(NAMES):
+        view = task_view(est, name)
+        found = view.predict(frame())
+        np.testing.assert_array_equal(found, predicted[:, k].astype(found.dtype))
+        if name in CLASSES:
+            assert isinstance(view, TaskClassifier)
+            order = np.argsort(fitted().classes_[k])
+            np.testing.assert_array_equal(view.predict_proba(frame()), proba[k][:, order])
+            assert view.classes_.tolist() == sorted(fitted().classes_[k].tolist())
+        else:
+            assert isinstance(view, TaskRegressor)
+        check_is_fitted(view)
+        assert clone(view) is view
+        assert view.get_params(deep=False) == {"estimator": view.estimator, "task": name}
+
+
+@pytest.mark.parametrize("name", ["defect", "size"])
+def test_view_of_a_pipeline_transforms_x(name: str) -> None:
+    X, y = frame(), targets()
+    pipeline = fitted_whole("scaler")
+    scaled = (X - X.mean()) / X.std(ddof=0)
+    by_hand = small(TASKS).fit(scaled.to_numpy(), y).task_view(name)
+    view = task_view(pipeline, name)
+    np.testing.assert_array_equal(
+        view.predict(X), pipeline[-1].task_view(name).predict(pipeline[:-1].transform(X))
+    )
+    expected = by_hand.predict(scaled.to_numpy())
+    if name == "defect":
+        np.testing.assert_array_equal(view.predict(X), expected)
+    else:
+        np.testing.assert_allclose(view.predict(X), expected, rtol=1e-3, atol=1e-3)
+    weight = np.random.default_rng(2).integers(0, 3, N)
+    assert view.score(X, y[name], weight) == pytest.approx(
+        by_hand.score(scaled.to_numpy(), y[name], weight), abs=0.02
+    )
+    assert (
+        view.score(X, y[name], weight)
+        == pipeline[-1].score_tasks(pipeline[:-1].transform(X), y, weight)[name]
+    )
+
+
+@pytest.mark.parametrize("whole", [w for w in WHOLES if w != "only passthrough"])
+def test_view_of_a_whole_knows_the_columns_of_x(whole: str) -> None:
+    view = task_view(fitted_whole(whole), "wait")
+    assert view.n_features_in_ == 4
+    assert view.feature_names_in_.tolist() == list("abcd")
+    assert get_tags(view).estimator_type == "regressor"
+    assert not get_tags(view).target_tags.multi_output
+
+
+def test_view_of_a_pipeline_of_arrays_has_no_names() -> None:
+    pipeline = make_pipeline(StandardScaler(), small(max_epochs=1)).fit(rows(), targets()[["wait"]])
+    view = task_view(pipeline, "wait")
+    assert not hasattr(view, "feature_names_in_")
+    assert view.n_features_in_ == 4
+
+
+@pytest.mark.parametrize("whole", WHOLES)
+def test_view_of_a_whole_keeps_what_it_had(whole: str) -> None:
+    """A pipeline fits the steps that it holds; so do a union of transformers, and whoever froze."""
+    est = WHOLES[whole]().fit(frame(), targets())
+    views = [task_view(est, name) for name in NAMES]
+    before = [view.predict(frame()) for view in views]
+    proba = views[0].predict_proba(frame())
+    other = np.abs(frame()) ** 3 + 7
+    fit_again(est, other, targets()[::-1])
+    assert not np.array_equal(est.predict(frame())[:, 4], before[4])  # so that this shows something
+    for view, kept in zip(views, before, strict=True):
+        np.testing.assert_array_equal(view.predict(frame()), kept)
+    np.testing.assert_array_equal(views[0].predict_proba(frame()), proba)
+
+
+def test_view_of_a_pipeline_leaves_the_pipeline_alone() -> None:
+    pipeline = make_pipeline(StandardScaler(), small(TASKS, max_epochs=1)).fit(frame(), targets())
+    steps, objects = pipeline.steps, [step for _, step in pipeline.steps]
+    view = task_view(pipeline, "wait").fit(rows() * 9, None)
+    assert pipeline.steps is steps
+    assert [step for _, step in pipeline.steps] == objects
+    assert view.estimator[-1].net_ is pipeline[-1].net_  # no weights are copied
+    pipeline.set_params(standardscaler="passthrough")
+    assert isinstance(view.estimator[0], StandardScaler)
+
+
+@pytest.mark.parametrize("whole", WHOLES)
+def test_view_of_a_whole_pickles(whole: str) -> None:
+    view = task_view(fitted_whole(whole), "grade")
+    again = pickle.loads(pickle.dumps(view))
+    np.testing.assert_array_equal(again.predict_proba(frame()), view.predict_proba(frame()))
+    assert again.score(frame(), targets()["grade"]) == view.score(frame(), targets()["grade"])
+
+
+@pytest.mark.parametrize("whole", ["estimator", "scaler", "search", "search over a pipeline"])
+def test_view_of_a_whole_that_is_not_fitted(whole: str) -> None:
+    est = small(TASKS) if whole == "estimator" else WHOLES[whole]()
+    for holder in (est, FrozenEstimator(est)):
+        with pytest.raises(NotFittedError):
+            task_view(holder, "wait")
+
+
+@pytest.mark.parametrize("whole", WHOLES)
+def test_unknown_task_of_a_whole(whole: str) -> None:
+    with pytest.raises(ValueError, match=r"name='sise' is not a task. Use one of \['defect', "):
+        task_view(fitted_whole(whole), "sise")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda X, y: LinearRegression().fit(X, y), "LinearRegression"),
+        (lambda X, y: make_pipeline(StandardScaler(), LinearRegression()).fit(X, y), "LinearReg"),
+        (lambda X, y: FrozenEstimator(LinearRegression().fit(X, y)), "LinearRegression"),
+        (lambda X, y: GridSearchCV(LinearRegression(), {}).fit(X, y), "LinearRegression"),
+        (lambda X, y: small(max_epochs=1).fit(X, y).task_view("y0"), "TaskRegressor"),
+        (lambda X, y: make_pipeline(StandardScaler(), "passthrough").fit(X, y), "str"),
+        (lambda X, y: GridSearchCV(small(max_epochs=1), {}, refit=False, cv=2).fit(X, y), "Grid"),
+    ],
+    ids=["linear", "pipeline", "frozen", "search", "view", "passthrough", "not refitted"],
+)
+def test_view_of_another_estimator(make: Callable[..., Any], name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}.* has no tasks. Pass a fitted MultiTaskCNNEst"):
+        task_view(make(rows(), rows()[:, 0]), "y0")
+
+
+@pytest.mark.parametrize("whole", [None, "estimator", 3])
+def test_view_of_something_else(whole: Any) -> None:
+    with pytest.raises(TypeError):
+        task_view(whole, "y0")
+
+
+@pytest.mark.parametrize("whole", ["scaler", "search over a pipeline", "frozen pipeline"])
+def test_tools_over_the_view_of_a_whole(whole: str) -> None:
+    """They are given X as the pipeline takes it."""
+    view, (X, y) = task_view(fitted_whole(whole), "defect"), observed("defect")
+    roc = RocCurveDisplay.from_estimator(view, X, y)
+    score = fitted_whole(whole).predict_proba(X)[0][:, 1]
+    assert np.ravel(roc.roc_auc)[0] == pytest.approx(roc_auc_score(y == "yes", score))
+    frozen_one = CalibratedClassifierCV(FrozenEstimator(view)).fit(X, y)
+    once = CalibratedClassifierCV(view, ensemble=False).fit(X, y)
+    np.testing.assert_allclose(once.predict_proba(X), frozen_one.predict_proba(X), rtol=1e-6)
+    assert CalibratedClassifierCV(view, cv=3).fit(X, y).score(X, y) > 0.7
+    tuned_one = TunedThresholdClassifierCV(view, cv="prefit", refit=False).fit(X, y)
+    assert tuned_one.estimator_ is view
+    importance = permutation_importance(view, X, y, n_repeats=3, random_state=0).importances_mean
+    assert importance.argmax() == 0
+    assert partial_dependence(view, X, ["a"], grid_resolution=4)["average"].shape == (1, 4)

@@ -1,0 +1,150 @@
+"""
+Search: which settings, judged by which task
+============================================
+
+A network with several tasks has several scores, and the settings that are best for one task need
+not be best for another. :func:`~sklearn_mtl.metrics.task_scorer` makes a scorer of one task, on the
+rows where it was observed, and :func:`~sklearn_mtl.metrics.task_scorers` several. They go wherever
+scikit-learn takes ``scoring=``, and into other tools: here, Optuna.
+"""
+
+# %%
+# Data
+# ----
+# Parcels, made up. Is one late? That is chance, more likely with snow and with stops. How many
+# hours is it on the road? A function with the waves of the rush hours, and with little noise, that
+# nobody wrote down for a third of the parcels. By how many hours is it late? That exists only for
+# those that are, and is linear in snow, with much noise.
+
+import matplotlib.pyplot as plt
+import numpy as np
+import optuna
+import pandas as pd
+from sklearn.base import clone
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
+
+from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl.metrics import task_scorer, task_scorers
+from sklearn_mtl.networks import DenseTrunk
+
+rng = np.random.default_rng(0)
+n = 400
+X = pd.DataFrame(
+    {
+        "hour": rng.uniform(0, 24, n),
+        "distance": rng.gamma(3, 100, n),
+        "weight": rng.gamma(2, 2, n),
+        "snow": rng.normal(size=n),
+        "stops": rng.poisson(6, n),
+    }
+)
+late = rng.logistic(size=n) < X["snow"] + (X["stops"] - 6) / 3
+road = X["distance"] / 70 + 2 * np.sin(X["hour"] * np.pi / 3) + rng.normal(0, 0.3, n)
+y = pd.DataFrame(
+    {
+        "late": np.where(late, "yes", "no"),
+        "road": road.where(rng.random(n) < 2 / 3),
+        "delay": (3 + X["snow"] + rng.gamma(2, 1, n)).where(late),
+    }
+)
+network = MultiTaskCNNEstimator(
+    [
+        Task("late", "classification"),
+        Task("road", "regression"),
+        Task("delay", "regression", given=("late", "yes")),
+    ],
+    trunk=DenseTrunk((64,)),
+    max_epochs=25,
+    learning_rate=0.005,
+    random_state=0,
+)
+print(y.head(), "\n")
+
+# %%
+# One search, several judges
+# --------------------------
+# A grid over the loss and over a parameter of the trunk: how fast the waves are into which it turns
+# each feature. ``refit`` names the judge; what is best for it trains the final network.
+
+judges = task_scorers({"late": ["roc_auc", "neg_log_loss"], "road": "r2", "delay": "r2"})
+grid = {"loss": ["logprod", "weighted"], "trunk__frequency_scale": [0.1, 0.3, 1.0]}
+search = GridSearchCV(network, grid, scoring=judges, refit="road_r2", cv=3).fit(X, y)
+scores = pd.DataFrame(search.cv_results_["params"])
+for key in judges:
+    scores[key] = search.cv_results_[f"mean_test_{key}"]
+print(scores.round(3).to_string(), "\n")
+print("The row that is best for each:")
+print(scores[list(judges)].idxmax().to_string())
+
+# %%
+# Few epochs for many, many epochs for few
+# ----------------------------------------
+# A halving search gives all settings a few epochs, the better third three times as many, and so on.
+# Its resource is ``max_epochs``; the learning rate falls to 0 in each of them.
+
+halving = HalvingGridSearchCV(
+    network,
+    {"trunk__frequency_scale": [0.1, 0.3, 1.0], "learning_rate": [5e-4, 2e-3, 8e-3]},
+    scoring=task_scorer("road", "r2"),
+    resource="max_epochs",
+    min_resources=4,
+    max_resources=36,
+    cv=3,
+).fit(X, y)
+rounds = pd.DataFrame(halving.cv_results_)
+print(rounds.groupby("n_resources")["mean_test_score"].agg(["size", "max"]).round(3), "\n")
+print(halving.best_params_)
+
+# %%
+# Two judges at once
+# ------------------
+# Where judges differ, somebody has to choose. Optuna maximises two scores, and says which trials no
+# other beats in both. Its parameters may be numbers of any size between two bounds.
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+pair = task_scorers({"road": "r2", "delay": "r2"})
+
+
+def objective(trial):
+    """Scores of one network."""
+    candidate = clone(network).set_params(
+        loss=trial.suggest_categorical("loss", ["logprod", "weighted"]),
+        trunk__hidden_layer_sizes=trial.suggest_int("units", 16, 128, log=True),
+        trunk__frequency_scale=trial.suggest_float("frequency_scale", 0.03, 2, log=True),
+    )
+    found = cross_validate(candidate, X, y, scoring=pair, cv=3)
+    return [found[f"test_{key}"].mean() for key in pair]
+
+
+study = optuna.create_study(
+    directions=["maximize", "maximize"], sampler=optuna.samplers.TPESampler(seed=0)
+)
+study.optimize(objective, n_trials=12)
+for trial in sorted(study.best_trials, key=lambda trial: trial.values):
+    print(np.round(trial.values, 3), trial.params)
+
+# %%
+# The three searches
+# ------------------
+
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+for key, color in (("late_roc_auc", "C0"), ("road_r2", "C1"), ("delay_r2", "C2")):
+    for loss, style in (("logprod", "o-"), ("weighted", "s--")):
+        line = scores[scores["loss"] == loss]
+        label = key if loss == "logprod" else None
+        left.plot(line["trunk__frequency_scale"], line[key], style, color=color, label=label)
+left.set(xscale="log", xlabel="trunk__frequency_scale", ylabel="score", title="Grid")
+left.text(0.1, 0.05, "dashed: weighted, else logprod")
+left.set_ylim(0, 1)
+left.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.5))
+for _, line in rounds.groupby(["param_learning_rate", "param_trunk__frequency_scale"]):
+    middle.plot(line["n_resources"], line["mean_test_score"], "o-", color="C1", alpha=0.6)
+middle.set(xlabel="max_epochs", ylabel="road_r2", title="Halving", xticks=[4, 12, 36])
+tried = np.array([trial.values for trial in study.trials])
+front = np.array(sorted(trial.values for trial in study.best_trials))
+right.plot(*tried.T, "o", color="grey", label="tried")
+right.plot(*front.T, "o-", color="C3", label="not beaten in both")
+right.set(xlabel="road_r2", ylabel="delay_r2", title="Optuna")
+right.legend(frameon=False)
+plt.show()

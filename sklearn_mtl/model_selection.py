@@ -1,0 +1,226 @@
+"""Cross-validated predictions of every task, probabilities included.
+
+With ``method="predict"``, scikit-learn's `cross_val_predict` takes a y of several tasks as it
+comes. With ``method="predict_proba"`` it turns every column of y into class codes before `fit`, so
+that numbers would be trained on their ranks. `cross_val_predict_tasks` leaves y alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from sklearn_mtl._targets import TargetEncoder
+from sklearn_mtl._views import innermost
+
+__all__ = ["cross_val_predict_tasks"]
+
+
+def cross_val_predict_tasks(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    groups: Any = None,
+    cv: Any = None,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+    params: Mapping[str, Any] | None = None,
+    pre_dispatch: int | str = "2*n_jobs",
+    method: str = "predict",
+) -> dict[str, NDArray[Any]]:
+    """Predict every row by an estimator that was not fitted to it, task by task.
+
+    It is `sklearn.model_selection.cross_val_predict`, with an array for each task, and with
+    probabilities that are right.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline or search
+        A `MultiTaskCNNEstimator`, a pipeline that ends in one, or a search over either. A clone is
+        fitted in each fold; the estimator itself stays as it is.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it: rows, images, volumes.
+    y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+        Targets, laid out as in `fit`; NaN, None or ``pd.NA`` where not observed.
+    groups : array-like of shape (n_samples,), default=None
+        Groups of rows, for splitters such as `sklearn.model_selection.GroupKFold`.
+    cv : int, splitter or iterable, default=None
+        Folds, which have to be a partition of the rows: a number of consecutive ones, a splitter,
+        or pairs of training and test rows. None is 5.
+    n_jobs : int, default=None
+        Folds that are fitted at a time; None is 1 unless in a `joblib.parallel_config` context, -1
+        all processors.
+    verbose : int, default=0
+        Verbosity of joblib.
+    params : dict, default=None
+        Parameters for `fit`, such as ``{"sample_weight": w}``, and ``{"step__sample_weight": w}``
+        for a step of a pipeline. Those with a value per row are split with the rows.
+    pre_dispatch : int or str, default='2*n_jobs'
+        Jobs that are dispatched in advance, as in scikit-learn.
+    method : {'predict', 'predict_proba'}, default='predict'
+        What to ask of the estimator.
+
+    Returns
+    -------
+    predictions : dict of str to ndarray
+        By the names of the tasks, in their order. For 'predict' one of shape (n_samples,) per task,
+        the column of the estimator's `predict`: floats for numbers, labels in their own type for
+        classes. For 'predict_proba' one of shape (n_samples, n_classes) per class task. Its columns
+        are the labels that y holds, as in `classes_` of an estimator fitted to all rows: sorted, or
+        from low to high for an ordinal task.
+
+    Raises
+    ------
+    ValueError
+        If `method` is unknown, there is no class task to have probabilities, or the folds are no
+        partition.
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a label was not observed in the training rows of a fold. Its probability is 0 there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mtl import MultiTaskCNNEstimator
+    >>> from sklearn_mtl.model_selection import cross_val_predict_tasks
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> positive = X[:, 0] > 0
+    >>> y = np.column_stack([positive, X[:, 1], np.where(positive, X[:, 2], np.nan)])
+    >>> estimator = MultiTaskCNNEstimator(max_epochs=2, random_state=0)
+    >>> list(cross_val_predict_tasks(estimator, X, y, cv=2))
+    ['y0', 'y1', 'y2']
+    >>> proba = cross_val_predict_tasks(estimator, X, y, cv=2, method="predict_proba")
+    >>> {name: p.shape for name, p in proba.items()}
+    {'y0': (100, 2)}
+    """
+    if method not in ("predict", "predict_proba"):
+        raise ValueError(f"method={method!r} is unknown. Use 'predict' or 'predict_proba'.")
+    encoder = _encoder_of(estimator, y, params or {})
+    if method == "predict_proba":
+        if not encoder.classes:
+            raise ValueError(
+                f"method='predict_proba', but none of the tasks {encoder.names} is a class task. "
+                "Use method='predict'."
+            )
+        estimator = _Probabilities(estimator, encoder)
+    found = cross_val_predict(
+        estimator,
+        X,
+        y,
+        groups=groups,
+        cv=cv,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        params=params,
+        pre_dispatch=pre_dispatch,
+        method="predict",
+    )
+    if method == "predict_proba":
+        return _unpacked(found, encoder)
+    columns = found.reshape(len(found), -1).T
+    return {
+        name: _typed(column, encoder.classes.get(k))
+        for k, (name, column) in enumerate(zip(encoder.names, columns, strict=True))
+    }
+
+
+def _encoder_of(estimator: Any, y: Any, params: Mapping[str, Any]) -> TargetEncoder:
+    """Learn the tasks and labels of the whole y, as the unfitted estimator would."""
+    prefix = ""  # by which `fit` of a pipeline hands weights to its last step
+    while isinstance(estimator, Pipeline) or hasattr(estimator, "estimator"):
+        if isinstance(estimator, Pipeline):
+            prefix += f"{estimator.steps[-1][0]}__"
+            estimator = estimator[-1]
+        else:  # a search
+            estimator = estimator.estimator
+    if not hasattr(estimator, "tasks"):
+        raise TypeError(
+            f"{type(estimator).__name__} has no tasks. Pass a MultiTaskCNNEstimator, a pipeline "
+            "that ends in one, or a search over it."
+        )
+    encoder = TargetEncoder(estimator.tasks, estimator.missing_values)
+    weight = params.get(f"{prefix}sample_weight", params.get("sample_weight"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each fit says it for its own rows
+        encoder.fit_encode(y, weight)
+    return encoder
+
+
+class _Probabilities(BaseEstimator):
+    """Its `predict` is `predict_proba` of an estimator, for every label of the whole y.
+
+    The columns of all class tasks stand side by side, NaN for labels that `fit` did not see.
+    """
+
+    def __init__(self, estimator: Any, encoder: TargetEncoder) -> None:
+        self.estimator = estimator
+        self.encoder = encoder
+
+    def fit(self, X: Any, y: Any, **params: Any) -> _Probabilities:
+        """Fit the estimator."""
+        self.estimator.fit(X, y, **params)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities, side by side."""
+        found = self.estimator.predict_proba(X)
+        seen = innermost(self.estimator)._encoder.classes  # a fold may take more for classes
+        by_task = dict(zip(seen, found if isinstance(found, list) else [found], strict=True))
+        parts = []
+        for k, labels in self.encoder.classes.items():
+            part = np.full((len(by_task[k]), len(labels)), np.nan)
+            part[:, self.encoder.kinds_[k].encode(seen[k]).astype(int)] = by_task[k]
+            parts.append(part)
+        return np.hstack(parts)
+
+    def get_metadata_routing(self) -> Any:
+        """Ask for what the estimator asks for."""
+        return get_routing_for_object(self.estimator)
+
+    def __sklearn_tags__(self) -> Tags:
+        return get_tags(self.estimator)
+
+
+def _unpacked(packed: NDArray[np.float64], encoder: TargetEncoder) -> dict[str, NDArray[Any]]:
+    """Probabilities by task, 0 where a fold did not know the label."""
+    classes = encoder.classes
+    ends = np.cumsum([len(labels) for labels in classes.values()])
+    out = {}
+    for (k, labels), proba in zip(
+        classes.items(), np.split(packed, ends[:-1], axis=1), strict=True
+    ):
+        unknown = np.isnan(proba)
+        if unknown.any():
+            warnings.warn(
+                f"Task {encoder.names[k]!r}: the labels {labels[unknown.any(axis=0)].tolist()} "
+                "were not observed in the training rows of every fold. Where they were not, for "
+                f"{unknown.any(axis=1).sum()} of {len(proba)} rows, their probability is 0.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        out[encoder.names[k]] = np.where(unknown, 0.0, proba)
+    return out
+
+
+def _typed(column: NDArray[Any], labels: NDArray[Any] | None) -> NDArray[Any]:
+    """One column of `predict` in the type of its numbers or labels."""
+    if labels is None:
+        return column.astype(float)
+    if np.isin(column, labels).all():
+        return column.astype(labels.dtype)
+    # Holes, of conditional_output="nan".
+    return column.astype(float if labels.dtype.kind in "biuf" else object)
