@@ -1,5 +1,7 @@
 """Sphinx configuration. Builds without a network connection."""
 
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # the gallery looks it up
+
 import sklearn_mtl
 
 project = "sklearn-mtl"
