@@ -4,8 +4,9 @@ Search: which settings, judged by which task
 
 A network with several tasks has several scores, and the settings that are best for one task need
 not be best for another. :func:`~sklearn_mtl.metrics.task_scorer` makes a scorer of one task, on the
-rows where it was observed, and :func:`~sklearn_mtl.metrics.task_scorers` several. They go wherever
-scikit-learn takes ``scoring=``, and into other tools: here, Optuna.
+rows where it was observed, and :func:`~sklearn_mtl.metrics.task_scorers` several: for searches that
+take one scorer, for those that take several, and for other tools, here Optuna (``pip install
+optuna``).
 """
 
 # %%
@@ -76,6 +77,10 @@ for key in judges:
 print(scores.round(3).to_string(), "\n")
 print("The row that is best for each:")
 print(scores[list(judges)].idxmax().to_string())
+
+# %%
+# Fast waves find the rush hours: ``road`` gains 0.2. The other two lose a little. Between the losses,
+# the differences are small.
 
 # %%
 # Few epochs for many, many epochs for few

@@ -90,6 +90,7 @@ def build_net(
 ) -> TaskNet:
     """Assemble module, criterion and net; nothing is trained yet."""
     dtype = DTYPES[recipe.precision]
+    _check_whose(recipe.net_params.get("callbacks"))
     trunk_module, n_features = build_trunk(trunk, input_shape)
     module = MultiTaskModule(
         trunk_module,
@@ -240,6 +241,17 @@ def train(
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+def _check_whose(callbacks: Any) -> None:
+    """Refuse callbacks of scikit-learn, which have another way in."""
+    for found in callbacks if isinstance(callbacks, list | tuple) else ():
+        callback = found[-1] if isinstance(found, tuple) else found
+        if hasattr(callback, "on_fit_task_begin"):
+            raise ValueError(
+                f"net_params holds {type(callback).__name__}, a callback of scikit-learn. Pass it "
+                "to set_callbacks."
+            )
 
 
 def _check_callbacks(net: TaskNet) -> None:

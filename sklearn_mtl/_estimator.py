@@ -444,8 +444,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
             As in `fit`. A column may be all NaN, but not in the first call.
         classes : array-like or dict of str to array-like, default=None
             Labels that are yet to come: those of the only class task, or a dict from the names of
-            class tasks. Used in the first call. A label that neither it nor its y had is an error
-            later.
+            class tasks; the categories of ordinal tasks are known. Used in the first call. A label
+            that neither it nor its y had is an error later.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             As in `fit`. Weights count relative to those of the same call.
 
@@ -453,7 +453,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         -------
         self : MultiTaskCNNEstimator
             `history_`, `n_iter_`, `n_observed_` and `n_applicable_` go on from call to call;
-            `noise_std_` is that of the rows of this one. skorch's own history is.
+            `noise_std_`, and skorch's own history, are those of the last one.
 
         Raises
         ------
@@ -504,7 +504,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
             encoder, targets = self._encoder.encode_more(y, sample_weight, add=is_stream)
         else:
             encoder = TargetEncoder(self.tasks, self.missing_values, self.class_weight)
-            targets = encoder.fit_encode(y, sample_weight, classes)
+            targets = encoder.fit_encode(y, sample_weight, classes, more_comes=is_stream)
         task_weights = self._resolve_task_weights(encoder, targets)
         # A row counts as much as its heaviest target; a cell of weight 0 is but a hole.
         weight = check_weights(sample_weight, len(targets.weight), encoder.names).max(axis=1)
@@ -553,7 +553,14 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         net = self._build_net(plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights)
         engine.start_combiner(net, batches)  # before the weights are others
         if goes_on:
-            engine.take_weights(net, engine.plain_module(self.net_).state_dict())
+            try:
+                engine.take_weights(net, engine.plain_module(self.net_).state_dict())
+            except ValueError as error:
+                raise ValueError(
+                    "trunk or head_hidden_units were changed since the last fit, and what was "
+                    "learned does not fit into them. Set them back, or fit anew with "
+                    "warm_start=False."
+                ) from error
         return net
 
     def _learned(self, plan: _Plan, net: engine.TaskNet) -> dict[str, Any]:

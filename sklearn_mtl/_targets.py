@@ -92,11 +92,13 @@ class TargetEncoder:
 
     # -- from y ------------------------------------------------------------------------------
 
-    def fit_encode(self, y: Any, sample_weight: Any = None, classes: Any = None) -> EncodedTargets:
+    def fit_encode(
+        self, y: Any, sample_weight: Any = None, classes: Any = None, more_comes: bool = False
+    ) -> EncodedTargets:
         """Learn names, kinds, gates and labels from y, and encode it.
 
         `classes` holds labels that y need not hold: a dict from names of class tasks, or those of
-        the only one.
+        the only one. Where `more_comes`, so do the categories of ordinal tasks.
         """
         table = read_table(y)
         self.y_ndim_, self._template = table.ndim, table.template
@@ -108,7 +110,14 @@ class TargetEncoder:
         columns, weight = self._weigh(columns, sample_weight)
         self.kinds_ = [task.make_kind() for task in self.tasks_]
         is_class = [isinstance(kind, ClassificationTarget) for kind in self.kinds_]
-        self._fit_kinds(columns, weight, is_class, self._declared(classes, is_class))
+        labels = self._declared(classes, is_class)
+        if more_comes:
+            ordinal = [
+                (t, c) for t, c in zip(self.tasks_, columns, strict=True) if t.kind == "ordinal"
+            ]
+            known = {task.name: task.categories or column.order for task, column in ordinal}
+            labels = {name: order for name, order in known.items() if order} | dict(labels)
+        self._fit_kinds(columns, weight, is_class, labels)
         # Before numbers are looked at: 0 stands in many a cell that should be a hole.
         self._gates = resolve_gates(self.tasks_, self.kinds_)
         self._count(columns)
@@ -138,8 +147,10 @@ class TargetEncoder:
                     f"classes={classes!r}, but there are {len(names)} class tasks: {names}. Pass a "
                     "dict from their names to their labels."
                 )
-            return {names[0]: classes}
+            classes = {names[0]: classes}
         unknown = [name for name in classes if name not in names]
+        if any(isinstance(labels, str) for labels in classes.values()):
+            raise ValueError(f"classes={classes!r} holds a str. List the labels of each task.")
         if unknown:
             raise ValueError(
                 f"classes names {unknown}, which are not class tasks; these are {names}."
@@ -238,8 +249,8 @@ class TargetEncoder:
                 unseen = first(values[kind.encode(values) < 0])
                 raise ValueError(
                     f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
-                    f"{kind.classes_.tolist()}. With partial_fit, pass all labels to the first "
-                    f"call: classes={{{task.name!r}: [...]}}."
+                    f"{kind.classes_.tolist()}. Pass all labels to the first call of partial_fit, "
+                    f"classes={{{task.name!r}: [...]}}; or fit anew, with warm_start=False."
                 )
 
     def _encode(self, columns: list[Column], weight: FloatArray) -> EncodedTargets:

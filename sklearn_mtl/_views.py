@@ -71,7 +71,7 @@ def task_view(estimator: Any, name: str) -> TaskClassifier | TaskRegressor:
     if not hasattr(fitted, "task_names_"):
         raise TypeError(
             f"{type(fitted).__name__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
-            "pipeline that ends in one, or a search over it."
+            "pipeline that ends in one, or a search over it that has refitted the best one."
         )
     names = fitted.task_names_
     if name not in names:

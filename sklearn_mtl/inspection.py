@@ -88,7 +88,8 @@ def transfer_report(
         - 'n_observed': rows in which it was observed;
         - 'joint', 'separate': mean scores over the folds;
         - 'difference': joint minus separate; above 0, sharing helps;
-        - 'ci_low', 'ci_high': confidence interval of the difference;
+        - 'ci_low', 'ci_high': confidence interval of the difference; NaN where it is the same in
+          all folds, as that of an accuracy on few rows may be by chance;
         - 'verdict': 'joint' if the interval lies above 0, 'separate' if below, else 'undecided'.
 
     Raises
@@ -165,8 +166,9 @@ def transfer_report(
     inner = innermost(joint)
     if not hasattr(inner, "tasks") or inner is innermost(estimator):
         raise TypeError(
-            f"{type(estimator).__name__} is frozen, or has no tasks. Pass a MultiTaskCNNEstimator, "
-            "or a pipeline that ends in one."
+            f"{type(estimator).__name__} is frozen, a search, or has no tasks. Pass a "
+            "MultiTaskCNNEstimator, or a pipeline that ends in one, such as the best_estimator_ of "
+            "a search."
         )
     X, y, sample_weight = indexable(X, y, sample_weight)
     encoder = TargetEncoder(inner.tasks, inner.missing_values)
@@ -218,7 +220,10 @@ def _scorers(scoring: Mapping[str, Any] | None, names: list[str]) -> list[Scorer
         )
     unknown = [name for name in scoring if name not in names]
     if unknown:
-        raise ValueError(f"scoring names unknown tasks {unknown}; the tasks are {names}.")
+        raise ValueError(
+            f"scoring names unknown tasks {unknown}; the tasks are {names}. Pass a dict from task "
+            "to metric, such as {'size': 'r2'}."
+        )
     return [task_scorer(name, scoring.get(name)) for name in names]
 
 
@@ -326,7 +331,7 @@ def _interval(
 ) -> tuple[float, float]:
     """Interval of the corrected resampled t-test (Nadeau and Bengio 2003)."""
     n_folds = len(differences)
-    if n_folds < 2:
+    if n_folds < 2 or np.ptp(differences) <= 1e-12:  # how much they vary is not known
         return np.nan, np.nan
     n_train, n_test = counts.mean(axis=0)
     variance = (1 / n_folds + n_test / n_train) * differences.var(ddof=1)

@@ -76,8 +76,8 @@ def cross_val_predict_tasks(
         By the names of the tasks, in their order. For 'predict' one of shape (n_samples,) per task,
         the column of the estimator's `predict`: floats for numbers, labels in their own type for
         classes. For 'predict_proba' one of shape (n_samples, n_classes) per class task. Its columns
-        are the labels that y holds, as in `classes_` of an estimator fitted to all rows: sorted, or
-        from low to high for an ordinal task.
+        are the labels that y holds, sorted, as metrics want them: also those of an ordinal task,
+        which are in the estimator's `classes_` from low to high.
 
     Raises
     ------
@@ -196,7 +196,7 @@ class _Probabilities(BaseEstimator):
 
 
 def _unpacked(packed: NDArray[np.float64], encoder: TargetEncoder) -> dict[str, NDArray[Any]]:
-    """Probabilities by task, 0 where a fold did not know the label."""
+    """Probabilities by task and sorted label, 0 where a fold did not know the label."""
     classes = encoder.classes
     ends = np.cumsum([len(labels) for labels in classes.values()])
     out = {}
@@ -212,7 +212,7 @@ def _unpacked(packed: NDArray[np.float64], encoder: TargetEncoder) -> dict[str, 
                 RuntimeWarning,
                 stacklevel=3,
             )
-        out[encoder.names[k]] = np.where(unknown, 0.0, proba)
+        out[encoder.names[k]] = np.where(unknown, 0.0, proba)[:, np.argsort(labels)]
     return out
 
 

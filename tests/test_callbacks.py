@@ -284,3 +284,13 @@ def test_scores_of_skorch_are_refused(kind: Any) -> None:
     estimator = small(net_params={"callbacks": [("mine", kind("r2"))]})
     with pytest.raises(ValueError, match=r"callback mine, a \w+Scoring of skorch.*ScoringMonitor"):
         estimator.fit(*make_table())
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_callbacks_of_scikit_learn_in_the_wrong_place(named: bool) -> None:
+    callback = ("mine", Recorder()) if named else Recorder()
+    estimator = small(net_params={"callbacks": [callback]})
+    with pytest.raises(
+        ValueError, match=r"holds Recorder, a callback of scikit-learn.*set_callbacks"
+    ):
+        estimator.fit(*make_table())

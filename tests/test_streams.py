@@ -169,12 +169,18 @@ def test_labels_that_are_yet_to_come(classes: Any, labels: list[str]) -> None:
             estimator.partial_fit(X, later)
 
 
-def test_labels_of_an_ordinal_task_that_are_yet_to_come() -> None:
+@pytest.mark.parametrize("known", ["classes", "categories", "type"])
+def test_labels_of_an_ordinal_task_that_are_yet_to_come(known: str) -> None:
     X, y = make_table(60)
-    tasks = [Task("grade", "ordinal", categories=["low", "mid", "high"]), Task("b", "regression")]
-    grade = np.where(y[:, 0] == 1, "mid", "low").astype(object)
+    levels = ["low", "mid", "high"]
+    categories = None if known == "type" else levels
+    tasks = [Task("grade", "ordinal", categories=categories), Task("b", "regression")]
+    grade = pd.Series(np.where(y[:, 0] == 1, "mid", "low")).astype(object)
+    if known == "type":
+        grade = grade.astype(pd.CategoricalDtype(levels, ordered=True))
     y = pd.DataFrame({"grade": grade, "b": y[:, 1]})
-    estimator = small(tasks=tasks).partial_fit(X, y, classes={"grade": ["high"]})
+    classes = {"grade": ["high"]} if known == "classes" else None
+    estimator = small(tasks=tasks).partial_fit(X, y, classes=classes)
     assert estimator.classes_.tolist() == ["low", "mid", "high"]
     estimator.partial_fit(X, y.assign(grade="high"))
     assert estimator.n_observed_[0] == 120
@@ -197,6 +203,7 @@ def test_a_gate_whose_label_is_yet_to_come() -> None:
         ({"z": [0]}, r"classes names \['z'\].*these are \['y0', 'y1'\]"),
         ({"y2": [0]}, r"classes names \['y2'\]"),
         ([0, 1], "there are 2 class tasks"),
+        ({"y0": "01"}, "holds a str"),
         ({"y0": ["no"]}, r"Task 'y0': classes=\['no'\].*same type"),
     ],
 )
@@ -420,8 +427,8 @@ def test_a_new_loss_and_rate_for_a_warm_start() -> None:
         ({"class_weight": "balanced"}, "class_weight was changed"),
         ({"input_shape": (1, 3)}, "input_shape was changed"),
         ({"data_format": "channels_last"}, "data_format was changed"),
-        ({"trunk": DenseTrunk(hidden_layer_sizes=(9,))}, "do not fit the trunk or heads"),
-        ({"head_hidden_units": 3}, "do not fit the trunk or heads"),
+        ({"trunk": DenseTrunk(hidden_layer_sizes=(9,))}, "trunk or head_hidden_units were changed"),
+        ({"head_hidden_units": 3}, "trunk or head_hidden_units were changed"),
     ],
 )
 def test_what_a_warm_start_cannot_change(params: dict[str, Any], message: str) -> None:
