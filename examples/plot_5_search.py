@@ -79,8 +79,8 @@ print("The row that is best for each:")
 print(scores[list(judges)].idxmax().to_string())
 
 # %%
-# Fast waves find the rush hours: ``road`` gains 0.2. The other two lose a little. Between the losses,
-# the differences are small.
+# Fast waves find the rush hours: ``road`` gains 0.2. The other two lose a little. Between the
+# losses, the differences are small.
 
 # %%
 # Few epochs for many, many epochs for few

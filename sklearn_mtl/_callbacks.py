@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sklearn.utils import _safe_indexing
-
 from sklearn_mtl._engine import Watch, copied
+from sklearn_mtl._validation import take_rows
 
 __all__ = ["Data", "FitTasks"]
 
@@ -34,7 +33,7 @@ class Data(NamedTuple):
 
 
 def _later(data: Any, rows: Any) -> Callable[[], Any]:
-    return lambda: _safe_indexing(data, rows)
+    return lambda: take_rows(data, rows)
 
 
 class FitTasks:
@@ -45,7 +44,7 @@ class FitTasks:
     estimator : estimator
         With callbacks, or without.
     data : Data
-        Rows to train on.
+        Rows that the fit was given.
     scored : Data
         Rows that callbacks see at the end of an epoch, and of the fit.
     max_epochs : int

@@ -45,7 +45,7 @@ __all__ = [
     "seeded",
     "shift_outputs",
     "start_combiner",
-    "take_weights",
+    "take_learned",
     "train",
 ]
 
@@ -214,15 +214,13 @@ def train(
     if not net.initialized_:
         net.initialize()
         _check_callbacks(net)
-        net.is_stream = recipe.is_stream
-    found = list(net.callbacks_)
-    if watch is not None:
-        net.callbacks_.append(("Watch", watch))
     if not recipe.is_stream:
         n_steps = len(batches) * recipe.max_epochs
         own = [callback.initialize() for callback in _callbacks(net, recipe, n_steps)]
         net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
-        found += [(type(callback).__name__, callback) for callback in own]
+    found = list(net.callbacks_)
+    if watch is not None:
+        net.callbacks_.append(("Watch", watch))
     if recipe.compile:
         net.compiled = CompiledStep(net)
     try:
@@ -268,19 +266,20 @@ def _check_callbacks(net: TaskNet) -> None:
 
 
 def copied(net: TaskNet, *parts: str) -> TaskNet:
-    """Copy a net and some parts of it, but not its history."""
+    """Copy a net and some parts of it; without its history, and the optimizer if it is no part."""
     twin: TaskNet = object.__new__(type(net))
-    state = net.__dict__
-    own = {
-        "callbacks_": [found for found in net.callbacks_ if not isinstance(found[1], Watch)],
-        "history_": History(),
-        "record_": {name: list(rows) for name, rows in net.record_.items()},
-        "compiled": None,
-        "heard": None,
-        "tally_": Tally(),
-    }
+    twin.__dict__.update(net.__dict__)
+    twin.callbacks_ = [found for found in net.callbacks_ if not isinstance(found[1], Watch)]
+    twin.history_ = History()
+    twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
+    twin.compiled, twin.heard, twin.tally_ = None, None, Tally()
+    if "optimizer_" not in parts:
+        del twin.__dict__["optimizer_"]
     # At once, as the optimizer holds what the module learns.
-    twin.__dict__.update(state | own | copy.deepcopy({name: state[name] for name in parts}))
+    for name, part in copy.deepcopy({name: net.__dict__[name] for name in parts}).items():
+        twin.__dict__[name] = part
+        if getattr(net, name.rstrip("_"), None) is net.__dict__[name]:
+            twin.__dict__[name.rstrip("_")] = part
     return twin
 
 
@@ -302,6 +301,19 @@ def take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
         net.module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
+
+
+def take_learned(net: TaskNet, trained: TaskNet) -> None:
+    """Put into a new net what another one has learned, and its loss, if it is of the same type."""
+    take_weights(net, plain_module(trained).state_dict())
+    rule: Any = net.criterion.combine
+    known: Any = getattr(trained.criterion_, "combine", None)
+    if isinstance(rule, nn.Module) and type(rule) is type(known):
+        found = dict(known.named_parameters())
+        with torch.no_grad():
+            for name, param in rule.named_parameters():
+                if name in found and found[name].shape == param.shape:
+                    param.copy_(found[name])
 
 
 def restore(net: TaskNet, weights: Mapping[str, Any]) -> None:

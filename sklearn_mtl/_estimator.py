@@ -168,7 +168,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         Improvement of the validation objective that counts.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit, instead of new ones. Tasks, labels,
-        and the mean and scale of inputs and numbers stay those of the first fit.
+        and the mean and scale of inputs and numbers stay those of the first fit. Every task must be
+        observed again.
     random_state : int, RandomState instance or None, default=None
         Drives initial weights, shuffling, shifts, dropout and the validation split. None takes
         fresh entropy. The global random states of numpy and torch are left as they are.
@@ -433,7 +434,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
 
         The first call decides what later ones must fit: tasks and their labels, and the mean and
         scale of inputs and numbers, so let it have rows that speak for the others. The optimizer
-        goes on from call to call, with a constant `learning_rate`. After `fit`, what was learned is
+        goes on from call to call, with a constant `learning_rate`; it starts anew where a parameter
+        of the network, the loss or the optimizer was changed. After `fit`, what was learned is
         trained further.
 
         Parameters
@@ -441,11 +443,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         X : array-like of shape (n_samples, ...)
             As in `fit`.
         y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
-            As in `fit`. A column may be all NaN, but not in the first call.
+            As in `fit`. A column may be all NaN, but not in the first call, nor in the first after
+            `fit`, `load` or a change of parameters.
         classes : array-like or dict of str to array-like, default=None
             Labels that are yet to come: those of the only class task, or a dict from the names of
-            class tasks; the categories of ordinal tasks are known. Used in the first call. A label
-            that neither it nor its y had is an error later.
+            class tasks; the categories of ordinal tasks are known. For the first call: a label that
+            neither it nor its y had is an error later.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             As in `fit`. Weights count relative to those of the same call.
 
@@ -469,21 +472,29 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
     ) -> MultiTaskCNNEstimator:
         """Train on `data`, with the validation data that the user has `given`."""
         goes_on = (is_stream or self.warm_start) and hasattr(self, "net_")
+        built_by = self._built_by() if is_stream else None
+        flows = goes_on and is_stream and self.net_.built_by == built_by  # with its optimizer
         plan = self._plan(data, given, classes, goes_on, is_stream)
+        if flows:
+            plan = plan._replace(task_weights=self.task_weights_)
         recipe, seed = plan.recipe, plan.seed
         batches = Batches(plan.source, *plan.targets, plan.rows, recipe, shuffle_seed=seed)
         valid, scored = self._validation(plan, data, given)
         learned = functools.partial(self._learned, plan)
         tasks = None if is_stream else FitTasks(self, data, scored, recipe.max_epochs, learned)
         with engine.seeded(seed, recipe.device):
-            net = self._start(plan, batches, goes_on)
+            net = self._start(plan, batches, goes_on, flows)
+            net.built_by = built_by
             engine.train(net, recipe, batches, valid, None if tasks is None else tasks.watch())
         del batches, valid  # room for the predictions
         attributes = learned(net)
         if goes_on and is_stream:
-            past = self.history_
-            history = attributes["history_"]
-            attributes["history_"] = {k: np.concatenate([past[k], v]) for k, v in history.items()}
+            now = attributes["history_"]
+            hole = np.full_like(now["train_loss"], np.nan)  # no validation data any more
+            attributes["history_"] = {
+                name: np.concatenate([rows, now.get(name, hole)])
+                for name, rows in self.history_.items()
+            }
             attributes["n_iter_"] += self.n_iter_
         self._keep(attributes)
         if tasks is not None:
@@ -499,11 +510,13 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
         named = self if goes_on else _with_names_of(self, X)
         self._require_targets(inputs, y)
         if goes_on:
-            self._check_unchanged()
+            self._check_unchanged(classes)
             validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
             encoder, targets = self._encoder.encode_more(y, sample_weight, add=is_stream)
         else:
-            encoder = TargetEncoder(self.tasks, self.missing_values, self.class_weight)
+            # Copies, so that what the user changes later can be told.
+            params = self.tasks, self.missing_values, self.class_weight
+            encoder = TargetEncoder(*copy.deepcopy(params))
             targets = encoder.fit_encode(y, sample_weight, classes, more_comes=is_stream)
         task_weights = self._resolve_task_weights(encoder, targets)
         # A row counts as much as its heaviest target; a cell of weight 0 is but a hole.
@@ -516,7 +529,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
             reader = self._reader
             reader.check_shape(inputs)
         else:
-            reader = InputReader(self.input_shape, self.data_format, type(self).__name__)
+            shape = copy.copy(self.input_shape)
+            reader = InputReader(shape, self.data_format, type(self).__name__)
             reader.fit(inputs, rows, weight[rows])
         recipe = self._recipe(reader, len(rows))
         if goes_on and (is_stream or self.precision == "auto"):
@@ -528,7 +542,15 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
             named, encoder, targets, task_weights, reader, source, rows, held_out, recipe, seed
         )
 
-    def _check_unchanged(self) -> None:
+    def _built_by(self) -> dict[str, str]:
+        """Parameters that a net is built by, so that a change of them can be told."""
+        names = (
+            *("loss", "task_weights", "trunk", "head_hidden_units", "learning_rate", "optimizer"),
+            *("weight_decay", "device", "precision", "net_params"),
+        )
+        return {name: repr(getattr(self, name)) for name in names}
+
+    def _check_unchanged(self, classes: Any) -> None:
         """Refuse parameters by which y and X would be read in another way than before."""
         read_by = {
             "tasks": self._encoder.tasks,
@@ -538,23 +560,24 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
             "data_format": self._reader.data_format,
         }
         for name, value in read_by.items():
-            if (now := getattr(self, name)) is not value and repr(now) != repr(value):
+            if repr(now := getattr(self, name)) != repr(value):
                 raise ValueError(
                     f"{name} was changed from {value!r} to {now!r} since the last fit, so what was "
                     "learned cannot be trained further. Set it back, or fit anew with "
                     "warm_start=False."
                 )
+        self._encoder.check_declared(classes)
 
-    def _start(self, plan: _Plan, batches: Batches, goes_on: bool) -> engine.TaskNet:
+    def _start(self, plan: _Plan, batches: Batches, goes_on: bool, flows: bool) -> engine.TaskNet:
         """Return the net to train: a new one, or a copy of the one that learned before."""
-        if goes_on and plan.recipe.is_stream and self.net_.is_stream:
+        if flows:
             return engine.copied(self.net_, "module_", "criterion_", "optimizer_")
         bias = plan.encoder.constants(plan.targets)
         net = self._build_net(plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights)
         engine.start_combiner(net, batches)  # before the weights are others
         if goes_on:
             try:
-                engine.take_weights(net, engine.plain_module(self.net_).state_dict())
+                engine.take_learned(net, self.net_)
             except ValueError as error:
                 raise ValueError(
                     "trunk or head_hidden_units were changed since the last fit, and what was "

@@ -77,7 +77,9 @@ class FileMixin(BaseEstimator):
         check_is_fitted(self)
         self._validate_params()
         params = self.get_params(deep=False)
-        others = {"net_", "_skl_callbacks"}  # callbacks have no part in what was learned
+        # Callbacks have no part in what was learned, nor where a fit stands that they watch.
+        others = {"net_", "_skl_callbacks", "_skl_callbacks_to_teardown"}
+        others |= {"_callback_fit_ctx", "_parent_callback_ctx"}
         fitted = {k: v for k, v in vars(self).items() if k not in {*params, *others}}
         trunk = None
         if type(self.trunk) not in (str, *TRUNKS.values()):

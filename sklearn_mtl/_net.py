@@ -122,7 +122,7 @@ class TaskNet(NeuralNet):
 
     amp_dtype: torch.dtype | None = None
     compiled: CompiledStep | None = None  # while training, if asked for
-    is_stream = False  # whether more data may come, for which the optimizer goes on
+    built_by: Any = None  # parameters of a net for a stream, whose optimizer goes on
     heard: dict[str, list[Callable[..., Any]]] | None = None  # who listens to what, in an epoch
     walked = False  # whether all modules were set to training or not, in this epoch
     is_alone = False  # whether nobody but our own schedule acts between batches of this epoch
@@ -378,6 +378,9 @@ class CosineSchedule(Callback):
 class Watch(Callback):
     """Tell somebody of epochs, who may want the training to end.
 
+    It stands behind all other callbacks. An epoch that another one ended, or Ctrl-C, is told of in
+    the end. What those who are told draw at random changes nothing in the training.
+
     Parameters
     ----------
     begin : callable
@@ -388,14 +391,30 @@ class Watch(Callback):
 
     def __init__(self, begin: Callable[[], None], end: Callable[[NeuralNet], bool]) -> None:
         self.begin, self.end = begin, end
-        self.stopped = False
+        self.stopped = self.is_open = False
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so."""
-        self.begin()
+        self.is_open = True
+        with _own_random_state(net):
+            self.begin()
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so, and end the training as skorch's own callbacks do."""
-        if self.end(net):
-            self.stopped = True
+        self.is_open = False
+        with _own_random_state(net):
+            self.stopped = self.end(net)
+        if self.stopped:
             raise KeyboardInterrupt
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Tell of an epoch that was not told of."""
+        if self.is_open:
+            self.is_open = False
+            with _own_random_state(net):
+                self.end(net)
+
+
+def _own_random_state(net: NeuralNet) -> Any:
+    """Leave torch's random states as they are, those of GPUs only where there is one in use."""
+    return torch.random.fork_rng(None if str(net.device).startswith("cuda") else [])

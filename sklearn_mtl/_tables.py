@@ -52,7 +52,7 @@ class Template(NamedTuple):
         """Make a frame; columns named in `restore` take y's dtype where it can hold them."""
         if self.backend is None or self.backend is nw.Implementation.PANDAS:
             frame = pd.DataFrame(columns, index=index)
-            for name in restore if self.dtypes else ():
+            for name in (name for name in restore if name in self.dtypes):
                 # A dtype without room for a hole (int64, bool) gives way to one that has it.
                 with suppress(ValueError, TypeError):
                     column = frame[name].astype(self.dtypes[name])
@@ -62,7 +62,9 @@ class Template(NamedTuple):
         frame = nw.from_dict(columns, backend=self.backend)
         floats = [name for name in columns if frame[name].dtype.is_float()]
         frame = frame.with_columns(nw.col(n).fill_nan(None) for n in floats)  # NaN is no hole here
-        return frame.with_columns(nw.col(n).cast(self.dtypes[n]) for n in restore).to_native()
+        return frame.with_columns(
+            nw.col(n).cast(self.dtypes[n]) for n in restore if n in self.dtypes
+        ).to_native()
 
 
 class Table(NamedTuple):

@@ -16,7 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._tables import Column, are_numbers, as_column, clean, first, read_table
+from sklearn_mtl._tables import (
+    Column,
+    RawColumn,
+    are_numbers,
+    as_column,
+    clean,
+    first,
+    read_table,
+)
 from sklearn_mtl._tasks import (
     class_weight_of,
     fit_kind,
@@ -110,13 +118,17 @@ class TargetEncoder:
         columns, weight = self._weigh(columns, sample_weight)
         self.kinds_ = [task.make_kind() for task in self.tasks_]
         is_class = [isinstance(kind, ClassificationTarget) for kind in self.kinds_]
-        labels = self._declared(classes, is_class)
+        names = [task.name for task, known in zip(self.tasks_, is_class, strict=True) if known]
+        labels = self._declared(classes, names)
+        types = self._template.dtypes.items()  # but those made for other labels
+        self._template = self._template._replace(dtypes={n: t for n, t in types if n not in labels})
         if more_comes:
-            ordinal = [
-                (t, c) for t, c in zip(self.tasks_, columns, strict=True) if t.kind == "ordinal"
-            ]
-            known = {task.name: task.categories or column.order for task, column in ordinal}
-            labels = {name: order for name, order in known.items() if order} | dict(labels)
+            known = {
+                task.name: as_column(list(task.categories or column.order or ()))
+                for task, column in zip(self.tasks_, columns, strict=True)
+                if task.kind == "ordinal"
+            }
+            labels = known | labels
         self._fit_kinds(columns, weight, is_class, labels)
         # Before numbers are looked at: 0 stands in many a cell that should be a hole.
         self._gates = resolve_gates(self.tasks_, self.kinds_)
@@ -136,9 +148,8 @@ class TargetEncoder:
             task = self.tasks_[k]
             self.kinds_[k] = fit_kind(task, columns[k], weight[:, k], labels.get(task.name, ()))
 
-    def _declared(self, classes: Any, is_class: list[bool]) -> Mapping[str, Any]:
+    def _declared(self, classes: Any, names: list[str]) -> dict[str, NDArray[Any]]:
         """Labels that were declared, by the name of their class task."""
-        names = [task.name for task, known in zip(self.tasks_, is_class, strict=True) if known]
         if classes is None:
             return {}
         if not isinstance(classes, Mapping):
@@ -149,13 +160,36 @@ class TargetEncoder:
                 )
             classes = {names[0]: classes}
         unknown = [name for name in classes if name not in names]
-        if any(isinstance(labels, str) for labels in classes.values()):
-            raise ValueError(f"classes={classes!r} holds a str. List the labels of each task.")
         if unknown:
             raise ValueError(
                 f"classes names {unknown}, which are not class tasks; these are {names}."
             )
-        return classes
+        found = {}
+        for name, labels in classes.items():
+            if isinstance(labels, str) or not np.iterable(labels):
+                raise ValueError(f"classes holds {labels!r} for {name!r}. Pass a list of labels.")
+            labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+            column = clean(RawColumn(as_column(labels)), name, self.missing_values)
+            if not column.seen.all():
+                raise ValueError(
+                    f"classes holds a missing value among the labels {labels!r} of {name!r}. Leave "
+                    "it out."
+                )
+            found[name] = column.values
+        return found
+
+    def check_declared(self, classes: Any) -> None:
+        """Refuse labels that are declared too late."""
+        names = [self.names[k] for k in self.classes]
+        for name, labels in self._declared(classes, names).items():
+            kind: Any = self.kinds_[self.names.index(name)]
+            with naming(self.tasks_[self.names.index(name)]):
+                kind.check(labels)
+            if (kind.encode(labels) < 0).any():
+                raise ValueError(
+                    f"classes={classes!r} holds labels that the first call did not know; it knew "
+                    f"{kind.classes_.tolist()} of {name!r}. Pass all labels to the first call."
+                )
 
     def _count(self, columns: list[Column]) -> None:
         self.n_observed_ = np.array([c.seen.sum() for c in columns])

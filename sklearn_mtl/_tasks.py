@@ -184,15 +184,13 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
         kind = task.make_kind()
         values, weight = column.values[column.seen], weight[column.seen]
         if len(labels):
-            labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-            more = as_column(labels)
-            if are_numbers(more) != are_numbers(values):
+            if are_numbers(labels) != are_numbers(values):
                 raise ValueError(
-                    f"classes={labels!r}, but y holds labels like {first(values)!r}. Pass "
+                    f"classes={labels.tolist()!r}, but y holds labels like {first(values)!r}. Pass "
                     "labels of the same type."
                 )
-            values = np.concatenate([values, more])
-            weight = np.concatenate([weight, np.zeros(len(more))])
+            values = np.concatenate([values, labels])
+            weight = np.concatenate([weight, np.zeros(len(labels))])
         kind.fit(values, weight, column.order)
     if isinstance(kind, ClassificationTarget) and len(kind.classes_) == 1:
         warnings.warn(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array
+from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import assert_all_finite
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "check_weights",
     "random_seed",
     "split_rows",
+    "take_rows",
 ]
 
 FloatArray = NDArray[np.floating[Any]]
@@ -344,6 +345,12 @@ def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> N
     if weight.ndim == 1:
         weight = weight[:, None]
     return np.broadcast_to(weight, (n_samples, n_tasks)).copy()
+
+
+def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
+    """Return some rows of X, y or weights, in the container that they are in."""
+    # Zarr has a method of its own for rows in any number.
+    return data.oindex[rows] if hasattr(data, "oindex") else _safe_indexing(data, rows)
 
 
 def random_seed(random_state: Any) -> int:

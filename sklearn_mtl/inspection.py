@@ -20,11 +20,12 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_mtl._targets import TargetEncoder
+from sklearn_mtl._validation import take_rows
 from sklearn_mtl._views import innermost
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
@@ -289,10 +290,19 @@ def _fit_and_score(
     X_test, y_test = _safe_split(estimator, X, y, test, train)
     of_fit, of_score = {}, {}
     if sample_weight is not None:
-        of_fit[_weights_name(estimator)] = _safe_indexing(sample_weight, train)
-        of_score["sample_weight"] = _safe_indexing(sample_weight, test)
+        of_fit[_weights_name(estimator)] = take_rows(sample_weight, train)
+        of_score["sample_weight"] = take_rows(sample_weight, test)
     estimator.fit(X_train, y_train, **of_fit)
-    return [scorer(estimator, X_test, y_test, **of_score) for scorer in scorers]
+    return [_scored(scorer, estimator, X_test, y_test, of_score) for scorer in scorers]
+
+
+def _scored(scorer: Scorer, estimator: Any, X: Any, y: Any, weights: dict[str, Any]) -> float:
+    """Score, or NaN where a metric cannot, as that of a test fold without some label."""
+    try:
+        return scorer(estimator, X, y, **weights)
+    except ValueError as error:
+        warnings.warn(f"{scorer!r} fails in a fold: {error}", UndefinedMetricWarning, stacklevel=2)
+        return np.nan
 
 
 def _weights_name(estimator: Any) -> str:

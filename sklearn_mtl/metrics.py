@@ -17,9 +17,10 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import check_scoring, get_scorer
-from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.metadata_routing import UNUSED
 
+from sklearn_mtl._validation import take_rows
 from sklearn_mtl._views import innermost, task_view
 
 __all__ = ["masked_score", "task_scorer", "task_scorers"]
@@ -212,8 +213,7 @@ class _TaskScorer(BaseEstimator):
         y_true = _typed(columns[k].values[rows])
         weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}
         if len(rows) < len(weight):
-            # Zarr has a method of its own for rows in any number.
-            X = X.oindex[rows] if hasattr(X, "oindex") else _safe_indexing(X, rows)
+            X = take_rows(X, rows)
         metric = self.metric
         scorer = get_scorer(metric) if isinstance(metric, str) else metric or type(view).score
         return float(scorer(view, X, y_true, **weights))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
@@ -109,6 +109,7 @@ def cross_val_predict_tasks(
     """
     if method not in ("predict", "predict_proba"):
         raise ValueError(f"method={method!r} is unknown. Use 'predict' or 'predict_proba'.")
+    estimator = clone(estimator)
     encoder = _encoder_of(estimator, y, params or {})
     if method == "predict_proba":
         if not encoder.classes:
@@ -139,7 +140,7 @@ def cross_val_predict_tasks(
 
 
 def _encoder_of(estimator: Any, y: Any, params: Mapping[str, Any]) -> TargetEncoder:
-    """Learn the tasks and labels of the whole y, as the unfitted estimator would."""
+    """Learn the tasks and labels of the whole y, and let the estimator know the tasks."""
     prefix = ""  # by which `fit` of a pipeline hands weights to its last step
     while isinstance(estimator, Pipeline) or hasattr(estimator, "estimator"):
         if isinstance(estimator, Pipeline):
@@ -157,6 +158,7 @@ def _encoder_of(estimator: Any, y: Any, params: Mapping[str, Any]) -> TargetEnco
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each fit says it for its own rows
         encoder.fit_encode(y, weight)
+    estimator.set_params(tasks=encoder.tasks_)  # or a fold may take numbers for classes
     return encoder
 
 

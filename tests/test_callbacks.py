@@ -165,7 +165,7 @@ def test_callbacks_see_the_rows_held_out(frame: bool) -> None:
 
 
 def test_rows_are_copied_only_for_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sklearn_mtl._callbacks._safe_indexing", None)
+    monkeypatch.setattr("sklearn_mtl._callbacks.take_rows", None)
     monkeypatch.setattr("sklearn_mtl._callbacks.copied", None)
 
     class Deaf(Recorder):

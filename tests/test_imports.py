@@ -54,7 +54,7 @@ HOUSE = {
         "_validation _recipe _batches _compile _net networks losses",
         "numpy torch skorch sklearn.exceptions",
     ),
-    "_callbacks": Room("_engine", "sklearn"),  # scikit-learn's, apart from skorch's
+    "_callbacks": Room("_validation _engine"),  # scikit-learn's, apart from skorch's
     "_views": Room("", "numpy sklearn"),  # takes any fitted estimator with tasks as it comes
     # What may stand in a file: data, and objects of these rooms, which therefore are known here.
     "_codec": Room(
@@ -65,9 +65,9 @@ HOUSE = {
     "_persistence": Room("_codec", "torch safetensors", "sklearn_mtl.__version__"),
     "_onnx": Room("_validation kinds losses", "torch", "onnx onnxscript"),
     "_files": Room("_recipe _engine _persistence _onnx networks", "numpy sklearn"),
-    "metrics": Room("_views", "numpy sklearn pandas"),  # scorers of one task
+    "metrics": Room("_validation _views", "numpy sklearn pandas"),  # scorers of one task
     "model_selection": Room("_views _targets", "numpy sklearn"),
-    "inspection": Room("_views _targets metrics losses", "numpy sklearn pandas scipy"),
+    "inspection": Room("_validation _views _targets metrics losses", "numpy sklearn pandas scipy"),
     "plotting": Room("metrics", "numpy sklearn", "matplotlib"),
     "datasets": Room("", "numpy sklearn pandas"),
 }

@@ -203,7 +203,9 @@ def test_a_gate_whose_label_is_yet_to_come() -> None:
         ({"z": [0]}, r"classes names \['z'\].*these are \['y0', 'y1'\]"),
         ({"y2": [0]}, r"classes names \['y2'\]"),
         ([0, 1], "there are 2 class tasks"),
-        ({"y0": "01"}, "holds a str"),
+        ({"y0": "01"}, "Pass a list of labels"),
+        ({"y0": 1}, "Pass a list of labels"),
+        ({"y0": [0, np.nan]}, "a missing value among the labels"),
         ({"y0": ["no"]}, r"Task 'y0': classes=\['no'\].*same type"),
     ],
 )
