@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from _inputs import EVERY_KIND, make_every_kind, make_table
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
@@ -16,7 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import BatchScoring, EpochScoring, LRScheduler
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, LRScheduler
+from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, task_view
 from sklearn_mtl.metrics import task_scorers
@@ -184,6 +186,55 @@ def test_a_callback_ends_the_fit(early_stopping: bool) -> None:
     assert estimator.n_iter_ == 2
     assert estimator.predict(X).shape == y.shape
     assert stopping.told[-2:] == [("end", "fit", 0), ("teardown", "fit", 0)]
+
+
+def test_the_epoch_at_which_a_callback_ends_the_fit_may_be_the_best() -> None:
+    X, y = make_table(200, noise=0.1)
+    params = {"max_epochs": 9, "early_stopping": True, "learning_rate": 1e-3, "loss": "weighted"}
+    estimator = small(**params).set_callbacks(seen := Recorder(lambda e, *_: e, stop_after=3))
+    estimator.fit(X, y)
+    objective = estimator.net_.history[:, "valid_objective"]
+    assert np.argmin(objective) == 2
+    np.testing.assert_array_equal(seen.seen[2].predict(X), estimator.predict(X))
+
+
+def test_an_interrupted_epoch_is_ended() -> None:
+    class Interrupting(Callback):
+        def on_batch_end(self, net: Any, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    recorder = Recorder()
+    estimator = small(net_params={"callbacks": [("stop", Interrupting())]})
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        estimator.set_callbacks(recorder).fit(*make_table())
+    events = [told[:2] for told in recorder.told]
+    assert events[2:] == [("begin", "epoch"), ("end", "epoch"), ("end", "fit"), ("teardown", "fit")]
+
+
+def test_what_a_callback_draws_changes_nothing() -> None:
+    X, y = make_table()
+    trunk = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5))
+    plain = MultiTaskCNNEstimator(trunk=trunk, max_epochs=3, random_state=0)
+    drawing = clone(plain).set_callbacks(Recorder(lambda *_: torch.rand(3)))
+    np.testing.assert_array_equal(drawing.fit(X, y).predict(X), plain.fit(X, y).predict(X))
+
+
+def test_checkpoints_of_epochs(tmp_path: Any) -> None:
+    X, y = make_table()
+    files = iter(tmp_path / f"{k}.safetensors" for k in range(4))
+    saved = Recorder(lambda est, *_: (est.save(file := next(files)), file)[1])
+    estimator = small().set_callbacks(saved).fit(X, y)
+    loaded = [MultiTaskCNNEstimator.load(file).predict(X) for file in saved.seen]
+    np.testing.assert_array_equal(loaded[-1], estimator.predict(X))
+    assert not np.array_equal(loaded[0], loaded[1])
+
+
+def test_rows_held_out_of_zarr() -> None:
+    zarr = pytest.importorskip("zarr", reason="Zarr arrays need zarr")
+    X, y = make_table(100)
+    seen = Recorder(lambda est, X, y, metadata: X)
+    small(early_stopping=True).set_callbacks(seen).fit(zarr.array(X), y)
+    assert 8 <= len(seen.seen[0]) <= 12
 
 
 def test_early_stopping_ends_the_last_epoch_too() -> None:

@@ -390,6 +390,17 @@ def test_fold_that_cannot_be_scored_is_left_out_for_the_task(
     assert report.loc["number", "ci_high"] == pytest.approx(d.mean() + half)
 
 
+def test_a_metric_that_fails_in_a_fold_leaves_it_out() -> None:
+    X, y = table()
+    y = y.copy()
+    y[:20, 0] = 0  # log_loss wants two labels
+    y[:20, 2] = np.nan
+    with pytest.warns(UndefinedMetricWarning) as said:
+        report = transfer_report(small(), X, y, cv=KFold(3), scoring={"label": "neg_log_loss"})
+    assert any("'label' cannot be scored in 1 of 3 folds" in str(w.message) for w in said)
+    assert np.isfinite(report.loc["label", "joint"])
+
+
 def test_equal_differences_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     joint = np.array([[0.5, 0.7, 0.1], [0.6, 0.8, 0.2], [0.7, 0.9, 0.3]])
     separate = joint - [0.1, 0.0, -0.1]

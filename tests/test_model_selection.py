@@ -283,6 +283,16 @@ def test_one_dimension(method: str, wrap: Callable[..., Any]) -> None:
         assert set(found["y0"]) == {"yes", "no"}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fold_does_not_take_numbers_for_classes(method: str) -> None:
+    X, y = table()
+    number = np.where(np.arange(45) < 30, np.arange(45) % 2, np.arange(45))
+    y = np.column_stack([y[:, 0], number])
+    found = cross_val_predict_tasks(small(), X, y, cv=FOLDS, method=method)
+    kinds = {"y0": "classification", "y1": "regression"}
+    assert_same(found, cross_val_predict_tasks(small(kinds), X, y, cv=FOLDS, method=method))
+
+
 def test_tasks_in_another_order_than_columns() -> None:
     X, y = table()
     frame = pd.DataFrame(y, columns=["label", "number", "size"])

@@ -373,6 +373,93 @@ def test_calls_draw_other_shuffles_but_the_same_ones_for_a_seed() -> None:
     assert orders() == [first, second, third]
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"learning_rate": 0.5},
+        {"loss": "weighted"},
+        {"optimizer": "SGD"},
+        {"weight_decay": 100.0},
+        {"task_weights": [1, 0, 0]},
+        {"net_params": {"optimizer__betas": (0.5, 0.9)}},
+        {"batch_size": 7},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_changed_parameters_take_effect(params: dict[str, Any]) -> None:
+    X, y = make_table(60)
+    stays = small(batch_size=16).partial_fit(X, y).partial_fit(X, y)
+    changed = small(batch_size=16).partial_fit(X, y).set_params(**params).partial_fit(X, y)
+    assert not np.array_equal(stays.predict(X), changed.predict(X))
+    if "task_weights" in params:
+        assert changed.task_weights_.tolist() == params["task_weights"]
+
+
+def test_a_stream_cannot_get_another_network() -> None:
+    X, y = make_table(60)
+    estimator = small().partial_fit(X, y).set_params(head_hidden_units=3)
+    with pytest.raises(ValueError, match="trunk or head_hidden_units were changed"):
+        estimator.partial_fit(X, y)
+
+
+def test_task_weights_are_those_in_use() -> None:
+    X, y = make_table(60)
+    estimator = small(task_weights="n_observed").partial_fit(X, y)
+    first = estimator.task_weights_
+    hole = np.where(np.arange(3) == 1, np.nan, y)
+    estimator.partial_fit(X, hole)
+    np.testing.assert_array_equal(estimator.task_weights_, first)
+    used = estimator.net_.criterion_.combine.weights
+    np.testing.assert_allclose(used, first, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "classes"),
+    [
+        (pd.Series([0, 1] * 15, dtype="int8"), [0, 1, 300]),
+        (pd.Series([False, True] * 15), [0, 1, 2]),
+        (pd.Series(["b", "c"] * 15, dtype="category"), ["a"]),
+        (pl.Series(["b", "c"] * 15, dtype=pl.Enum(["b", "c"])), ["a"]),
+        (pl.Series([0, 1] * 15, dtype=pl.Int8), [300]),
+    ],
+    ids=["int8", "bool", "category", "enum", "Int8"],
+)
+def test_labels_that_the_type_of_y_cannot_hold(column: Any, classes: list[Any]) -> None:
+    X, frame = make_table(30)[0], {"c": column}
+    y = pl.DataFrame(frame) if isinstance(column, pl.Series) else pd.DataFrame(frame)
+    estimator = small(tasks={"c": "classification"}, learning_rate=0.05)
+    estimator.partial_fit(X, y, classes=classes)
+    later = type(y)({"c": [classes[-1]] * 30})
+    for _ in range(60):
+        estimator.partial_fit(X, later)
+    assert set(estimator.predict_frame(X)["c"]) == {classes[-1]}
+
+
+def test_labels_that_are_declared_too_late() -> None:
+    X, y = make_table(60)
+    estimator = small().partial_fit(X, y, classes={"y0": [0, 1, 2]})
+    estimator.partial_fit(X, y, classes={"y0": [2, 0]})
+    for classes in ({"y0": [0, 3]}, {"z": [0]}, {"y0": ["no"]}):
+        with pytest.raises(ValueError, match=r"classes|labels like"):
+            estimator.partial_fit(X, y, classes=classes)
+
+
+def test_history_of_validation_data_stays() -> None:
+    X, y = make_table(60)
+    estimator = small().fit(X, y, X_val=X, y_val=y)
+    before = estimator.history_["valid_loss"]
+    rows = estimator.partial_fit(X, y).history_["valid_loss"]
+    np.testing.assert_array_equal(rows[:2], before)
+    assert np.isnan(rows[2]).all()
+
+
+def test_the_net_of_a_stream_is_one() -> None:
+    X, y = make_table(60)
+    net = small().partial_fit(X, y).partial_fit(X, y).net_
+    assert net.module is net.module_
+    assert net.criterion is net.criterion_
+
+
 # -- warm_start ----------------------------------------------------------------------------------
 
 
@@ -453,6 +540,27 @@ def test_equal_tasks_are_the_same_tasks(tasks: Any, tmp_path: Path) -> None:
     estimator = small(warm_start=True, tasks=tasks).fit(X, y)
     for way in (pickled, saved):
         assert way(estimator, tmp_path).fit(X, y).n_iter_ == 2
+
+
+def test_a_warm_start_keeps_what_the_loss_has_learned() -> None:
+    X, y = make_table(60)
+    estimator = small(warm_start=True, loss="uncertainty", learning_rate=0.05).fit(X, y)
+    (before,) = [p.detach().clone() for p in estimator.net_.criterion_.parameters()]
+    (after,) = estimator.set_params(learning_rate=1e-12).fit(X, y).net_.criterion_.parameters()
+    torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("name", ["tasks", "class_weight"])
+def test_a_change_in_place_is_noticed(name: str) -> None:
+    X, y = make_table(60)
+    values: dict[str, Any] = {"tasks": list(TASKS), "class_weight": {"y0": {0: 1.0}}}
+    estimator = small(warm_start=True, **{name: values[name]}).fit(X, y)
+    if name == "tasks":
+        values[name][0] = Task("a", "ordinal")
+    else:
+        values[name]["y0"][0] = 9.0
+    with pytest.raises(ValueError, match=f"{name} was changed"):
+        estimator.fit(X, y)
 
 
 def test_a_label_that_a_warm_start_does_not_know() -> None:
