@@ -190,7 +190,7 @@ def test_a_callback_ends_the_fit(early_stopping: bool) -> None:
 
 def test_the_epoch_at_which_a_callback_ends_the_fit_may_be_the_best() -> None:
     X, y = make_table(200, noise=0.1)
-    params = {"max_epochs": 9, "early_stopping": True, "learning_rate": 1e-3, "loss": "weighted"}
+    params = {"max_epochs": 9, "early_stopping": True, "learning_rate": 0.05, "batch_size": 32}
     estimator = small(**params).set_callbacks(seen := Recorder(lambda e, *_: e, stop_after=3))
     estimator.fit(X, y)
     objective = estimator.net_.history[:, "valid_objective"]
