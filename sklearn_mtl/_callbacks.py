@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 from sklearn_mtl._engine import Watch, copied
 from sklearn_mtl._validation import take_rows
 
-__all__ = ["Data", "FitTasks"]
+__all__ = ["OPTIONAL", "Data", "FitTasks"]
+
+
+# Fitted attributes that not every fit sets.
+OPTIONAL = ("classes_", "feature_names_in_")
 
 
 class Data(NamedTuple):
@@ -20,8 +24,10 @@ class Data(NamedTuple):
 
     def part(self, rows: Any) -> Data:
         """Return some of the rows, once somebody asks for them."""
-        X, y, weight = (None if d is None else _later(d, rows) for d in self)
-        return Data(X, y, weight)
+        weight = self.sample_weight
+        if hasattr(weight, "__len__"):  # not one for all
+            weight = _later(weight, rows)
+        return Data(_later(self.X, rows), _later(self.y, rows), weight)
 
     def as_hook(self) -> dict[str, Any]:
         """Keyword arguments of the hooks."""
@@ -79,11 +85,18 @@ class FitTasks:
         return self.epoch.call_on_fit_task_end(
             estimator=self.estimator,
             **self.scored.as_hook(),
-            reconstruction_attributes=lambda: self.attributes(copied(net, "module_")),
+            reconstruction_attributes=lambda: self._anew(self.attributes(copied(net))),
         )
 
-    def end(self) -> None:
-        """End the fit; the estimator is fitted."""
+    def end(self, attributes: dict[str, Any]) -> None:
+        """End the fit, of which these are the fitted attributes."""
         self.context.call_on_fit_task_end(
-            estimator=self.estimator, **self.scored.as_hook(), reconstruction_attributes={}
+            estimator=self.estimator,
+            **self.scored.as_hook(),
+            reconstruction_attributes=self._anew(attributes),
         )
+
+    def _anew(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Attributes for a copy of the estimator, and None for those of an earlier fit alone."""
+        earlier = {name: None for name in OPTIONAL if hasattr(self.estimator, name)}
+        return earlier | attributes

@@ -118,6 +118,11 @@ def _compiled(dynamic: bool) -> Callable[..., tuple[Tensor, Tensor, Tensor, list
     )
 
 
+def _is_alone() -> bool:
+    """Whether no other thread may be at work; those that callbacks left behind are taken for it."""
+    return sum(not thread.daemon for thread in threading.enumerate()) == 1
+
+
 def _modules(part: Any) -> list[Any]:
     """Return a module and its parts, or what else it is."""
     return list(part.modules()) if isinstance(part, nn.Module) else [part]
@@ -248,7 +253,7 @@ class CompiledStep:
 
         A stance is that of the process: with other threads at work in it, there is none.
         """
-        if not checked or sum(not thread.daemon for thread in threading.enumerate()) > 1:
+        if not checked or not _is_alone():
             return contextlib.nullcontext()
         if self.is_known:
             return torch.compiler.set_stance(skip_guard_eval_unsafe=True)

@@ -213,7 +213,7 @@ def train(
     """Train the net in place; the caller holds it back until all went well."""
     if not net.initialized_:
         net.initialize()
-        _check_callbacks(net)
+        _check_callbacks(net, recipe.is_stream)
     if not recipe.is_stream:
         n_steps = len(batches) * recipe.max_epochs
         own = [callback.initialize() for callback in _callbacks(net, recipe, n_steps)]
@@ -252,9 +252,14 @@ def _check_whose(callbacks: Any) -> None:
             )
 
 
-def _check_callbacks(net: TaskNet) -> None:
-    """Refuse callbacks that take the targets of a batch for one array."""
+def _check_callbacks(net: TaskNet, is_stream: bool) -> None:
+    """Refuse callbacks that take the targets of a batch for one array, or a stream for a fit."""
     for name, callback in net.callbacks_:
+        if is_stream and isinstance(callback, LRScheduler):
+            raise ValueError(
+                f"net_params holds the schedule {name}, which would begin anew with each call of "
+                "partial_fit. Leave it out, and set learning_rate between the calls."
+            )
         if isinstance(callback, BatchScoring) or (
             isinstance(callback, EpochScoring) and callback.use_caching
         ):
@@ -265,21 +270,30 @@ def _check_callbacks(net: TaskNet) -> None:
             )
 
 
-def copied(net: TaskNet, *parts: str) -> TaskNet:
-    """Copy a net and some parts of it; without its history, and the optimizer if it is no part."""
+def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
+    """Copy a net that can predict; `with_optimizer`, one that can be trained further."""
+    parts = ("module_", "criterion_") if with_optimizer else ("module_",)
     twin: TaskNet = object.__new__(type(net))
     twin.__dict__.update(net.__dict__)
     twin.callbacks_ = [found for found in net.callbacks_ if not isinstance(found[1], Watch)]
     twin.history_ = History()
     twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
     twin.compiled, twin.heard, twin.tally_ = None, None, Tally()
-    if "optimizer_" not in parts:
-        del twin.__dict__["optimizer_"]
-    # At once, as the optimizer holds what the module learns.
-    for name, part in copy.deepcopy({name: net.__dict__[name] for name in parts}).items():
+    try:
+        found = copy.deepcopy({name: net.__dict__[name] for name in parts})
+    except Exception as error:  # whatever a user's module does not like
+        raise ValueError(
+            f"trunk cannot be copied, as callbacks and partial_fit need it: {error}. Let it keep "
+            "nothing but parameters, buffers and plain values, no tensors of a forward pass."
+        ) from error
+    for name, part in found.items():
         twin.__dict__[name] = part
         if getattr(net, name.rstrip("_"), None) is net.__dict__[name]:
             twin.__dict__[name.rstrip("_")] = part
+    del twin.__dict__["optimizer_"]
+    if with_optimizer:  # not all optimizers can be copied as they are
+        twin.initialize_optimizer()
+        twin.optimizer_.load_state_dict(copy.deepcopy(net.optimizer_.state_dict()))
     return twin
 
 

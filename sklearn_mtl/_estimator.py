@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_mtl import _engine as engine
 from sklearn_mtl import _recipe as recipes
 from sklearn_mtl._batches import Batches
-from sklearn_mtl._callbacks import Data, FitTasks
+from sklearn_mtl._callbacks import OPTIONAL, Data, FitTasks
 from sklearn_mtl._files import FileMixin
 from sklearn_mtl._targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._validation import (
@@ -496,9 +496,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
                 for name, rows in self.history_.items()
             }
             attributes["n_iter_"] += self.n_iter_
-        self._keep(attributes)
         if tasks is not None:
-            tasks.end()
+            tasks.end(attributes)
+        self._keep(attributes)
         return self
 
     def _plan(
@@ -560,7 +560,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
             "data_format": self._reader.data_format,
         }
         for name, value in read_by.items():
-            if repr(now := getattr(self, name)) != repr(value):
+            now = getattr(self, name)
+            alike = name == "input_shape" and None not in (now, value) and [*now] == [*value]
+            if repr(now) != repr(value) and not alike:
                 raise ValueError(
                     f"{name} was changed from {value!r} to {now!r} since the last fit, so what was "
                     "learned cannot be trained further. Set it back, or fit anew with "
@@ -571,7 +573,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
     def _start(self, plan: _Plan, batches: Batches, goes_on: bool, flows: bool) -> engine.TaskNet:
         """Return the net to train: a new one, or a copy of the one that learned before."""
         if flows:
-            return engine.copied(self.net_, "module_", "criterion_", "optimizer_")
+            return engine.copied(self.net_, with_optimizer=True)
         bias = plan.encoder.constants(plan.targets)
         net = self._build_net(plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights)
         engine.start_combiner(net, batches)  # before the weights are others
@@ -771,7 +773,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, FileMixin):
 
     def _keep(self, attributes: dict[str, Any]) -> None:
         """Set the fitted attributes, once nothing can fail any more."""
-        for name in ("classes_", "feature_names_in_"):
+        for name in OPTIONAL:
             self.__dict__.pop(name, None)
         self.__dict__.update(attributes)
 

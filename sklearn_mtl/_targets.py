@@ -166,7 +166,7 @@ class TargetEncoder:
             )
         found = {}
         for name, labels in classes.items():
-            if isinstance(labels, str) or not np.iterable(labels):
+            if isinstance(labels, str) or np.ndim(labels) != 1:
                 raise ValueError(f"classes holds {labels!r} for {name!r}. Pass a list of labels.")
             labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
             column = clean(RawColumn(as_column(labels)), name, self.missing_values)

@@ -161,7 +161,8 @@ def transfer_report(
     >>> (report["ci_low"] < report["difference"]).all()
     np.True_
     """
-    if not 0 < confidence < 1:
+    level: Any = confidence
+    if not isinstance(level, int | float) or not 0 < level < 1:
         raise ValueError(f"confidence={confidence!r} does not fit. Pass a number between 0 and 1.")
     joint = clone(estimator)
     inner = innermost(joint)
@@ -234,6 +235,8 @@ def _splits(
     """Folds in which there is something to learn of every task, as positions of rows."""
     rows = np.arange(len(seen))
     splits = [(rows[train], rows[test]) for train, test in check_cv(cv).split(X, y, groups)]
+    if not splits:
+        raise ValueError(f"cv={cv!r} has no folds. Pass a number of folds, a splitter or pairs.")
     taught = np.array([seen[train].any(axis=0) for train, _ in splits])
     for name, n_lacking in zip(names, (~taught).sum(axis=0), strict=True):
         if n_lacking:
@@ -286,8 +289,13 @@ def _fit_and_score(
     if not scorers:
         return []
     estimator = clone(estimator)
-    X_train, y_train = _safe_split(estimator, X, y, train)
-    X_test, y_test = _safe_split(estimator, X, y, test, train)
+    if hasattr(X, "oindex"):  # Zarr, of which scikit-learn cannot take rows
+        (X_train, y_train), (X_test, y_test) = (
+            (take_rows(X, rows), take_rows(y, rows)) for rows in (train, test)
+        )
+    else:
+        X_train, y_train = _safe_split(estimator, X, y, train)
+        X_test, y_test = _safe_split(estimator, X, y, test, train)
     of_fit, of_score = {}, {}
     if sample_weight is not None:
         of_fit[_weights_name(estimator)] = take_rows(sample_weight, train)

@@ -229,6 +229,36 @@ def test_checkpoints_of_epochs(tmp_path: Any) -> None:
     assert not np.array_equal(loaded[0], loaded[1])
 
 
+def test_an_epoch_shows_nothing_of_an_earlier_fit() -> None:
+    X, y = make_table()
+    frame = pd.DataFrame(X, columns=["p", "q", "r"])
+    seen = Recorder(lambda est, X, y, metadata: est.predict(X))
+    estimator = small().fit(frame, y).set_callbacks(seen)
+    estimator.fit(X[:, :2], y[:, 1])  # without a warning about names
+    np.testing.assert_array_equal(seen.seen[-1], estimator.predict(X[:, :2]))
+
+
+def test_one_weight_for_all_rows() -> None:
+    seen = Recorder(lambda est, X, y, metadata: metadata["sample_weight"])
+    small(early_stopping=True).set_callbacks(seen).fit(*make_table(100), 2.0)
+    assert set(seen.seen) == {2.0}
+
+
+def test_a_callback_that_fails_at_the_end_leaves_the_earlier_fit() -> None:
+    X, y = make_table()
+
+    def fail(estimator: Any, *data: Any) -> None:
+        if len(failing.seen) == 3:
+            raise RuntimeError("no")
+
+    failing = Recorder(fail)
+    estimator = small().fit(X, y).set_callbacks(failing)
+    before = estimator.predict(X)
+    with pytest.raises(RuntimeError, match="no"):
+        estimator.set_params(random_state=1).fit(X, y)
+    np.testing.assert_array_equal(estimator.predict(X), before)
+
+
 def test_rows_held_out_of_zarr() -> None:
     zarr = pytest.importorskip("zarr", reason="Zarr arrays need zarr")
     X, y = make_table(100)

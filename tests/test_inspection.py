@@ -390,6 +390,13 @@ def test_fold_that_cannot_be_scored_is_left_out_for_the_task(
     assert report.loc["number", "ci_high"] == pytest.approx(d.mean() + half)
 
 
+def test_rows_of_zarr() -> None:
+    zarr = pytest.importorskip("zarr", reason="Zarr arrays need zarr")
+    X, y = table()
+    report = transfer_report(small(), zarr.array(X), y, cv=FOLDS)
+    pd.testing.assert_frame_equal(report, plain())
+
+
 def test_a_metric_that_fails_in_a_fold_leaves_it_out() -> None:
     X, y = table()
     y = y.copy()
@@ -587,6 +594,8 @@ def test_nothing_passed_is_changed() -> None:
         (small(), {"scoring": "r2"}, ValueError, "scoring='r2' is not understood"),
         (small(), {"scoring": {"size": "r3"}}, ValueError, "r3"),
         (small(), {"confidence": 95}, ValueError, "confidence=95 does not fit"),
+        (small(), {"confidence": "a"}, ValueError, "confidence='a' does not fit"),
+        (small(), {"cv": []}, ValueError, r"cv=\[\] has no folds"),
         (small(GATED[:2]), {}, ValueError, "y has 3 columns"),
         (Ridge(), {}, TypeError, "Ridge is frozen, a search, or has no tasks"),
         (make_pipeline(StandardScaler(), Ridge()), {}, TypeError, "has no tasks"),
@@ -599,7 +608,20 @@ def test_nothing_passed_is_changed() -> None:
         (FrozenEstimator(small()), {}, TypeError, "FrozenEstimator is frozen"),
         (small(), {"sample_weight": np.ones(59)}, ValueError, "inconsistent numbers"),
     ],
-    ids=["name", "str", "metric", "confidence", "y", "ridge", "pipe", "search", "frozen", "length"],
+    ids=[
+        "name",
+        "str",
+        "metric",
+        "confidence",
+        "level",
+        "cv",
+        "y",
+        "ridge",
+        "pipe",
+        "search",
+        "frozen",
+        "length",
+    ],
 )
 def test_errors(model: Any, params: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

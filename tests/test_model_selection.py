@@ -489,3 +489,11 @@ def test_errors(model: Any, params: dict[str, Any], error: type[Exception], mess
     X, y = table()
     with pytest.raises(error, match=message):
         cross_val_predict_tasks(model, X, y, **params)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_view_is_frozen(method: str) -> None:
+    X, y = table()
+    view = small().fit(X, y).task_view("y0")
+    with pytest.raises(TypeError, match="has no tasks"):
+        cross_val_predict_tasks(view, X, y[:, 0], method=method)

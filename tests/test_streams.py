@@ -15,7 +15,7 @@ import torch
 from _inputs import EVERY_KIND, make_every_kind, make_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.losses import Uncertainty
@@ -205,6 +205,7 @@ def test_a_gate_whose_label_is_yet_to_come() -> None:
         ([0, 1], "there are 2 class tasks"),
         ({"y0": "01"}, "Pass a list of labels"),
         ({"y0": 1}, "Pass a list of labels"),
+        ({"y0": pd.DataFrame({"a": [0, 1]})}, "Pass a list of labels"),
         ({"y0": [0, np.nan]}, "a missing value among the labels"),
         ({"y0": ["no"]}, r"Task 'y0': classes=\['no'\].*same type"),
     ],
@@ -453,6 +454,36 @@ def test_history_of_validation_data_stays() -> None:
     assert np.isnan(rows[2]).all()
 
 
+@pytest.mark.parametrize("optimizer", ["LBFGS", "SGD", "NAdam", "Adadelta"])
+def test_other_optimizers_in_a_stream(optimizer: str) -> None:
+    X, y = make_table(60)
+    estimator = small(optimizer=optimizer)
+    before = [weights_of(estimator.partial_fit(X, y)) for _ in range(3)]
+    assert not same(before[0], before[1])
+    assert not same(before[1], before[2])
+
+
+def test_schedules_of_the_user_are_refused() -> None:
+    schedule = LRScheduler("StepLR", step_size=2, gamma=0.1)
+    estimator = small(net_params={"callbacks": [("rate", schedule)]})
+    with pytest.raises(ValueError, match="the schedule rate, which would begin anew"):
+        estimator.partial_fit(*make_table(60))
+
+
+def test_a_trunk_that_cannot_be_copied_is_named() -> None:
+    class Remembering(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.last = super().forward(x)
+            return self.last
+
+    X, y = make_table(60)
+    estimator = small(trunk=lambda: Remembering(3, 4))
+    estimator.partial_fit(X, y)
+    estimator.module_.trunk.last = estimator.module_.trunk(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="trunk cannot be copied"):
+        estimator.partial_fit(X, y)
+
+
 def test_the_net_of_a_stream_is_one() -> None:
     X, y = make_table(60)
     net = small().partial_fit(X, y).partial_fit(X, y).net_
@@ -561,6 +592,12 @@ def test_a_change_in_place_is_noticed(name: str) -> None:
         values[name]["y0"][0] = 9.0
     with pytest.raises(ValueError, match=f"{name} was changed"):
         estimator.fit(X, y)
+
+
+def test_a_list_is_the_same_shape_as_a_tuple() -> None:
+    X, y = make_table(60)
+    estimator = small(warm_start=True, input_shape=(3,)).fit(X, y)
+    assert estimator.set_params(input_shape=[3]).fit(X, y).n_iter_ == 2
 
 
 def test_a_label_that_a_warm_start_does_not_know() -> None:
