@@ -150,8 +150,8 @@ def _encoder_of(estimator: Any, y: Any, params: Mapping[str, Any]) -> TargetEnco
             estimator = estimator.estimator
     if not hasattr(estimator, "tasks") or hasattr(estimator, "net_"):  # as in a frozen view
         raise TypeError(
-            f"{type(estimator).__name__} is frozen, or has no tasks. Pass a MultiTaskCNNEstimator, a "
-            "pipeline that ends in one, or a search over it."
+            f"{type(estimator).__name__} is frozen, or has no tasks. Pass a "
+            "MultiTaskCNNEstimator, a pipeline that ends in one, or a search over it."
         )
     encoder = TargetEncoder(estimator.tasks, estimator.missing_values)
     weight = params.get(f"{prefix}sample_weight", params.get("sample_weight"))
