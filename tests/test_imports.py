@@ -31,10 +31,11 @@ HOUSE = {
         "_estimator _tasks _views kinds networks losses metrics inspection plotting datasets"
     ),
     "_estimator": Room(
-        "_validation _targets _recipe _batches _engine _callbacks _views _files networks losses "
-        "metrics",
+        "_validation _recipe _engine _callbacks _training _views _files losses metrics networks",
         "numpy sklearn",
     ),
+    # A mixin like that of `_files`: what `fit` and `partial_fit` share.
+    "_training": Room("_validation _targets _recipe _batches _engine _callbacks", "numpy sklearn"),
     "_validation": Room("", "numpy narwhals sklearn"),
     "_tables": Room("", "numpy narwhals pandas"),  # y in every container, apart from X
     # One object per kind of target, public: people add their own.
