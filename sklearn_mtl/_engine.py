@@ -272,24 +272,28 @@ def _check_callbacks(net: TaskNet, is_stream: bool) -> None:
 
 def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
     """Copy a net that can predict; `with_optimizer`, one that can be trained further."""
-    parts = ("module_", "criterion_") if with_optimizer else ("module_",)
     twin: TaskNet = object.__new__(type(net))
     twin.__dict__.update(net.__dict__)
     twin.callbacks_ = [found for found in net.callbacks_ if not isinstance(found[1], Watch)]
     twin.history_ = History()
     twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
     twin.compiled, twin.heard, twin.tally_ = None, None, Tally()
-    try:
-        found = copy.deepcopy({name: net.__dict__[name] for name in parts})
-    except Exception as error:  # whatever a user's module does not like
-        raise ValueError(
-            f"trunk cannot be copied, as callbacks and partial_fit need it: {error}. Let it keep "
-            "nothing but parameters, buffers and plain values, no tensors of a forward pass."
-        ) from error
-    for name, part in found.items():
-        twin.__dict__[name] = part
-        if getattr(net, name.rstrip("_"), None) is net.__dict__[name]:
-            twin.__dict__[name.rstrip("_")] = part
+    memo: dict[int, Any] = {}  # what they share, they share again
+    for name, param in {"module": "trunk", "criterion": "loss"}.items():
+        if name == "criterion" and not with_optimizer:
+            continue
+        known = net.__dict__[f"{name}_"]
+        try:
+            part = copy.deepcopy(known, memo)
+        except Exception as error:  # whatever a user's module does not like
+            raise ValueError(
+                f"{param} cannot be copied, as callbacks and partial_fit need it: {error}. Let it "
+                "keep nothing but parameters, buffers and plain values, no tensors of a forward "
+                "pass."
+            ) from error
+        twin.__dict__[f"{name}_"] = part
+        if net.__dict__.get(name) is known:
+            twin.__dict__[name] = part
     del twin.__dict__["optimizer_"]
     if with_optimizer:  # not all optimizers can be copied as they are
         twin.initialize_optimizer()

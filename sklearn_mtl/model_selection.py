@@ -134,7 +134,7 @@ def cross_val_predict_tasks(
         return _unpacked(found, encoder)
     columns = found.reshape(len(found), -1).T
     return {
-        name: _typed(column, encoder.classes.get(k))
+        name: _column(column, encoder.classes.get(k))
         for k, (name, column) in enumerate(zip(encoder.names, columns, strict=True))
     }
 
@@ -218,7 +218,7 @@ def _unpacked(packed: NDArray[np.float64], encoder: TargetEncoder) -> dict[str, 
     return out
 
 
-def _typed(column: NDArray[Any], labels: NDArray[Any] | None) -> NDArray[Any]:
+def _column(column: NDArray[Any], labels: NDArray[Any] | None) -> NDArray[Any]:
     """One column of `predict` in the type of its numbers or labels."""
     if labels is None:
         return column.astype(float)

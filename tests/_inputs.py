@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_mtl import Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.losses import TaskLosses
+from sklearn_mtl.networks import DenseTrunk
 
 
 class Batch(NamedTuple):
@@ -158,6 +159,25 @@ def make_table(
     number[rng.random(n_samples) < 0.3] = np.nan
     size = np.where(label == 1, X[:, 1] + error[:, 2], np.nan)
     return X, np.column_stack([label, number, size])
+
+
+# The columns of `make_table`, the third with its gate.
+GATED = [
+    Task("label", "classification"),
+    Task("number", "regression"),
+    Task("size", "regression", given=("label", 1.0)),
+]
+
+
+def make_small(tasks: Any = None, **params: Any) -> MultiTaskCNNEstimator:
+    """An estimator that fits a table in milliseconds, for folds of it."""
+    defaults = {
+        "trunk": DenseTrunk((8,), n_members=1, n_frequencies=0),
+        "max_epochs": 3,
+        "learning_rate": 0.02,
+        "random_state": 0,
+    }
+    return MultiTaskCNNEstimator(tasks, **(defaults | params))
 
 
 EVERY_KIND = [

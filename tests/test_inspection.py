@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from _inputs import EVERY_KIND, GATED, make_every_kind, make_small, make_table
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import KernelPCA
@@ -29,25 +30,13 @@ from sklearn_mtl import MultiTaskCNNEstimator, Task, inspection
 from sklearn_mtl.inspection import transfer_report
 from sklearn_mtl.losses import LogProd, MaskedMSE, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
-from tests._inputs import EVERY_KIND, make_every_kind, make_table
 
 FOLDS = KFold(3, shuffle=True, random_state=0)
 NAMES = ["label", "number", "size"]
-GATED = [
-    Task("label", "classification"),
-    Task("number", "regression"),
-    Task("size", "regression", given=("label", 1.0)),
-]
 
 
 def small(tasks: Any = GATED, **params: Any) -> MultiTaskCNNEstimator:
-    defaults = {
-        "trunk": DenseTrunk((8,), n_members=1, n_frequencies=0),
-        "max_epochs": 3,
-        "learning_rate": 0.02,
-        "random_state": 0,
-    }
-    return MultiTaskCNNEstimator(tasks, **(defaults | params))
+    return make_small(tasks, **params)
 
 
 @cache

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from _inputs import EVERY_KIND, GATED, make_every_kind, make_table
+from _inputs import make_small as small
 from sklearn import config_context
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.linear_model import Ridge
@@ -26,29 +28,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl import MultiTaskCNNEstimator, Task, model_selection
+from sklearn_mtl import Task, model_selection
 from sklearn_mtl._views import innermost
 from sklearn_mtl.model_selection import cross_val_predict_tasks
-from sklearn_mtl.networks import ConvTrunk, DenseTrunk
-from tests._inputs import EVERY_KIND, make_every_kind, make_table
+from sklearn_mtl.networks import ConvTrunk
 
 FOLDS = KFold(3, shuffle=True, random_state=0)
 METHODS = ["predict", "predict_proba"]
-GATED = [
-    Task("label", "classification"),
-    Task("number", "regression"),
-    Task("size", "regression", given=("label", 1.0)),
-]
-
-
-def small(tasks: Any = None, **params: Any) -> MultiTaskCNNEstimator:
-    defaults = {
-        "trunk": DenseTrunk((8,), n_members=1, n_frequencies=0),
-        "max_epochs": 3,
-        "learning_rate": 0.02,
-        "random_state": 0,
-    }
-    return MultiTaskCNNEstimator(tasks, **(defaults | params))
 
 
 def by_hand(

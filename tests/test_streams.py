@@ -470,17 +470,14 @@ def test_schedules_of_the_user_are_refused() -> None:
         estimator.partial_fit(*make_table(60))
 
 
-def test_a_trunk_that_cannot_be_copied_is_named() -> None:
-    class Remembering(torch.nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.last = super().forward(x)
-            return self.last
-
+@pytest.mark.parametrize("name", ["trunk", "loss"])
+def test_a_part_that_cannot_be_copied_is_named(name: str) -> None:
     X, y = make_table(60)
-    estimator = small(trunk=lambda: Remembering(3, 4))
-    estimator.partial_fit(X, y)
-    estimator.module_.trunk.last = estimator.module_.trunk(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="trunk cannot be copied"):
+    estimator = small().partial_fit(X, y)
+    net = estimator.net_
+    part = net.module_.trunk if name == "trunk" else net.criterion_.combine
+    part.last = torch.ones(1, requires_grad=True) + 1  # as of a forward pass
+    with pytest.raises(ValueError, match=f"{name} cannot be copied"):
         estimator.partial_fit(X, y)
 
 
