@@ -29,10 +29,34 @@ True
 True
 """
 
+import importlib
+from typing import Any
+
+from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
-from sklearn_mtl._tasks import Task
 from sklearn_mtl._views import task_view
 
 __version__ = "0.1.0"
 
 __all__ = ["MultiTaskCNNEstimator", "Task", "__version__", "task_view"]
+
+# Imported when they are first asked for, if nothing else has done so.
+SUBMODULES = (
+    "datasets",
+    "inspection",
+    "kinds",
+    "losses",
+    "metrics",
+    "model_selection",
+    "networks",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in SUBMODULES:
+        return importlib.import_module(f"sklearn_mtl.{name}")
+    raise AttributeError(f"module 'sklearn_mtl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *SUBMODULES})

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from os import PathLike
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
-from sklearn.utils import Tags, check_consistent_length
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl import _engine as engine
-from sklearn_mtl import _recipe as recipes
-from sklearn_mtl._callbacks import Data
-from sklearn_mtl._files import FileMixin
-from sklearn_mtl._training import TrainingMixin
-from sklearn_mtl._validation import as_input
+from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._files import save as files
+from sklearn_mtl._fitted import Fitted, fitted_of
+from sklearn_mtl._training.fit import train, train_on
+from sklearn_mtl._training.fit_tasks import FitTasks
+from sklearn_mtl._training.recipe import DTYPES
 from sklearn_mtl._views import TaskClassifier, TaskRegressor, task_view
 from sklearn_mtl.losses import LOSSES
-from sklearn_mtl.metrics import masked_score
 from sklearn_mtl.networks import TRUNKS, MultiTaskModule
 
 __all__ = ["MultiTaskCNNEstimator"]
 
 
 def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
-    check_is_fitted(estimator)
-    if not estimator._encoder.classes:
+    if not fitted_of(estimator).encoder.classes:
         raise AttributeError("No task is a class task, so there are no probabilities.")
     return True
 
@@ -48,7 +49,7 @@ def _takes_streams(estimator: MultiTaskCNNEstimator) -> bool:
     return True
 
 
-class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
+class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     """Multi-task network for a matrix of classes and numbers with holes.
 
     One trunk is shared by all tasks (a small convolutional network for images, sequences and
@@ -258,7 +259,7 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "device": [str],
-        "precision": [StrOptions({"auto", *recipes.DTYPES})],
+        "precision": [StrOptions({"auto", *DTYPES})],
         "compile": ["boolean"],
         "net_params": [None, dict],
     }
@@ -395,8 +396,15 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
         """
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
-        valid = None if X_val is None else Data(X_val, y_val, sample_weight_val)
-        return self._fit(Data(X, y, sample_weight), valid)
+        fitted = train(
+            self._parameters(),
+            Samples(X, y, sample_weight),
+            self._previous() if self.warm_start else None,
+            validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
+            listener=FitTasks(self),
+        )
+        fitted.keep_in(self)
+        return self
 
     @available_if(_takes_streams)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -438,7 +446,17 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
         AttributeError
             If `early_stopping` is set, or `class_weight` is 'balanced': they need all rows at once.
         """
-        return self._fit(Data(X, y, sample_weight), None, classes, is_stream=True)
+        samples = Samples(X, y, sample_weight)
+        train_on(self._parameters(), samples, self._previous(), classes).keep_in(self)
+        return self
+
+    def _parameters(self) -> SimpleNamespace:
+        """Return the parameters as they are now, and the name that errors call the estimator by."""
+        return SimpleNamespace(**self.get_params(deep=False), estimator_name=type(self).__name__)
+
+    def _previous(self) -> Fitted | None:
+        """Return what an earlier training has left, if there was one."""
+        return fitted_of(self) if hasattr(self, "net_") else None
 
     @property
     def module_(self) -> MultiTaskModule:
@@ -463,8 +481,8 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
             dtype object otherwise; 1-D when y was. See `conditional_output` for tasks with
             ``given=``.
         """
-        raw = self._raw(X)
-        return self._encoder.matrix(self._encoder.decode(raw, self.conditional_output))
+        fitted = fitted_of(self)
+        return fitted.encoder.matrix(fitted.decode(X, self.conditional_output))
 
     def predict_frame(self, X: Any) -> Any:
         """Predict every task, as a frame.
@@ -481,9 +499,9 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
             Of the type of y in `fit` (pandas for arrays), with the names of the tasks; classes
             have y's dtypes.
         """
-        raw = self._raw(X)
-        columns = self._encoder.decode(raw, self.conditional_output)
-        return self._encoder.frame(columns, index=X.index if hasattr(X, "iloc") else None)
+        fitted = fitted_of(self)
+        columns = fitted.decode(X, self.conditional_output)
+        return fitted.encoder.frame(columns, index=X.index if hasattr(X, "iloc") else None)
 
     @available_if(_has_class_task)
     def predict_proba(self, X: Any) -> NDArray[np.float64] | list[NDArray[np.float64]]:
@@ -502,7 +520,8 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
             just one. For a conditional class: the probability given its gate. An ordinal task is
             predicted by its median, which need not be the most probable class.
         """
-        probabilities = list(self._encoder.probabilities(self._raw(X)).values())
+        fitted = fitted_of(self)
+        probabilities = list(fitted.encoder.probabilities(fitted.raw(X)).values())
         return probabilities[0] if len(probabilities) == 1 else probabilities
 
     def embed(self, X: Any) -> NDArray[np.float64]:
@@ -519,7 +538,7 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
         features : ndarray of shape (n_samples, n_features)
             Averaged over the members of an ensemble.
         """
-        return self._raw(X, embed=True).astype(np.float64, copy=False)
+        return fitted_of(self).raw(X, embed=True).astype(np.float64, copy=False)
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.
@@ -543,31 +562,7 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
         scores : dict of str to float
             NaN, with a warning, where a class has no observed target or another fewer than two.
         """
-        raw = self._raw(X)
-        check_consistent_length(raw, y)
-        predictions = self._encoder.decode(raw)
-        columns, weight = self._encoder.read(y, sample_weight)
-        scores = {}
-        for k, task in enumerate(self.tasks_):
-            seen = columns[k].seen
-            scores[task.name] = self._score_observed(
-                k, columns[k].values[seen], predictions[k][seen], weight[seen, k]
-            )
-        return scores
-
-    def _score_observed(
-        self, k: int, y_true: NDArray[Any], y_pred: NDArray[Any], weight: NDArray[np.float64]
-    ) -> float:
-        """Score task `k` on targets that were all observed."""
-        kind = self._encoder.kinds_[k]
-        return masked_score(
-            kind.metric,
-            kind.measured(y_true),
-            kind.measured(y_pred),
-            sample_weight=weight,
-            min_samples=kind.min_samples,
-            name=self.tasks_[k].name,
-        )
+        return fitted_of(self).score(X, y, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean over tasks of `score_tasks`: accuracy of classes, R2 or D2 of the others.
@@ -629,23 +624,109 @@ class MultiTaskCNNEstimator(TrainingMixin, FileMixin):
         """
         return task_view(self, name)
 
-    def _raw(self, X: Any, embed: bool = False) -> NDArray[np.floating[Any]]:
-        """Check X, and run the network on it, in its own precision."""
+    # -- files -------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted estimator to one file of plain data.
+
+        The file has the safetensors format: weights and arrays as such, all else as JSON in its
+        header. Loading it runs no code that it brings, unlike a pickle. Parameters, fitted
+        attributes and predictions survive; skorch's own history, and the state of the optimizer,
+        do not.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as ``"model.safetensors"``. A file there is replaced once the new
+            one is complete.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If a parameter or an attribute holds what is not plain data, such as a callable `loss`
+            or callbacks in `net_params`; the error names it. Optimizers of `torch.optim`, losses
+            of `sklearn_mtl.losses` and a RandomState can be written.
+        ValueError
+            If parameters were changed since `fit` so that they do not fit the weights any more, or
+            if `net_params` holds more than options of the optimizer and switches.
+
+        See Also
+        --------
+        load : Read the file.
+
+        Notes
+        -----
+        Of a `trunk` that is neither a name nor a spec of `sklearn_mtl.networks`, such as an
+        nn.Module or a callable, the weights are written, but not what computes with them. `load`
+        asks for it.
+        """
         check_is_fitted(self)
-        inputs = as_input(X, estimator=self)
-        validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
-        self._reader.check_shape(inputs)
-        rows = range(inputs.shape[0])
-        raw = engine.predict_raw(self.net_, self._reader.of(inputs), rows, embed)
-        finite = np.isfinite(raw)
-        if not finite.all():
-            bad = np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
-            raise ValueError(
-                f"The network's output is not finite in {len(bad)} rows of X, the first "
-                f"{bad[:5].tolist()}: their values are too far from those of the training rows to "
-                "be computed with. Check X."
-            )
-        return raw
+        self._validate_params()
+        files.save(path, self)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, trunk: Any = None) -> Self:
+        """Read an estimator that `save` has written.
+
+        The file is data: nothing in it is run or imported, wherever it comes from.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to read.
+        trunk : nn.Module, spec or callable, default=None
+            The `trunk` that the estimator was fitted with, where that was an object which a file
+            cannot hold. A module is copied, and the copy takes the weights of the file.
+
+        Returns
+        -------
+        estimator : MultiTaskCNNEstimator
+            Fitted. It computes on `device` where there is one, else on the CPU.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, was not written by `save`, or by a newer version; or if `trunk`
+            is needed, not needed, or does not fit the weights.
+
+        See Also
+        --------
+        save : Write the file.
+        """
+        return files.load(path, cls, trunk)
+
+    def to_onnx(self, path: str | PathLike[str]) -> None:
+        """Write the network as an ONNX graph, which runs without Python.
+
+        The graph takes X as `predict` does, in float32: an input ``X`` of shape (n, ...) with any
+        number of rows; standardisation and `data_format` are inside. It has an output per task,
+        of the task's name and in the order of `tasks_`:
+
+        - classes: their probabilities, float32 of shape (n, n_classes), as `predict_proba` gives
+          them. The labels stand in the metadata of the graph, as JSON under ``'classes'``.
+        - numbers: the prediction in the units of y, float64 of shape (n,), as `predict` gives it
+          with ``conditional_output='estimate'``.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, such as ``"model.onnx"``. If a task is named X, the input is ``X_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install "sklearn-mtl[onnx]"``.
+
+        Notes
+        -----
+        The network is computed in float32, whatever `precision` is. A `trunk` of your own must be
+        one that `torch.onnx.export` takes, with any number of rows.
+        """
+        files.to_onnx(path, fitted_of(self))
 
     def _get_params_html(self, deep: bool = True, doc_link: str = "") -> Any:
         # scikit-learn shows what it knows of parameters only where these have a link.

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Tags, check_consistent_length, get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["TaskClassifier", "TaskRegressor", "innermost", "task_view"]
+from sklearn_mtl._fitted import fitted_of, innermost, steps_to
+
+__all__ = ["TaskClassifier", "TaskRegressor", "task_view"]
 
 
 def task_view(estimator: Any, name: str) -> TaskClassifier | TaskRegressor:
@@ -66,33 +68,11 @@ def task_view(estimator: Any, name: str) -> TaskClassifier | TaskRegressor:
     >>> view.predict_proba(X).shape
     (100, 2)
     """
-    check_is_fitted(estimator)
-    fitted = innermost(estimator)
-    if not hasattr(fitted, "task_names_"):
-        raise TypeError(
-            f"{type(fitted).__name__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
-            "pipeline that ends in one, or a search over it that has refitted the best one."
-        )
-    names = fitted.task_names_
-    if name not in names:
-        raise ValueError(f"name={name!r} is not a task. Use one of {names}.")
-    is_class = names.index(name) in fitted._encoder.classes
+    encoder = fitted_of(estimator).encoder
+    if name not in encoder.names:
+        raise ValueError(f"name={name!r} is not a task. Use one of {encoder.names}.")
+    is_class = encoder.kinds_[encoder.names.index(name)].is_class
     return (TaskClassifier if is_class else TaskRegressor)(_frozen(estimator), name)
-
-
-def innermost(estimator: Any) -> Any:
-    """Last step of a pipeline, what a search found best, or the estimator itself."""
-    return _path(estimator)[-1]
-
-
-def _path(estimator: Any) -> list[Any]:
-    """List the transformers that X goes through, and then the estimator behind them."""
-    if isinstance(estimator, Pipeline):
-        return [estimator[:-1]] * (len(estimator) > 1) + _path(estimator[-1])
-    if isinstance(estimator, FrozenEstimator):
-        return _path(estimator.estimator)
-    best = getattr(estimator, "best_estimator_", None)
-    return [estimator] if best is None else _path(best)
 
 
 def _frozen(estimator: Any) -> Any:
@@ -130,24 +110,23 @@ class _TaskView:
         return self.estimator.feature_names_in_
 
     @property
-    def _fitted(self) -> Any:
-        """The estimator that knows the task, without what stands before it."""
-        return innermost(self.estimator)
-
-    @property
     def _position(self) -> int:
-        return self._fitted.task_names_.index(self.task)
+        return fitted_of(self.estimator).encoder.names.index(self.task)
 
     @property
     def _kind(self) -> Any:
-        return self._fitted._encoder.kinds_[self._position]
+        return fitted_of(self.estimator).encoder.kinds_[self._position]
+
+    def _inputs(self, X: Any) -> Any:
+        """X as it comes to the estimator, behind all transformers."""
+        for transformer in steps_to(self.estimator)[:-1]:
+            X = transformer.transform(X)
+        return X
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Raw outputs (n, M, n_outputs) for the task alone: none of its gates is asked."""
-        *transformers, fitted = _path(self.estimator)
-        for transformer in transformers:
-            X = transformer.transform(X)
-        return fitted._encoder.part_of(fitted._raw(X), self._position)
+        fitted = fitted_of(self.estimator)
+        return fitted.encoder.part_of(fitted.raw(self._inputs(X)), self._position)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Do nothing: the view is frozen.
@@ -203,18 +182,15 @@ class _TaskView:
             Accuracy of classes, R2 or D2 of all else; higher is better. NaN, with a warning, where
             too few targets are observed.
         """
-        predicted = self.predict(X)
-        check_consistent_length(predicted, y)
-        fitted, k = self._fitted, self._position
-        column, weight = fitted._encoder.read_task(k, y, sample_weight)
-        seen = column.seen
-        return fitted._score_observed(k, column.values[seen], predicted[seen], weight[seen])
+        check_is_fitted(self)
+        fitted = fitted_of(self.estimator)
+        return fitted.score_task(self._position, self._inputs(X), y, sample_weight)
 
     def __sklearn_clone__(self) -> Any:
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self._fitted, "tasks_")
+        return hasattr(innermost(self.estimator), "tasks_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

@@ -24,9 +24,9 @@ from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_mtl._targets import TargetEncoder
-from sklearn_mtl._validation import take_rows
-from sklearn_mtl._views import innermost
+from sklearn_mtl._data.rows import take_rows
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._fitted import innermost
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
 
@@ -197,14 +197,14 @@ def transfer_report(
             jobs.append((twins[k], X, columns[k].values, w, *rows, [scorers[k]]))
     scores = np.full((2, len(splits), len(columns)), np.nan)
     results = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job) for job in jobs)
-    for slot, found in zip(slots, results, strict=True):
-        scores[slot] = found
+    for slot, result in zip(slots, results, strict=True):
+        scores[slot] = result
 
     counts = np.array([[seen[rows].sum(axis=0) for rows in split] for split in splits])
     counts = counts.reshape(len(splits), 2, len(columns))  # also of no fold at all
     report = []
     for k, task in enumerate(encoder.tasks_):
-        said = {"kind": task.kind, "n_observed": int(seen[:, k].sum())}
+        said = {"kind": task.kind_name, "n_observed": int(seen[:, k].sum())}
         compared = _compare(
             scores[0, :, k], scores[1, :, k], counts[:, :, k], confidence, task.name
         )
@@ -253,8 +253,7 @@ def _splits(
 def _twin(estimator: Any, encoder: TargetEncoder, k: int, order: Sequence[Any] | None) -> Any:
     """Clone of the estimator for task `k` alone; `order` lists labels as y's type orders them."""
     twin, task = clone(estimator), encoder.tasks_[k]
-    if task.kind == "ordinal" and task.categories is None:
-        task = replace(task, categories=order)
+    task = task.with_order(order)
     inner = innermost(twin)
     class_weight = inner.class_weight
     if isinstance(class_weight, Mapping):

@@ -19,8 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from sklearn_mtl._targets import TargetEncoder
-from sklearn_mtl._views import innermost
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._fitted import fitted_of
 
 __all__ = ["cross_val_predict_tasks"]
 
@@ -180,7 +180,7 @@ class _Probabilities(BaseEstimator):
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Probabilities, side by side."""
         found = self.estimator.predict_proba(X)
-        seen = innermost(self.estimator)._encoder.classes  # a fold may take more for classes
+        seen = fitted_of(self.estimator).encoder.classes  # a fold may take more for classes
         by_task = dict(zip(seen, found if isinstance(found, list) else [found], strict=True))
         parts = []
         for k, labels in self.encoder.classes.items():

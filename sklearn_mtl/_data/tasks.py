@@ -1,29 +1,23 @@
-"""What the columns of y are: `Task`, inference, gates between tasks, weights of classes."""
+"""What the columns of y are: `Task`, and inference."""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._tables import Column, are_numbers, as_column, first
-from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind
+from sklearn_mtl._data.tables import Column
+from sklearn_mtl.kinds import KINDS, Kind
+from sklearn_mtl.kinds.values import are_numbers, first
 
-__all__ = [
-    "Task",
-    "class_weight_of",
-    "fit_kind",
-    "gates_first",
-    "naming",
-    "resolve_gates",
-    "resolve_tasks",
-]
+__all__ = ["Task", "fit_kind", "naming", "resolve_tasks"]
 
 FloatArray = NDArray[np.float64]
 
@@ -36,8 +30,9 @@ class Task:
     ----------
     name : str
         Column name. Matches frames by name and arrays by position.
-    kind : str
-        What the column holds, and what is predicted of it:
+    kind : str or Kind
+        What the column holds, and what is predicted of it; a name, or an object of
+        `sklearn_mtl.kinds`, such as one of your own with parameters:
 
         - 'classification': classes; the most probable one.
         - 'ordinal': classes from low to high; the median one.
@@ -66,10 +61,16 @@ class Task:
     Task('size', 'regression', given=('defect', 'yes'))
     >>> Task("wait", "quantile", quantile=0.9)
     Task('wait', 'quantile', quantile=0.9)
+
+    The same by an object:
+
+    >>> from sklearn_mtl.kinds import QuantileTarget
+    >>> Task("wait", QuantileTarget(0.9))
+    Task('wait', QuantileTarget(quantile=0.9))
     """
 
     name: str
-    kind: str
+    kind: str | Kind
     given: tuple[str, Any] | None = None
     quantile: float | None = None
     categories: Sequence[Any] | None = None
@@ -77,9 +78,15 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"Task name must be a str, not empty, got {self.name!r}.")
-        if not isinstance(self.kind, str) or self.kind not in KINDS:
+        if isinstance(self.kind, type) and issubclass(self.kind, Kind):
             raise ValueError(
-                f"Task {self.name!r}: kind={self.kind!r} is unknown. Use one of {sorted(KINDS)}."
+                f"Task {self.name!r}: kind={self.kind.__name__} is a class. Pass an object: "
+                f"{self.kind.__name__}(...)."
+            )
+        if not isinstance(self.kind, Kind) and self.kind not in KINDS:
+            raise ValueError(
+                f"Task {self.name!r}: kind={self.kind!r} is unknown. Use one of {sorted(KINDS)}, "
+                "or an object of sklearn_mtl.kinds."
             )
         if self.given is not None and not (
             isinstance(self.given, tuple) and len(self.given) == 2 and self.labels
@@ -93,14 +100,33 @@ class Task:
         if self.categories is not None:  # arrays would not compare as one
             object.__setattr__(self, "categories", tuple(self.categories))
 
+    @property
+    def kind_name(self) -> str:
+        """Name of the kind: that by which it is known, or that of its class."""
+        if isinstance(self.kind, str):
+            return self.kind
+        names = [name for name, kind in KINDS.items() if kind is type(self.kind)]
+        return names[0] if names else type(self.kind).__name__
+
     def make_kind(self) -> Kind:
         """Make the kind, not fitted."""
         params = {"quantile": self.quantile, "categories": self.categories}
         params = {name: value for name, value in params.items() if value is not None}
+        if isinstance(self.kind, Kind):
+            if params:
+                raise ValueError(f"pass {', '.join(params)} to {type(self.kind).__name__} instead.")
+            return copy.deepcopy(self.kind)
         unknown = [name for name in params if name not in signature(KINDS[self.kind]).parameters]
         if unknown:
             raise ValueError(f"kind={self.kind!r} takes no {unknown[0]}=. Leave it out.")
         return KINDS[self.kind](**params)
+
+    def with_order(self, order: Sequence[Any] | None) -> Task:
+        """Return the task with this order of its labels, if its kind needs one and lacks it."""
+        kind = self.make_kind().ordered(order)
+        if kind == self.make_kind():
+            return self
+        return replace(self, kind=kind, quantile=None, categories=None)
 
     def __repr__(self) -> str:
         options = [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]
@@ -180,8 +206,8 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
             f"Task {task.name!r} has no observed value (of non-zero weight) in "
             f"{len(column.seen)} rows. Drop the column, or pass rows in which it was observed."
         )
+    kind: Any = task.make_kind()
     with naming(task):
-        kind = task.make_kind()
         values, weight = column.values[column.seen], weight[column.seen]
         if len(labels):
             if are_numbers(labels) != are_numbers(values):
@@ -192,7 +218,7 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
             values = np.concatenate([values, labels])
             weight = np.concatenate([weight, np.zeros(len(labels))])
         kind.fit(values, weight, column.order)
-    if isinstance(kind, ClassificationTarget) and len(kind.classes_) == 1:
+    if kind.is_class and len(kind.classes_) == 1:
         warnings.warn(
             f"Task {task.name!r} has one observed label, {first(kind.classes_)!r}, which will "
             "always be predicted. Pass rows with other labels, or drop the column.",
@@ -200,84 +226,3 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
             stacklevel=2,
         )
     return kind
-
-
-def class_weight_of(
-    spec: Any, kind: Kind, values: NDArray[Any], weight: FloatArray
-) -> FloatArray | None:
-    """Weight per class of one task, None for one everywhere."""
-    if spec is None:
-        return None
-    if not isinstance(kind, ClassificationTarget):
-        raise ValueError("class_weight is for classes. Use task_weights or sample_weight instead.")
-    n_classes = len(kind.classes_)
-    if isinstance(spec, Mapping):
-        out = np.ones(n_classes)
-        codes = kind.encode(as_column(list(spec))).astype(int)
-        # A label that this y lacks is fine, as in a fold; unless others were forgotten: a slip.
-        if (codes < 0).any() and len(set(codes[codes >= 0])) < n_classes:
-            raise ValueError(
-                f"class_weight={spec!r} names labels that y does not hold; its labels are "
-                f"{kind.classes_.tolist()}."
-            )
-        out[codes[codes >= 0]] = np.array(list(spec.values()), dtype=np.float64)[codes >= 0]
-    elif isinstance(spec, str) and spec == "balanced":
-        mass = np.bincount(kind.encode(values).astype(int), weights=weight)
-        out = mass.sum() / (n_classes * mass)
-    else:
-        raise ValueError(
-            f"class_weight={spec!r} is not understood. Use 'balanced' or a dict of label to weight."
-        )
-    if not np.isfinite(out).all() or (out < 0).any() or not out.any():
-        raise ValueError(f"class_weight={spec!r} does not fit. Pass weights >= 0, not all 0.")
-    return out
-
-
-def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | None]:
-    """Position of each task's gate (None without one), checked."""
-    names = [task.name for task in tasks]
-    gates: list[int | None] = []
-    for task in tasks:
-        if task.given is None:
-            gates.append(None)
-            continue
-        if task.given[0] not in names:
-            raise ValueError(
-                f"Task {task.name!r}: given={task.given!r} names an unknown task. "
-                f"The tasks are {names}."
-            )
-        gate = names.index(task.given[0])
-        kind = kinds[gate]
-        if not isinstance(kind, ClassificationTarget):
-            raise ValueError(
-                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} is a "
-                f"{tasks[gate].kind} task. A gate must be a classification or ordinal task."
-            )
-        unknown = [label for label in task.labels if kind.encode(as_column([label]))[0] < 0]
-        if 0 < len(unknown) < len(task.labels):  # as in a fold without a rare label
-            warnings.warn(
-                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no label "
-                f"{unknown} here; its observed labels are {kind.classes_.tolist()}.",
-                UserWarning,
-                stacklevel=2,
-            )
-        elif unknown:
-            raise ValueError(
-                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no such "
-                f"label; its observed labels are {kind.classes_.tolist()}."
-            )
-        gates.append(gate)
-    return gates
-
-
-def gates_first(gates: Sequence[int | None]) -> list[int]:
-    """Positions of tasks ordered so that every gate stands before what depends on it."""
-    order: list[int] = []
-    while len(order) < len(gates):
-        ready = [
-            k for k, gate in enumerate(gates) if k not in order and (gate is None or gate in order)
-        ]
-        if not ready:
-            raise ValueError("given= of the tasks runs in a circle. Remove one of the conditions.")
-        order += ready
-    return order

@@ -13,30 +13,49 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sklearn_mtl._codec import decode, encode
+from sklearn_mtl._files.codec import decode, encode
 
 __all__ = ["Packed", "Saved", "blaming", "pack", "read", "unpack", "write"]
 
 # Raised whenever older versions could not read the file, or would read it wrongly.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
 
-# Before the names of the module's weights; arrays are named after the attributes that hold them.
-MODULE = "module."
+PARTS = ("params", "fitted", "others")
+
+# Before the names of the weights of the module, and of what the loss has learned; arrays are named
+# after the attributes that hold them.
+MODULE, RULE = "module.", "rule."
 
 
 class Saved(NamedTuple):
     """What an estimator is made of.
 
-    `params` lacks 'trunk' where that is an object which is not data.
+    Attributes
+    ----------
+    params : dict
+        Of the estimator; it lacks 'trunk' where that is an object which is not data.
+    fitted : dict
+        `Fitted.state`.
+    others : dict
+        Further attributes of the estimator, such as requests of metadata.
+    precision : str
+        In which it computes.
+    frozen : list of str
+        Names of parameters that are not trained.
+    weights, rule : dict of str to Tensor
+        State of the module, and of the rule that combines the losses.
     """
 
     params: dict[str, Any]
     fitted: dict[str, Any]
+    others: dict[str, Any]
     precision: str
+    frozen: list[str]
     weights: dict[str, Tensor]
+    rule: dict[str, Tensor]
 
 
 class Packed(NamedTuple):
@@ -55,27 +74,53 @@ def pack(saved: Saved) -> Packed:
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "precision": saved.precision,
-        "params": {name: encode(value, name, tensors) for name, value in saved.params.items()},
-        "fitted": {name: encode(value, name, tensors) for name, value in saved.fitted.items()},
+        "frozen": saved.frozen,
+        **{
+            part: {name: encode(value, name, tensors) for name, value in values.items()}
+            for part, values in zip(PARTS, saved, strict=False)
+        },
     }
-    for name, value in saved.weights.items():
+    states = [(MODULE, saved.weights), (RULE, saved.rule)]
+    for prefix, name, value in ((p, n, v) for p, state in states for n, v in state.items()):
         if not isinstance(value, Tensor):
             raise TypeError(
                 f"trunk has the state {name!r} of type {type(value).__name__}, which a file of "
                 "tensors cannot hold. Keep it in a buffer, or pickle the estimator."
             )
         # A copy: safetensors refuses tensors that share memory.
-        tensors[MODULE + name] = value.detach().cpu().contiguous().clone()
+        tensors[prefix + name] = value.detach().cpu().contiguous().clone()
     return Packed(json.dumps(header, allow_nan=False), tensors)
 
 
 def unpack(packed: Packed) -> Saved:
     """Turn the content of a file into an estimator's parts."""
     header, tensors = json.loads(packed.header), packed.tensors
-    params = {name: decode(data, tensors) for name, data in header["params"].items()}
-    fitted = {name: decode(data, tensors) for name, data in header["fitted"].items()}
-    weights = {n.removeprefix(MODULE): t for n, t in tensors.items() if n.startswith(MODULE)}
-    return Saved(params, fitted, header["precision"], weights)
+    params, fitted, others = (
+        {name: decode(data, tensors) for name, data in header.get(part, {}).items()}
+        for part in PARTS
+    )
+    if header["format_version"] == 1:
+        fitted, others = _from_format_1(fitted)
+    weights, rule = (
+        {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        for prefix in (MODULE, RULE)
+    )
+    frozen = header.get("frozen", [])
+    return Saved(params, fitted, others, header["precision"], frozen, weights, rule)
+
+
+def _from_format_1(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort fitted attributes, as the first format held them, into the state and others."""
+    state = {
+        "encoder": attributes.pop("_encoder"),
+        "reader": attributes.pop("_reader"),
+        **{name: attributes.pop(f"{name}_") for name in ("task_weights", "noise_std", "history")},
+    }
+    state["reader"].feature_names_in_ = attributes.pop("feature_names_in_", None)
+    told = ("tasks_", "task_names_", "classes_", "n_features_in_", "n_iter_")
+    for name in (*told, "n_observed_", "n_applicable_"):  # by the encoder and others
+        attributes.pop(name, None)
+    return state, attributes
 
 
 def write(path: str | os.PathLike[str], packed: Packed) -> None:

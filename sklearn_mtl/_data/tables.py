@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
@@ -17,15 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl.kinds.values import narrow
+
 __all__ = [
     "Column",
     "RawColumn",
     "Table",
     "Template",
-    "are_numbers",
-    "as_column",
     "clean",
-    "first",
     "read_table",
 ]
 
@@ -152,35 +149,6 @@ class Column(NamedTuple):
     order: tuple[Any, ...] | None  # labels from low to high, where its type orders them
 
 
-def as_column(values: Sequence[Any]) -> NDArray[Any]:
-    """Labels given one by one, as an array of their narrowest common type."""
-    out = np.empty(len(values), dtype=object)
-    out[:] = list(values)
-    return _narrow(out)
-
-
-def are_numbers(values: NDArray[Any]) -> bool:
-    return values.dtype.kind in "biuf"
-
-
-def first(values: NDArray[Any]) -> Any:
-    """First value as a Python object, for messages."""
-    return values[:1].tolist()[0]
-
-
-def _narrow(values: NDArray[Any]) -> NDArray[Any]:
-    """Python objects as bools or numbers where all of them are; else as they are."""
-    if values.dtype != object:
-        return values
-    if all(isinstance(v, (bool, np.bool_)) for v in values):
-        return values.astype(bool)
-    if all(isinstance(v, (Real, Decimal)) for v in values):
-        whole = all(isinstance(v, Integral) for v in values)
-        narrow = np.array(values.tolist()) if whole else values
-        return narrow if narrow.dtype.kind in "iu" else values.astype(float)
-    return values
-
-
 def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
     values = raw.values
@@ -192,7 +160,7 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     seen = ~pd.isna(values)
     if missing_values is not None:  # compared where seen, as pd.NA compares to nothing
         seen[seen] = np.asarray(values[seen] != missing_values, dtype=bool)
-    observed = _narrow(values[seen])
+    observed = narrow(values[seen])
     if observed.dtype.kind == "f" and not np.isfinite(observed).all():
         rows = np.flatnonzero(seen)[~np.isfinite(observed)]
         raise ValueError(

@@ -1,27 +1,29 @@
-"""skorch's net: with a record of every task per epoch, and few calls between the batches."""
+"""skorch's net: with the loss of every task per epoch, and few calls between the batches."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from torch import Tensor, nn
 
-from sklearn_mtl._batches import Batches
-from sklearn_mtl._compile import CompiledStep, align_gradients, infer
+from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._predict import Inputs, infer
+from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.listeners import EpochListener
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 
-__all__ = ["CosineSchedule", "MultiTaskLoss", "Tally", "TaskNet", "Watch"]
+__all__ = ["MultiTaskLoss", "TaskNet"]
 
 
 class Tally:
@@ -108,11 +110,34 @@ def _at_rest(rule: Any) -> Iterator[Any]:
             yield rule.eval() if isinstance(rule, nn.Module) else rule
 
 
+class Unlabelled:
+    """Batches of X as the estimator takes it, without targets, for a net that predicts."""
+
+    def __init__(self, net: TaskNet, X: Any) -> None:
+        X = as_input(X)
+        net.reader_.check_shape(X)
+        dtype = next(net.module_.parameters()).dtype
+        self.inputs = Inputs(net.reader_.of(X), dtype, torch.device(net.device))
+        self.n_rows, self.batch_size = X.shape[0], net.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, None]]:
+        """Read batch by batch."""
+        for start in range(0, self.n_rows, self.batch_size):
+            yield self.inputs(range(start, min(start + self.batch_size, self.n_rows))), None
+
+
 class TaskNet(NeuralNet):
-    """skorch's net with per-task losses in a record of its own.
+    """skorch's net with the loss of every task in its history.
+
+    `forward`, `forward_iter`, `predict` and `predict_proba` take X as the estimator does, and give
+    the raw outputs of all tasks side by side. It is trained by the estimator, not by its own `fit`.
 
     Attributes
     ----------
+    task_names_ : list of str
+        Names of the tasks.
+    reader_ : InputReader
+        Between X and what the module takes.
     record_ : dict of str to list of ndarray of shape (n_tasks,)
         Per epoch: 'train_loss', 'valid_loss' (NaN where a task had no observed target) and
         'effective_weight'.
@@ -120,16 +145,20 @@ class TaskNet(NeuralNet):
         Whether Ctrl-C stopped the training.
     """
 
-    amp_dtype: torch.dtype | None = None
-    compiled: CompiledStep | None = None  # while training, if asked for
-    built_by: Any = None  # parameters of a net for a stream, whose optimizer goes on
-    heard: dict[str, list[Callable[..., Any]]] | None = None  # who listens to what, in an epoch
-    walked = False  # whether all modules were set to training or not, in this epoch
-    is_alone = False  # whether nobody but our own schedule acts between batches of this epoch
+    # Instance attributes end in an underscore: all others are parameters of the net for skorch.
+    amp_dtype_: torch.dtype | None = None
+    task_names_: list[str]
+    reader_: InputReader
+    listeners_: dict[str, list[Callable[..., Any]]] | None = None  # by event, during an epoch
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        """Those of skorch, but for the losses: what they would average is but a surrogate."""
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a training under way."""
-        return super().__getstate__() | {"compiled": None, "heard": None}
+        return super().__getstate__() | {"listeners_": None}
 
     def task_history(self) -> dict[str, NDArray[np.float64]]:
         """Return the record as arrays of shape (n_epochs, n_tasks)."""
@@ -142,29 +171,50 @@ class TaskNet(NeuralNet):
                     history[name][: len(rows)] = rows
         return history
 
+    # -- parameters and data -----------------------------------------------------------------
+
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
         """Weight decay shrinks weight matrices, not biases (class frequencies) or norm scales.
 
         Nor what a part of the network names in `no_weight_decay()`, as models of timm do.
         """
+        named_parameters = list(named_parameters)
+        for pattern, _ in self.get_params_for(prefix).get("param_groups", ()):
+            names = [name for name, _ in named_parameters]
+            if not any(fnmatch(name, pattern) for name in names):
+                raise ValueError(
+                    f"{prefix}__param_groups: no parameter matches {pattern!r}. The names are "
+                    f"{names}."
+                )
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         if not kwargs.get("weight_decay"):
             return (groups,), kwargs
         own = [group for group in groups if set(group) > {"params"}]  # the user's
         rest = [p for group in groups if set(group) == {"params"} for p in group["params"]]
-        named = _named_vectors(self.module_)
-        vectors = [p for p in rest if p.ndim <= 1 or id(p) in named]
-        matrices = [p for p in rest if p.ndim > 1 and id(p) not in named]
-        spared = {"params": vectors, "weight_decay": 0.0}
-        return ([*own, {"params": matrices}, spared],), kwargs
+        spared = _spared(self.module_)
+        vectors = [p for p in rest if p.ndim <= 1 or id(p) in spared]
+        matrices = [p for p in rest if p.ndim > 1 and id(p) not in spared]
+        return ([*own, {"params": matrices}, {"params": vectors, "weight_decay": 0.0}],), kwargs
 
     def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
         """X is the pair (training batches, validation batches or None)."""
+        if not (isinstance(X, tuple) and isinstance(X[0], Batches)):
+            raise TypeError("net_ is trained by its estimator. Call fit or partial_fit of that.")
         return X
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Refuse: the net knows nothing of y as the estimator takes it."""
+        raise TypeError("net_ is trained by its estimator. Call fit or partial_fit of that.")
+
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        """Batches of X as the estimator takes it."""
+        return Unlabelled(self, X)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return the data set, which is its own loader."""
         return dataset
+
+    # -- steps -------------------------------------------------------------------------------
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Call those that listen; most callbacks have no use for single batches."""
@@ -173,80 +223,31 @@ class TaskNet(NeuralNet):
         for method in methods:
             method(self, **kwargs)
         if methods and method_name == "on_grad_computed":
-            align_gradients(self.module_.parameters())
+            _align_gradients(self.module_.parameters())
 
     def _listeners(self, method_name: str) -> list[Callable[..., Any]]:
         """Methods of callbacks that do something then; in an epoch, they are looked up once."""
-        if self.heard is not None and method_name in self.heard:
-            return self.heard[method_name]
+        if self.listeners_ is not None and method_name in self.listeners_:
+            return self.listeners_[method_name]
         silent = getattr(Callback, method_name)
         methods = [getattr(callback, method_name) for _, callback in self.callbacks_]
-        found = [method for method in methods if getattr(method, "__func__", method) is not silent]
-        if self.heard is not None:
-            self.heard[method_name] = found
-        return found
-
-    def _set_training(self, training: bool = True) -> None:
-        """Walk through the modules only where something may have changed since the last step."""
-        roots = self.module_.training == self.criterion_.training == training
-        if not (roots and self.walked and self.is_alone):
-            super()._set_training(training)
-            self.walked = True
+        heard = [method for method in methods if getattr(method, "__func__", method) is not silent]
+        if self.listeners_ is not None:
+            self.listeners_[method_name] = heard
+        return heard
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
-        return infer(self.module_, x.to(self.device, non_blocking=True), self.amp_dtype)
+        return infer(self.module_, x.to(self.device, non_blocking=True), self.amp_dtype_)
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
         criterion = self.criterion_
-        if type(criterion) is not MultiTaskLoss:  # but what skorch made of it by its own `compile`
+        if type(criterion) is not MultiTaskLoss:  # but what skorch made of it by `compile`
             criterion = criterion._orig_mod
         loss, losses = criterion(y_pred, y_true)
         self.tally_.add(losses, y_true.counts)
         return loss
-
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
-        """Make a step of the optimizer, in one compiled function if possible."""
-        compiled = self.compiled
-        if (
-            compiled is not None
-            and compiled.is_ready()
-            and compiled.updates
-            and not self._listeners("on_grad_computed")
-            and (step := self._run_compiled(compiled, batch, update=True))
-        ):
-            return step
-        return super().train_step(batch, **fit_params)
-
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
-        """Make the gradients, by a compiled function if possible."""
-        compiled = self.compiled
-        if (
-            compiled is not None
-            and compiled.learned
-            and (step := self._run_compiled(compiled, batch, update=False))
-        ):
-            return step
-        return super().train_step_single(batch, **fit_params)
-
-    def _run_compiled(self, compiled: CompiledStep, batch: Any, update: bool) -> dict[str, Tensor]:
-        """Return nothing where it cannot be compiled, and do not try again."""
-        self._set_training(True)
-        x, cells = batch
-        found = compiled(x, cells, update)
-        if found is None:
-            self.compiled = None
-            return {}
-        loss, losses, output = found
-        self.tally_.add(losses, cells.counts)
-        return {"loss": loss, "y_pred": output}
-
-    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
-        """Forget the gradients, as `zero_grad` does at ten times the price."""
-        for group in self.optimizer_.param_groups:
-            for param in group["params"]:
-                param.grad = None
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Train; a KeyboardInterrupt (of a user, or a stopping callback) ends it in good order."""
@@ -255,14 +256,16 @@ class TaskNet(NeuralNet):
             "valid_loss": [],
             "effective_weight": [],
         }
+        self.best_: dict[str, float] = {}
         self.interrupted_ = False
+        self.get_split_datasets(X)
         try:
             with _stop_after_batch(X[0]):
                 super().fit_loop(X, y, epochs, **params)
         except KeyboardInterrupt:
             self.interrupted_ = not any(
                 callback.stopped
-                if isinstance(callback, Watch)
+                if isinstance(callback, EpochListener)
                 else isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
                 for _, callback in self.callbacks_
             )
@@ -275,14 +278,7 @@ class TaskNet(NeuralNet):
         if iterator is None:
             return
         self.tally_ = tally = Tally()
-        self.heard, self.walked = {}, False
-        events = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-        others = [method for event in events for method in self._listeners(event)]
-        self.is_alone = all(
-            type(getattr(method, "__self__", None)) is CosineSchedule for method in others
-        )
-        if self.compiled is not None:
-            self.compiled.start_epoch(self)
+        self.listeners_ = {}
         rows = self.history[-1]["batches"]
         try:
             for batch in iterator:
@@ -293,30 +289,53 @@ class TaskNet(NeuralNet):
                 rows[-1][f"{prefix}_batch_size"] = len(batch[0])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
-            self.heard = None
+            self.listeners_ = None
+            self.tally_ = Tally()
             if len(tally):  # none if it was interrupted at once
-                self._record(prefix, *tally.means())
+                self._record(prefix, tally)
         self.history.record(f"{prefix}_batch_count", len(iterator))
 
-    def _record(self, prefix: str, losses: Tensor, counts: Tensor) -> None:
-        seen = torch.where(counts > 0, losses, torch.nan)
-        self.record_[f"{prefix}_loss"].append(seen.cpu().numpy())
+    def _record(self, prefix: str, tally: Tally) -> None:
+        """Record the objective and the loss of each task, and whether they are the best so far."""
+        losses, counts = tally.means()
+        observed = torch.where(counts > 0, losses, torch.nan).cpu().numpy()
+        self.record_[f"{prefix}_loss"].append(observed)
         if prefix == "train":
-            weights = self.criterion_.effective_weights(losses, counts / len(self.tally_))
+            weights = self.criterion_.effective_weights(losses, counts / len(tally))
             self.record_["effective_weight"].append(weights.cpu().double().numpy())
-        else:
-            objective = self.criterion_.objective(losses, counts)
-            self.history.record(f"{prefix}_objective", objective)
+        values = {f"{prefix}_loss": self.criterion_.objective(losses, counts)}
+        for name, loss in zip(self.task_names_, observed.tolist(), strict=True):
+            values[f"{prefix}_loss/{name}"] = loss
+        for name, value in values.items():
+            is_best = value < self.best_.get(name, float("inf"))
+            if is_best:
+                self.best_[name] = value
+            self.history.record(f"{name}_best", is_best)
+        for name, value in values.items():  # behind the flags, as a task may be called "x_best"
+            self.history.record(name, value)
 
 
-def _named_vectors(module: nn.Module) -> set[int]:
+def _align_gradients(params: Any) -> None:
+    """Put gradients in the memory order of their parameters, as autograd does.
+
+    Fused optimizers on a CPU take both as they stand in memory.
+    """
+    for p in params:
+        grad = p.grad
+        if grad is None or not grad.layout == p.layout == torch.strided:
+            continue
+        if grad.stride() != p.stride():
+            p.grad = torch.empty_like(p).copy_(grad)
+
+
+def _spared(module: nn.Module) -> set[int]:
     """Ids of the parameters that parts of a network want no weight decay on."""
-    found = set()
+    spared = set()
     for part in module.modules():
         if callable(name_them := getattr(part, "no_weight_decay", None)):
             names = set(name_them())
-            found |= {id(p) for name, p in part.named_parameters() if name in names}
-    return found
+            spared |= {id(p) for name, p in part.named_parameters() if name in names}
+    return spared
 
 
 @contextlib.contextmanager
@@ -338,83 +357,3 @@ def _stop_after_batch(batches: Batches) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, default)
-
-
-class CosineSchedule(Callback):
-    """Learning rate per step: a linear warm-up over the first 5 %, then a cosine to zero."""
-
-    def __init__(self, n_steps: int) -> None:
-        self.n_steps = n_steps
-
-    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Take the rates of the optimizer for the highest ones, and set those of the first step."""
-        self.step_ = 0
-        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
-        self._set(net)
-
-    def on_batch_end(
-        self, net: NeuralNet, batch: Any = None, training: bool | None = None, **kwargs: Any
-    ) -> None:
-        """Record the rate of the step, as skorch's schedules do, and set that of the next one."""
-        if training:
-            net.history[-1]["batches"][-1]["event_lr"] = net.optimizer_.param_groups[0]["lr"]
-            self.step_ += 1
-            self._set(net)
-
-    def _set(self, net: NeuralNet) -> None:
-        factor = self.factor(self.step_)
-        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=False):
-            group["lr"] = peak * factor
-
-    def factor(self, step: int) -> float:
-        """Return the share of the highest rate, from 0 to 1."""
-        n_warm_up = math.ceil(self.n_steps / 20)
-        if step < n_warm_up:
-            return (step + 1) / n_warm_up
-        progress = (step - n_warm_up) / max(1, self.n_steps - n_warm_up)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-class Watch(Callback):
-    """Tell somebody of epochs, who may want the training to end.
-
-    It stands behind all other callbacks. An epoch that another one ended, or Ctrl-C, is told of in
-    the end. What those who are told draw at random changes nothing in the training.
-
-    Parameters
-    ----------
-    begin : callable
-        Called without arguments when an epoch begins.
-    end : callable
-        Called with the net when it has ended; returns whether the training shall end.
-    """
-
-    def __init__(self, begin: Callable[[], None], end: Callable[[NeuralNet], bool]) -> None:
-        self.begin, self.end = begin, end
-        self.stopped = self.is_open = False
-
-    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Say so."""
-        self.is_open = True
-        with _own_random_state(net):
-            self.begin()
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Say so, and end the training as skorch's own callbacks do."""
-        self.is_open = False
-        with _own_random_state(net):
-            self.stopped = self.end(net)
-        if self.stopped:
-            raise KeyboardInterrupt
-
-    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell of an epoch that was not told of."""
-        if self.is_open:
-            self.is_open = False
-            with _own_random_state(net):
-                self.end(net)
-
-
-def _own_random_state(net: NeuralNet) -> Any:
-    """Leave torch's random states as they are, those of GPUs only where there is one in use."""
-    return torch.random.fork_rng(None if str(net.device).startswith("cuda") else [])

@@ -11,42 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sklearn_mtl._recipe import DTYPES, Recipe
-from sklearn_mtl._validation import Rows, Source
+from sklearn_mtl._data.inputs import Source
+from sklearn_mtl._predict import Inputs
+from sklearn_mtl._training.recipe import DTYPES, Recipe
 from sklearn_mtl.losses import Cells
 
-__all__ = ["Batches", "Inputs"]
+__all__ = ["Batches"]
 
 # Input values that are read at once; a batch may have more.
 READ_VALUES = 2**19
-
-
-class Inputs:
-    """Standardised samples by index, as tensors on the device.
-
-    In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its noise in
-    float32 afterwards. On a GPU that is done there, and X travels in its own type.
-
-    Parameters
-    ----------
-    source : Source
-        Samples, mean and scale.
-    dtype : torch.dtype
-        Of the tensors.
-    device : torch.device
-        Of the tensors.
-    """
-
-    def __init__(self, source: Source, dtype: torch.dtype, device: torch.device) -> None:
-        self.read, self.dtype, self.device = source.read, dtype, device
-        self.place = device if device.type == "cuda" else torch.device("cpu")  # knows float64
-        self.mean = torch.tensor(source.mean, device=self.place)
-        self.scale = torch.tensor(source.scale, device=self.place)
-
-    def __call__(self, rows: Rows) -> Tensor:
-        """Return the samples of `rows`."""
-        x = torch.from_numpy(self.read(rows)).to(self.place)
-        return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
 
 
 class Batches:

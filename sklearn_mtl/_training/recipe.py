@@ -17,6 +17,7 @@ __all__ = [
     "auto_precision",
     "auto_weight_decay",
     "device_or_cpu",
+    "resolve",
     "resolve_device",
     "resolve_optimizer",
 ]
@@ -38,8 +39,34 @@ class Recipe(NamedTuple):
     net_params: dict[str, Any]
     patience: int | None = None  # epochs without improvement; None does not stop early
     tol: float = 0.0
-    compile: bool = False
-    is_stream: bool = False  # one pass over data of which more may come: the rate stays
+
+
+def resolve(parameters: Any, input_shape: tuple[int, ...], n_rows: int) -> Recipe:
+    """Resolve every 'auto' among the parameters of the estimator."""
+    max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
+    precision, weight_decay = parameters.precision, parameters.weight_decay
+    images = len(input_shape) > 1
+    if max_epochs == "auto":
+        max_epochs = auto_max_epochs(n_rows, images)
+    if batch_size == "auto":
+        batch_size = auto_batch_size(n_rows, images)
+    if precision == "auto":
+        precision = auto_precision(parameters.trunk, input_shape, n_rows <= int(batch_size))
+    if isinstance(weight_decay, str):
+        weight_decay = auto_weight_decay(parameters.optimizer, n_rows, images)
+    return Recipe(
+        max_epochs=int(max_epochs),
+        batch_size=int(batch_size),
+        learning_rate=parameters.learning_rate,
+        optimizer=parameters.optimizer,
+        weight_decay=weight_decay,
+        device=resolve_device(parameters.device),
+        precision=precision,
+        verbose=int(parameters.verbose),
+        net_params=parameters.net_params or {},
+        patience=parameters.n_iter_no_change if parameters.early_stopping else None,
+        tol=parameters.tol,
+    )
 
 
 def resolve_device(device: str) -> str:
@@ -60,24 +87,24 @@ def resolve_device(device: str) -> str:
 def device_or_cpu(device: str) -> str:
     """Return a device that works here: the one asked for, else the CPU."""
     try:
-        found = resolve_device(device)
-        torch.empty(0, device=found)
+        resolved = resolve_device(device)
+        torch.empty(0, device=resolved)
     except (ValueError, RuntimeError, AssertionError):  # torch has several ways to say no
         return "cpu"
-    return found
+    return resolved
 
 
 def resolve_optimizer(optimizer: Any) -> Any:
     """Find a name in `torch.optim`; a class is taken as it is."""
     if not isinstance(optimizer, str):
         return optimizer
-    found = getattr(torch.optim, optimizer, None)
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+    known = getattr(torch.optim, optimizer, None)
+    if not (isinstance(known, type) and issubclass(known, torch.optim.Optimizer)):
         raise ValueError(
             f"optimizer={optimizer!r} is not in torch.optim. Use a name such as 'AdamW' or 'SGD', "
             "or pass a class."
         )
-    return found
+    return known
 
 
 def auto_batch_size(n_rows: int, images: bool) -> int:

@@ -1,8 +1,4 @@
-"""The border: X of every rank, sample weights, row splits.
-
-After this room, X is read as finite, standardised, channels-first batches, and weights are a plain
-``(n_samples, n_tasks)`` float64 array.
-"""
+"""X of every rank and container: after this room, finite samples with channels first."""
 
 from __future__ import annotations
 
@@ -14,18 +10,14 @@ from typing import Any, NamedTuple
 import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import _safe_indexing, check_array
-from sklearn.utils.validation import assert_all_finite
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_feature_names, assert_all_finite
 
 __all__ = [
     "InputReader",
     "Rows",
     "Source",
     "as_input",
-    "check_weights",
-    "random_seed",
-    "split_rows",
-    "take_rows",
 ]
 
 FloatArray = NDArray[np.floating[Any]]
@@ -40,7 +32,7 @@ KEPT_DTYPES = frozenset(
 CHUNK_ELEMENTS = 2**21
 
 
-def as_input(X: Any, *, estimator: Any = None) -> Any:
+def as_input(X: Any, *, estimator_name: str | None = None) -> Any:
     """Return X as something with ``shape`` and rows that can be read, without a float copy.
 
     HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
@@ -52,7 +44,7 @@ def as_input(X: Any, *, estimator: Any = None) -> Any:
         plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
         if not (plain or _is_on_disk(X)):
             array = check_array(
-                X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator
+                X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator_name
             )
         if array.dtype.kind not in "biuf":
             raise ValueError(f"X holds {array.dtype} values. Pass an array of numbers.")
@@ -145,6 +137,8 @@ class InputReader:
 
     Attributes
     ----------
+    feature_names_in_ : ndarray or None
+        Column names of X.
     sample_shape_ : tuple of int
         Shape of one row of X as it was passed to `fit`.
     input_shape_ : tuple of int
@@ -160,6 +154,25 @@ class InputReader:
         self.input_shape = input_shape
         self.data_format = data_format
         self.estimator_name = estimator_name
+        self.feature_names_in_: NDArray[Any] | None = None
+
+    def fit_names(self, X: Any) -> InputReader:
+        """Learn the column names of X, if it has string names."""
+        owner = self._owner()
+        _check_feature_names(owner, X, reset=True)
+        self.feature_names_in_ = getattr(owner, "feature_names_in_", None)
+        return self
+
+    def check_names(self, X: Any) -> None:
+        """Refuse columns of other names, or in another order, than those seen in `fit_names`."""
+        owner = self._owner()
+        if self.feature_names_in_ is not None:
+            owner.feature_names_in_ = self.feature_names_in_
+        _check_feature_names(owner, X, reset=False)
+
+    def _owner(self) -> Any:
+        """Make an object of the estimator's name, of which scikit-learn speaks in its messages."""
+        return type(self.estimator_name, (), {})()
 
     def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> InputReader:
         """Learn shapes from X, and mean and scale from `rows` weighted by `weight`."""
@@ -313,105 +326,3 @@ class InputReader:
         scale[constant] = np.maximum(1.0, 10 * np.finfo(np.float64).eps * np.abs(mean))[constant]
         shape = (n_channels, *[1] * (len(self.input_shape_) - 1))
         return mean.reshape(shape), scale.reshape(shape)
-
-
-def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:
-    """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere.
-
-    A frame whose columns are the names of the tasks is matched by name, all else by position.
-    """
-    n_tasks = len(names)
-    if sample_weight is None:
-        return np.ones((n_samples, n_tasks))
-    if set(getattr(sample_weight, "columns", ())) == set(names):
-        sample_weight = sample_weight[list(names)]
-    try:
-        weight = np.asarray(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"sample_weight cannot be read as numbers: {error}.") from error
-    if weight.ndim == 0:
-        weight = np.full(n_samples, weight)
-    if weight.shape not in ((n_samples,), (n_samples, n_tasks)):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, expected ({n_samples},) or "
-            f"({n_samples}, {n_tasks}): one weight per row, or one per row and task."
-        )
-    if not np.isfinite(weight).all() or (weight < 0).any():
-        raise ValueError("sample_weight holds negative or non-finite values. Pass weights >= 0.")
-    if not weight.any():
-        raise ValueError("sample_weight is zero everywhere. Pass at least one non-zero weight.")
-    if weight.max() > 1e100:  # only ratios count, and sums must not overflow
-        weight = weight / weight.max()
-    if weight.ndim == 1:
-        weight = weight[:, None]
-    return np.broadcast_to(weight, (n_samples, n_tasks)).copy()
-
-
-def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
-    """Return some rows of X, y or weights, in the container that they are in."""
-    # Zarr has a method of its own for rows in any number.
-    return data.oindex[rows] if hasattr(data, "oindex") else _safe_indexing(data, rows)
-
-
-def random_seed(random_state: Any) -> int:
-    """Draw one seed; None takes fresh entropy, so that no global state is touched."""
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**31))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    return int(random_state)
-
-
-def split_rows(
-    observed: NDArray[np.bool_],
-    codes: FloatArray,
-    fraction: float,
-    names: Sequence[str],
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split rows into training and validation, observed targets of every task on both sides.
-
-    Rows are sorted by their pattern of observed targets and classes, at random within a pattern,
-    and every ``1 / fraction``-th goes to validation: a proportional stratification.
-
-    Parameters
-    ----------
-    observed : ndarray of shape (n_samples, n_tasks)
-    codes : ndarray of shape (n_samples, n_class_tasks)
-        Class codes, 0 where not observed.
-    fraction : float in (0, 1)
-        Share of rows for validation.
-    names : sequence of str
-        Task names for messages.
-    rng : Generator
-
-    Returns
-    -------
-    train, valid : ndarrays of int, increasing
-    """
-    n = len(observed)
-    for name, count in zip(names, observed.sum(axis=0), strict=True):
-        if count < 2:
-            raise ValueError(
-                f"early_stopping needs observed targets of every task for training and for "
-                f"validation, but task {name!r} has {count} in n_samples={n} rows. Pass X_val and "
-                "y_val, or set early_stopping=False."
-            )
-    order = np.lexsort((rng.random(n), *codes.T, *observed.T))
-    n_valid = min(max(1, round(fraction * n)), n - 1)
-    picks = ((np.arange(n_valid) + rng.random()) * (n / n_valid)).astype(np.intp)
-    valid = np.zeros(n, dtype=bool)
-    valid[order[picks]] = True
-    total, held_out = observed.sum(axis=0), observed[valid].sum(axis=0)
-    for _ in range(100 * len(total)):  # a rare task may be on one side: move one of its rows
-        one_sided = np.flatnonzero((held_out == 0) | (held_out == total))
-        if len(one_sided) == 0:
-            return np.flatnonzero(~valid), np.flatnonzero(valid)
-        row = rng.choice(np.flatnonzero(observed[:, rng.choice(one_sided)]))
-        valid[row] = not valid[row]
-        held_out = held_out + (1 if valid[row] else -1) * observed[row]
-    raise ValueError(
-        "early_stopping found no split with observed targets of every task for training and for "
-        f"validation: tasks {[names[int(k)] for k in one_sided]} share too few rows with others. "
-        "Pass X_val and y_val, or set early_stopping=False."
-    )

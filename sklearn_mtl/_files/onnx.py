@@ -7,28 +7,22 @@ import importlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sklearn_mtl._validation import InputReader
+from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl.kinds import Kind
-from sklearn_mtl.losses import log_mean, sequential_log_proba
 
-__all__ = ["DECODERS", "Graph", "export"]
+__all__ = ["Graph", "export"]
 
-# What is predicted of each kind: raw outputs (n, M, n_outputs) of M ensemble members to class
-# probabilities (n, n_classes) or numbers (n,), as `proba` and `decode` of the kinds have it.
-DECODERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
-    "classification": lambda raw, kind: raw.softmax(dim=-1).mean(dim=1),
-    "ordinal": lambda raw, kind: sequential_log_proba(raw).exp().mean(dim=1),
-    "regression": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.center_),
-    "quantile": lambda raw, kind: _in_units(raw[..., 0], kind.scale_, kind.center_),
-    "poisson": lambda raw, kind: _in_units(log_mean(raw, kind.spread_).exp(), kind.scale_),
-    "gamma": lambda raw, kind: _in_units(log_mean(raw, kind.spread_).exp(), kind.scale_),
-}
+
+def _decoded(raw: Tensor, kind: Kind) -> Tensor:
+    """Probabilities (n, n_classes) or numbers (n,) of raw outputs (n, M, n_outputs)."""
+    members = kind.link(raw)
+    return members.mean(dim=1) if kind.is_class else _in_units(members, *kind.units)
 
 
 def _in_units(members: Tensor, scale: float, shift: float = 0.0) -> Tensor:
@@ -46,8 +40,8 @@ class Graph(nn.Module):
     module : nn.Module
         Maps standardised samples to raw outputs; copied, to compute in float32 on the CPU.
     reader : InputReader
-    tasks : sequence of str
-        Kind of each task, of the keys of `DECODERS`.
+    names : sequence of str
+        Of the tasks.
     kinds : sequence of Kind
         Fitted.
     """
@@ -56,18 +50,19 @@ class Graph(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, module: nn.Module, reader: InputReader, tasks: Sequence[str], kinds: Sequence[Kind]
+        self, module: nn.Module, reader: InputReader, names: Sequence[str], kinds: Sequence[Kind]
     ) -> None:
         super().__init__()
-        unknown = [task for task in tasks if task not in DECODERS]
-        if unknown:
-            raise ValueError(
-                f"kind={unknown[0]!r} cannot be exported: ONNX graphs know {sorted(DECODERS)}."
-            )
+        for name, kind in zip(names, kinds, strict=True):
+            if type(kind).link is Kind.link:
+                raise ValueError(
+                    f"Task {name!r}: {type(kind).__name__} cannot be exported, as it decodes "
+                    "without a link. Give it a method link(raw) that works on tensors."
+                )
         exported: Any = copy.deepcopy(module).cpu().float()
         exported.channels_last = False  # memory is the runtime's business
         self.module = _exportable(exported)
-        self.tasks, self.kinds, self.shape = list(tasks), list(kinds), reader.input_shape_
+        self.kinds, self.shape = list(kinds), reader.input_shape_
         self.channels_last = reader.data_format == "channels_last" and len(self.shape) > 1
         self.register_buffer("mean", torch.from_numpy(reader.mean_))
         self.register_buffer("scale", torch.from_numpy(reader.scale_))
@@ -82,8 +77,7 @@ class Graph(nn.Module):
         raw = self.module(((X.double() - self.mean) / self.scale).float())
         raw = raw.unsqueeze(1) if raw.ndim == 2 else raw
         parts = raw.split([kind.n_outputs for kind in self.kinds], dim=-1)
-        decoded = zip(self.tasks, parts, self.kinds, strict=True)
-        return tuple(DECODERS[task](part, kind) for task, part, kind in decoded)
+        return tuple(_decoded(part, kind) for part, kind in zip(parts, self.kinds, strict=True))
 
 
 class _AdaptiveAvgPool3d(nn.Module):

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from sklearn.utils._metadata_requests import SIMPLE_METHODS, MetadataRequest
 from torch import Tensor, nn
 
-from sklearn_mtl._tables import Template
-from sklearn_mtl._targets import TargetEncoder
-from sklearn_mtl._tasks import Task
-from sklearn_mtl._validation import InputReader
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._data.tables import Template
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.tasks import Task
 from sklearn_mtl.kinds import KINDS
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS

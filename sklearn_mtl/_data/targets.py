@@ -2,13 +2,14 @@
 
 `TargetEncoder` turns y (numbers, strings, bools, categories; NaN, None or ``pd.NA`` where nothing
 was observed) into ``(values, weight)`` arrays without a NaN, and a network's raw outputs back
-into y. The rule for holes stands in one function, `_applicability`.
+into y.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,25 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._tables import (
-    Column,
-    RawColumn,
-    are_numbers,
-    as_column,
-    clean,
-    first,
-    read_table,
-)
-from sklearn_mtl._tasks import (
-    class_weight_of,
-    fit_kind,
-    gates_first,
-    naming,
-    resolve_gates,
-    resolve_tasks,
-)
-from sklearn_mtl._validation import check_weights
-from sklearn_mtl.kinds import ClassificationTarget, Kind, RegressionTarget
+from sklearn_mtl._data.gates import applicability, chains, holds, resolve_gates
+from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
+from sklearn_mtl._data.rows import check_weights
+from sklearn_mtl._data.tables import Column, clean, read_table
+from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks
+from sklearn_mtl.kinds.values import are_numbers, first
 
 __all__ = ["EncodedTargets", "TargetEncoder"]
 
@@ -96,7 +84,7 @@ class TargetEncoder:
     def classes(self) -> dict[int, NDArray[Any]]:
         """Labels of each class task, by the position of the task."""
         kinds = enumerate(self.kinds_)
-        return {k: kind.classes_ for k, kind in kinds if isinstance(kind, ClassificationTarget)}
+        return {k: kind.classes_ for k, kind in kinds if kind.is_class}
 
     # -- from y ------------------------------------------------------------------------------
 
@@ -117,24 +105,25 @@ class TargetEncoder:
         columns = [column for _, column in pairs]
         columns, weight = self._weigh(columns, sample_weight)
         self.kinds_ = [task.make_kind() for task in self.tasks_]
-        is_class = [isinstance(kind, ClassificationTarget) for kind in self.kinds_]
-        names = [task.name for task, known in zip(self.tasks_, is_class, strict=True) if known]
-        labels = self._declared(classes, names)
+        is_class = [kind.is_class for kind in self.kinds_]
+        labels = self._declared(classes)
         types = self._template.dtypes.items()  # but those made for other labels
         self._template = self._template._replace(dtypes={n: t for n, t in types if n not in labels})
         if more_comes:
-            known = {
-                task.name: as_column(list(task.categories or column.order or ()))
-                for task, column in zip(self.tasks_, columns, strict=True)
-                if task.kind == "ordinal"
-            }
-            labels = known | labels
+            known = zip(self.names, self.kinds_, columns, strict=True)
+            labels = {
+                name: kind.labels_to_come(column.order)
+                for name, kind, column in known
+                if kind.is_class
+            } | labels
         self._fit_kinds(columns, weight, is_class, labels)
         # Before numbers are looked at: 0 stands in many a cell that should be a hole.
         self._gates = resolve_gates(self.tasks_, self.kinds_)
         self._count(columns)
         self._fit_kinds(columns, weight, [not known for known in is_class])
-        self._class_weights = self._resolve_class_weights(columns, weight)
+        self._class_weights = resolve_class_weights(
+            self.class_weight, self.tasks_, self.kinds_, columns, weight
+        )
         return self._encode(columns, weight)
 
     def _fit_kinds(
@@ -148,40 +137,14 @@ class TargetEncoder:
             task = self.tasks_[k]
             self.kinds_[k] = fit_kind(task, columns[k], weight[:, k], labels.get(task.name, ()))
 
-    def _declared(self, classes: Any, names: list[str]) -> dict[str, NDArray[Any]]:
+    def _declared(self, classes: Any) -> dict[str, NDArray[Any]]:
         """Labels that were declared, by the name of their class task."""
-        if classes is None:
-            return {}
-        if not isinstance(classes, Mapping):
-            if len(names) != 1:
-                raise ValueError(
-                    f"classes={classes!r}, but there are {len(names)} class tasks: {names}. Pass a "
-                    "dict from their names to their labels."
-                )
-            classes = {names[0]: classes}
-        unknown = [name for name in classes if name not in names]
-        if unknown:
-            raise ValueError(
-                f"classes names {unknown}, which are not class tasks; these are {names}."
-            )
-        found = {}
-        for name, labels in classes.items():
-            if isinstance(labels, str) or np.ndim(labels) != 1:
-                raise ValueError(f"classes holds {labels!r} for {name!r}. Pass a list of labels.")
-            labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-            column = clean(RawColumn(as_column(labels)), name, self.missing_values)
-            if not column.seen.all():
-                raise ValueError(
-                    f"classes holds a missing value among the labels {labels!r} of {name!r}. Leave "
-                    "it out."
-                )
-            found[name] = column.values
-        return found
+        names = [n for n, kind in zip(self.names, self.kinds_, strict=True) if kind.is_class]
+        return declared_labels(classes, names, self.missing_values)
 
     def check_declared(self, classes: Any) -> None:
         """Refuse labels that are declared too late."""
-        names = [self.names[k] for k in self.classes]
-        for name, labels in self._declared(classes, names).items():
+        for name, labels in self._declared(classes).items():
             kind: Any = self.kinds_[self.names.index(name)]
             with naming(self.tasks_[self.names.index(name)]):
                 kind.check(labels)
@@ -193,7 +156,9 @@ class TargetEncoder:
 
     def _count(self, columns: list[Column]) -> None:
         self.n_observed_ = np.array([c.seen.sum() for c in columns])
-        self.n_applicable_ = np.array([a.sum() for a in self._applicability(columns)])
+        self.n_applicable_ = np.array(
+            [a.sum() for a in applicability(self.tasks_, self._gates, columns)]
+        )
 
     def read(self, y: Any, sample_weight: Any = None) -> tuple[list[Column], FloatArray]:
         """Columns of a y laid out like the one seen in `fit_encode`, and the weight of each cell.
@@ -215,7 +180,7 @@ class TargetEncoder:
             picked = dict(zip(self.names, table.columns.values(), strict=True))
         columns = [clean(c, name, self.missing_values) for name, c in picked.items()]
         columns, weight = self._weigh(columns, sample_weight)
-        self._applicability(columns)
+        applicability(self.tasks_, self._gates, columns)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             with naming(task):
                 kind.check(column.values[column.seen])
@@ -277,9 +242,10 @@ class TargetEncoder:
         return counted, self._encode(columns, weight)
 
     def _check_labels(self, columns: list[Column]) -> None:
-        for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
+        kinds: list[Any] = self.kinds_
+        for task, kind, column in zip(self.tasks_, kinds, columns, strict=True):
             values = column.values[column.seen]
-            if isinstance(kind, ClassificationTarget) and (kind.encode(values) < 0).any():
+            if kind.is_class and (kind.encode(values) < 0).any():
                 unseen = first(values[kind.encode(values) < 0])
                 raise ValueError(
                     f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
@@ -318,82 +284,24 @@ class TargetEncoder:
             parts.append(kind.constant(targets.values[seen, k], targets.weight[seen, k]))
         return np.concatenate(parts)
 
-    def _resolve_class_weights(
-        self, columns: list[Column], weight: FloatArray
-    ) -> list[FloatArray | None]:
-        """Weight per class of each task, None for one everywhere."""
-        specs = self.class_weight
-        if not isinstance(specs, Mapping):
-            specs = {self.names[k]: specs for k in self.classes}
-        unknown = [name for name in specs if name not in self.names]
-        if unknown:
-            raise ValueError(
-                f"class_weight names unknown tasks {unknown}; the tasks are {self.names}."
-            )
-        resolved = []
-        for task, kind, column, w in zip(self.tasks_, self.kinds_, columns, weight.T, strict=True):
-            with naming(task):
-                seen = column.seen
-                resolved.append(
-                    class_weight_of(specs.get(task.name), kind, column.values[seen], w[seen])
-                )
-        return resolved
-
-    def _applicability(self, columns: list[Column]) -> list[BoolArray]:
-        """Tell where each target applies, and refuse values where it does not.
-
-        The one rule for holes, one line per case.
-        """
-        refused: dict[int, BoolArray] = {}
-        applicable = {}
-        for k in gates_first(self._gates):
-            gate, seen = self._gates[k], columns[k].seen
-            # No gate: applicable everywhere; a hole is a missing value.
-            refused[k], known = np.zeros_like(seen), np.ones_like(seen)
-            if gate is not None:
-                # Gate missing: not known to be refused; a value is used, and tells it applies.
-                known = columns[gate].seen
-                # Gate not applicable itself: not applicable.
-                refused[k] |= refused[gate]
-                # Gate observed and different: not applicable. Observed and holding: applicable.
-                refused[k][known] |= ~self._holds(k, columns[gate].values[known])
-            # A value where the target is not applicable: an error that names the first rows.
-            self._check_refused(k, columns[k], refused[k])
-            applicable[k] = ~refused[k] & (known | seen)
-        return [applicable[k] for k in range(len(columns))]
-
-    def _holds(self, k: int, gate_labels: NDArray[Any]) -> BoolArray:
-        """Where the gate of task `k` takes one of the labels that task `k` needs."""
-        wanted = as_column(self.tasks_[k].labels)
-        if are_numbers(gate_labels) and are_numbers(wanted):
-            return np.isin(gate_labels, wanted)
-        return pd.Series(gate_labels, dtype=object).isin(self.tasks_[k].labels).to_numpy()
-
-    def _check_refused(self, k: int, column: Column, refused: BoolArray) -> None:
-        rows = np.flatnonzero(column.seen & refused)
-        if len(rows):
-            task = self.tasks_[k]
-            raise ValueError(
-                f"Task {task.name!r} exists only given {task.given!r}, but y holds a value where "
-                f"that is not so, in {len(rows)} rows, the first {rows[:5].tolist()}. "
-                "Set these cells to NaN, or drop given=."
-            )
-
     # -- back to y ---------------------------------------------------------------------------
 
     def part_of(self, raw: Outputs, k: int) -> FloatArray:
         """Raw outputs (n, M, n_outputs) of task `k`, of (n, O) or (n, M, O) of all."""
+        return next(itertools.islice(self._parts(raw), k, None))
+
+    def _parts(self, raw: Outputs) -> Iterator[FloatArray]:
+        """Raw outputs of one task after the other."""
         raw = raw[:, None, :] if raw.ndim == 2 else raw
-        start = sum(self.n_outputs[:k])
-        return raw[..., start : start + self.n_outputs[k]].astype(np.float64)
+        stops = itertools.accumulate(self.n_outputs, initial=0)
+        return (
+            raw[..., start:stop].astype(np.float64) for start, stop in itertools.pairwise(stops)
+        )
 
     def probabilities(self, raw: Outputs) -> dict[str, FloatArray]:
         """Class probabilities (n, n_classes) of each class task."""
-        return {
-            self.names[k]: kind.proba(self.part_of(raw, k))
-            for k, kind in enumerate(self.kinds_)
-            if isinstance(kind, ClassificationTarget)
-        }
+        parts: Any = zip(self.names, self.kinds_, self._parts(raw), strict=True)
+        return {name: kind.proba(part) for name, kind, part in parts if kind.is_class}
 
     def decode(self, raw: Outputs, conditional_output: str = "estimate") -> list[NDArray[Any]]:
         """Labels and numbers in the units of y, one array per task.
@@ -402,9 +310,8 @@ class TargetEncoder:
         predicted not to hold; ``'expected'`` multiplies means with the probability that the chain
         of gates holds.
         """
-        out: list[NDArray[Any]] = [
-            kind.decode(self.part_of(raw, k)) for k, kind in enumerate(self.kinds_)
-        ]
+        parts = zip(self.kinds_, self._parts(raw), strict=True)
+        out: list[NDArray[Any]] = [kind.decode(part) for kind, part in parts]
         if conditional_output == "estimate":
             return out
         if conditional_output not in ("nan", "expected"):  # set after fit, perhaps
@@ -412,22 +319,20 @@ class TargetEncoder:
                 f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
                 "'expected'."
             )
-        estimate, proba = list(out), self.probabilities(raw)
-        holds: dict[int, BoolArray] = {}
-        probability: dict[int, FloatArray] = {}
-        for k in gates_first(self._gates):
-            gate = self._gates[k]
-            holds[k], probability[k] = np.ones(len(raw), dtype=bool), np.ones(len(raw))
-            if gate is None:
+        proba = self.probabilities(raw)
+
+        def share_of(gate: int, task: Task) -> FloatArray:
+            labels = holds(task, self.classes[gate])
+            return self._unweighted(gate, proba[self.names[gate]])[:, labels].sum(axis=1)
+
+        chain = chains(self.tasks_, self._gates, out, share_of)
+        for k, (hold, probability) in enumerate(chain):
+            if self._gates[k] is None:
                 continue
-            labels = self._holds(k, self.classes[gate])
-            share = self._unweighted(gate, proba[self.names[gate]])
-            probability[k] = probability[gate] * share[:, labels].sum(axis=1)
-            holds[k] = holds[gate] & self._holds(k, estimate[gate])
             if conditional_output == "expected" and self.kinds_[k].is_mean:
-                out[k] = estimate[k] * probability[k]
+                out[k] = out[k] * probability
             if conditional_output == "nan":
-                out[k] = _blank(estimate[k], ~holds[k])
+                out[k] = _blank(out[k], ~hold)
         return out
 
     def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
@@ -440,23 +345,19 @@ class TargetEncoder:
 
     def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
-        shifts = [np.zeros(kind.n_outputs) for kind in self.kinds_]
-        for k, kind in enumerate(self.kinds_):
-            if type(kind).balance is not Kind.balance:
-                seen = targets.weight[:, k] > 0
-                part, weight = self.part_of(raw, k)[seen], targets.weight[seen, k]
-                shifts[k] = kind.balance(part, targets.values[seen, k], weight)
+        shifts = []
+        for k, (kind, part) in enumerate(zip(self.kinds_, self._parts(raw), strict=True)):
+            seen = targets.weight[:, k] > 0
+            values, weight = targets.values[seen, k], targets.weight[seen, k]
+            shifts.append(kind.balance(part[seen], values, weight))
         return np.concatenate(shifts)
 
     def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
-        """Root mean squared residual per regression task, in the units of y; NaN for the others."""
-        out = np.full(len(self.tasks_), np.nan)
-        for k, kind in enumerate(self.kinds_):
-            if isinstance(kind, RegressionTarget) and targets.weight[:, k].any():
-                residual = self.part_of(raw, k)[..., 0].mean(axis=1) - targets.values[:, k]
-                variance = np.average(residual**2, weights=targets.weight[:, k])
-                out[k] = np.sqrt(variance) * kind.scale_
-        return out
+        """Noise of each task in the units of y, NaN for kinds without."""
+        parts = zip(self.kinds_, self._parts(raw), targets.values.T, targets.weight.T, strict=True)
+        return np.array(
+            [kind.noise_std(part, v, w) if w.any() else np.nan for kind, part, v, w in parts]
+        )
 
     def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""

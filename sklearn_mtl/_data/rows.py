@@ -1,0 +1,124 @@
+"""Rows: their weights, parts of them, and the seed by which they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
+
+__all__ = ["Samples", "check_weights", "random_seed", "split_rows", "take_rows"]
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+class Samples(NamedTuple):
+    """Rows as the user passed them."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+
+
+def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere.
+
+    A frame whose columns are the names of the tasks is matched by name, all else by position.
+    """
+    n_tasks = len(names)
+    if sample_weight is None:
+        return np.ones((n_samples, n_tasks))
+    if set(getattr(sample_weight, "columns", ())) == set(names):
+        sample_weight = sample_weight[list(names)]
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight cannot be read as numbers: {error}.") from error
+    if weight.ndim == 0:
+        weight = np.full(n_samples, weight)
+    if weight.shape not in ((n_samples,), (n_samples, n_tasks)):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, expected ({n_samples},) or "
+            f"({n_samples}, {n_tasks}): one weight per row, or one per row and task."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError("sample_weight holds negative or non-finite values. Pass weights >= 0.")
+    if not weight.any():
+        raise ValueError("sample_weight is zero everywhere. Pass at least one non-zero weight.")
+    if weight.max() > 1e100:  # only ratios count, and sums must not overflow
+        weight = weight / weight.max()
+    if weight.ndim == 1:
+        weight = weight[:, None]
+    return np.broadcast_to(weight, (n_samples, n_tasks)).copy()
+
+
+def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
+    """Return some rows of X, y or weights, in the container that they are in."""
+    # Zarr has a method of its own for rows in any number.
+    return data.oindex[rows] if hasattr(data, "oindex") else _safe_indexing(data, rows)
+
+
+def random_seed(random_state: Any) -> int:
+    """Draw one seed; None takes fresh entropy, so that no global state is touched."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(random_state)
+
+
+def split_rows(
+    observed: NDArray[np.bool_],
+    codes: FloatArray,
+    fraction: float,
+    names: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split rows into training and validation, observed targets of every task on both sides.
+
+    Rows are sorted by their pattern of observed targets and classes, at random within a pattern,
+    and every ``1 / fraction``-th goes to validation: a proportional stratification.
+
+    Parameters
+    ----------
+    observed : ndarray of shape (n_samples, n_tasks)
+    codes : ndarray of shape (n_samples, n_class_tasks)
+        Class codes, 0 where not observed.
+    fraction : float in (0, 1)
+        Share of rows for validation.
+    names : sequence of str
+        Task names for messages.
+    rng : Generator
+
+    Returns
+    -------
+    train, valid : ndarrays of int, increasing
+    """
+    n = len(observed)
+    for name, count in zip(names, observed.sum(axis=0), strict=True):
+        if count < 2:
+            raise ValueError(
+                f"early_stopping needs observed targets of every task for training and for "
+                f"validation, but task {name!r} has {count} in n_samples={n} rows. Pass X_val and "
+                "y_val, or set early_stopping=False."
+            )
+    order = np.lexsort((rng.random(n), *codes.T, *observed.T))
+    n_valid = min(max(1, round(fraction * n)), n - 1)
+    picks = ((np.arange(n_valid) + rng.random()) * (n / n_valid)).astype(np.intp)
+    valid = np.zeros(n, dtype=bool)
+    valid[order[picks]] = True
+    total, held_out = observed.sum(axis=0), observed[valid].sum(axis=0)
+    for _ in range(100 * len(total)):  # a rare task may be on one side: move one of its rows
+        one_sided = np.flatnonzero((held_out == 0) | (held_out == total))
+        if len(one_sided) == 0:
+            return np.flatnonzero(~valid), np.flatnonzero(valid)
+        row = rng.choice(np.flatnonzero(observed[:, rng.choice(one_sided)]))
+        valid[row] = not valid[row]
+        held_out = held_out + (1 if valid[row] else -1) * observed[row]
+    raise ValueError(
+        "early_stopping found no split with observed targets of every task for training and for "
+        f"validation: tasks {[names[int(k)] for k in one_sided]} share too few rows with others. "
+        "Pass X_val and y_val, or set early_stopping=False."
+    )

@@ -1,0 +1,126 @@
+"""What `save`, `load` and `to_onnx` of the estimator do."""
+
+from __future__ import annotations
+
+import copy
+from os import PathLike
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from sklearn_mtl._files import onnx, store
+from sklearn_mtl._fitted import Fitted, fitted_of
+from sklearn_mtl._training.build import build_net
+from sklearn_mtl._training.copies import (
+    frozen_of,
+    plain_module,
+    precision_of,
+    restore,
+    rule_of,
+)
+from sklearn_mtl._training.random import seeded
+from sklearn_mtl._training.recipe import device_or_cpu, resolve
+from sklearn_mtl.losses import LOSSES
+from sklearn_mtl.networks import TRUNKS
+
+__all__ = ["load", "save", "to_onnx"]
+
+# Of callbacks, which have no part in what was learned, nor where a fit stands that they watch.
+OF_CALLBACKS = {
+    "_callback_fit_ctx",
+    "_parent_callback_ctx",
+    "_skl_callbacks",
+    "_skl_callbacks_to_teardown",
+}
+
+
+def save(path: str | PathLike[str], estimator: Any) -> None:
+    """Write a fitted estimator to one file of plain data."""
+    fitted = fitted_of(estimator)
+    net, params = fitted.net, estimator.get_params(deep=False)
+    known = {*params, *fitted.attributes(), *OF_CALLBACKS}
+    others = {name: value for name, value in vars(estimator).items() if name not in known}
+    module = plain_module(net)
+    trunk = None
+    if type(estimator.trunk) not in (str, *TRUNKS.values()):
+        del params["trunk"]
+        trunk = copy.deepcopy(module.trunk).cpu()
+    rule = rule_of(net)
+    saved = store.Saved(
+        params,
+        fitted.state(),
+        others,
+        precision_of(net),
+        frozen_of(net),
+        dict(module.state_dict()),
+        dict(rule.state_dict()) if type(rule) in LOSSES.values() else {},
+    )
+    packed = store.pack(saved)
+    # What cannot be loaded again is found now, and not when it is needed.
+    again = _restored(store.unpack(packed), type(estimator), trunk)
+    if repr(again.module_.trunk) != repr(estimator.module_.trunk):
+        raise ValueError(
+            f"trunk={estimator.trunk!r} was changed after fit, and does not build the trunk that "
+            "was fitted. Set it back, or fit again."
+        )
+    store.write(path, packed)
+
+
+def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
+    """Read an estimator of the class `kind`, with `trunk` if the file has none."""
+    saved = store.read(path)
+    if "trunk" not in saved.params and trunk is None:
+        raise ValueError(
+            f"{path} holds the weights of a trunk, but no trunk, as it was a module or a "
+            "callable. Pass the same one: load(path, trunk=...)."
+        )
+    if "trunk" in saved.params and trunk is not None:
+        raise ValueError(
+            f"trunk was passed, but {path} holds its own: {saved.params['trunk']!r}. "
+            "Leave trunk out."
+        )
+    with store.blaming(path, trunk):
+        return _restored(saved, kind, trunk)
+
+
+def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
+    """Make a fitted estimator of what was saved, with `trunk` if none was."""
+    unknown = sorted(set(saved.params) - set(kind._get_param_names()))
+    unknown += sorted(name for name in saved.others if hasattr(kind, name))
+    if unknown:
+        raise ValueError(f"{kind.__name__} takes no {unknown}")
+    estimator = kind(**({"trunk": trunk} | saved.params))
+    vars(estimator).update(saved.others)
+    # Options of torch.compile name programs to run, and other objects' options who knows what.
+    refused = [
+        name
+        for name, value in (estimator.net_params or {}).items()
+        if not (name.startswith("optimizer__") or value is None or isinstance(value, bool))
+    ]
+    if refused:
+        raise ValueError(
+            f"net_params holds {refused}, but a file that can run no code holds options of the "
+            "optimizer and switches alone. Leave them out, or pickle the estimator."
+        )
+    encoder, reader = saved.fitted["encoder"], saved.fitted["reader"]
+    parameters = SimpleNamespace(**estimator.get_params(deep=False))
+    parameters.device = device_or_cpu(estimator.device)
+    recipe = resolve(parameters, reader.input_shape_, n_rows=1)
+    recipe = recipe._replace(precision=saved.precision)
+    with seeded(0, recipe.device):  # initial weights, soon to be replaced
+        bias = np.zeros(sum(encoder.n_outputs))
+        net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
+        restore(net, saved.weights, saved.rule, saved.frozen)
+    Fitted.from_state(saved.fitted, net).keep_in(estimator)
+    return estimator
+
+
+def to_onnx(path: str | PathLike[str], fitted: Fitted) -> None:
+    """Write a fitted network as an ONNX graph."""
+    encoder, reader = fitted.encoder, fitted.reader
+    classes = dict.fromkeys(encoder.names) | {
+        encoder.names[k]: labels.tolist() for k, labels in encoder.classes.items()
+    }
+    graph = onnx.Graph(plain_module(fitted.net), reader, encoder.names, encoder.kinds_)
+    onnx.export(graph, reader.sample_shape_, classes, path)

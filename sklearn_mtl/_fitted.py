@@ -1,0 +1,188 @@
+"""What a training leaves: one frozen object that predicts, decodes and scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._predict import predict_raw
+
+__all__ = ["Fitted", "fitted_of", "innermost", "steps_to"]
+
+FloatArray = NDArray[np.float64]
+
+# Public attributes that not every fit sets.
+OPTIONAL = ("classes_", "feature_names_in_")
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned from X and y.
+
+    Attributes
+    ----------
+    encoder : TargetEncoder
+        Tasks, kinds and gates; between y and what the network learns from.
+    reader : InputReader
+        Between X and what the network takes.
+    net : skorch.NeuralNet
+        Trained. Its module is what computes.
+    task_weights : ndarray of shape (n_tasks,)
+        Resolved.
+    noise_std : ndarray of shape (n_tasks,)
+        In the units of y, NaN for kinds without.
+    history : dict of str to ndarray of shape (n_iter, n_tasks)
+        Losses and weights per epoch.
+    built_by : dict of str to object
+        Identity of the parameters that the net was built by, so that a change of them can be told.
+    """
+
+    encoder: TargetEncoder
+    reader: InputReader
+    net: Any
+    task_weights: FloatArray
+    noise_std: FloatArray
+    history: dict[str, FloatArray]
+    built_by: dict[str, Any]
+
+    @property
+    def n_iter(self) -> int:
+        """Number of epochs."""
+        return len(self.history["train_loss"])
+
+    def raw(self, X: Any, embed: bool = False) -> NDArray[np.floating[Any]]:
+        """Check X, and run the network on it, in its own precision.
+
+        Returns
+        -------
+        raw : ndarray of shape (n, n_outputs) or (n, M, n_outputs)
+            Outputs of all tasks side by side; or, to `embed`, the representation (n, F).
+        """
+        reader, net = self.reader, self.net
+        inputs = as_input(X, estimator_name=reader.estimator_name)
+        reader.check_names(X)
+        reader.check_shape(inputs)
+        rows = range(inputs.shape[0])
+        raw = predict_raw(net.module_, reader.of(inputs), rows, net.device, net.amp_dtype_, embed)
+        finite = np.isfinite(raw)
+        if not finite.all():
+            bad = np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
+            raise ValueError(
+                f"The network's output is not finite in {len(bad)} rows of X, the first "
+                f"{bad[:5].tolist()}: their values are too far from those of the training rows to "
+                "be computed with. Check X."
+            )
+        return raw
+
+    def decode(self, X: Any, conditional_output: str = "estimate") -> list[NDArray[Any]]:
+        """Predict every task: labels and numbers (n,) in the units of y."""
+        return self.encoder.decode(self.raw(X), conditional_output)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+        """Score every task on its observed targets, by the metric of its kind."""
+        raw = self.raw(X)
+        check_consistent_length(raw, y)
+        predictions = self.encoder.decode(raw)
+        columns, weight = self.encoder.read(y, sample_weight)
+        tasks = zip(
+            self.encoder.names, self.encoder.kinds_, columns, predictions, weight.T, strict=True
+        )
+        return {
+            name: kind.score(column.values[column.seen], p[column.seen], w[column.seen], name)
+            for name, kind, column, p, w in tasks
+        }
+
+    def score_task(self, k: int, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Score task `k` on a column y of its own."""
+        kind = self.encoder.kinds_[k]
+        predicted = kind.decode(self.encoder.part_of(self.raw(X), k))
+        check_consistent_length(predicted, y)
+        column, weight = self.encoder.read_task(k, y, sample_weight)
+        seen = column.seen
+        return kind.score(column.values[seen], predicted[seen], weight[seen], self.encoder.names[k])
+
+    # -- in and out of an estimator, and of a file -------------------------------------------
+
+    def attributes(self) -> dict[str, Any]:
+        """Fitted attributes of an estimator that holds it."""
+        encoder, reader = self.encoder, self.reader
+        attributes = {
+            "_fitted": self,
+            "net_": self.net,
+            "n_features_in_": math.prod(reader.sample_shape_),
+            "tasks_": encoder.tasks_,
+            "task_names_": encoder.names,
+            "n_observed_": encoder.n_observed_,
+            "n_applicable_": encoder.n_applicable_,
+            "task_weights_": self.task_weights,
+            "noise_std_": self.noise_std,
+            "history_": self.history,
+            "n_iter_": self.n_iter,
+        }
+        if reader.feature_names_in_ is not None:
+            attributes["feature_names_in_"] = reader.feature_names_in_
+        classes = list(encoder.classes.values())
+        if classes:
+            attributes["classes_"] = classes[0] if len(classes) == 1 else classes
+        return attributes
+
+    def keep_in(self, estimator: Any) -> None:
+        """Set the fitted attributes of an estimator, once nothing can fail any more."""
+        for name in OPTIONAL:
+            vars(estimator).pop(name, None)
+        vars(estimator).update(self.attributes())
+
+    def state(self) -> dict[str, Any]:
+        """All that a file holds of it besides the net, whose optimizer it does not hold."""
+        names = [field.name for field in fields(self) if field.name not in ("net", "built_by")]
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], net: Any) -> Fitted:
+        """Make it of a state, and the net that belongs to it."""
+        return cls(net=net, built_by={}, **state)
+
+
+def fitted_of(estimator: Any) -> Fitted:
+    """Return what a fitted estimator, or the last step of a pipeline or search, has learned.
+
+    Raises
+    ------
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in it.
+    NotFittedError
+        If it is not fitted.
+    """
+    check_is_fitted(estimator)
+    last = innermost(estimator)
+    if not hasattr(last, "task_names_"):
+        raise TypeError(
+            f"{type(last).__name__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
+            "pipeline that ends in one, or a search over it that has refitted the best one."
+        )
+    return vars(last)["_fitted"]
+
+
+def innermost(estimator: Any) -> Any:
+    """Last step of a pipeline, what a search found best, or the estimator itself."""
+    return steps_to(estimator)[-1]
+
+
+def steps_to(estimator: Any) -> list[Any]:
+    """List the transformers that X goes through, and then the estimator behind them."""
+    if isinstance(estimator, Pipeline):
+        return [estimator[:-1]] * (len(estimator) > 1) + steps_to(estimator[-1])
+    if isinstance(estimator, FrozenEstimator):
+        return steps_to(estimator.estimator)
+    best = getattr(estimator, "best_estimator_", None)
+    return [estimator] if best is None else steps_to(best)

@@ -1,0 +1,85 @@
+"""Prediction: rows of X through a trained module, in chunks that a processor likes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sklearn_mtl._data.inputs import Rows, Source
+
+__all__ = ["Inputs", "infer", "predict_raw"]
+
+# Input values or features, and rows, per chunk. In larger ones, what is between the layers leaves
+# the processor's cache: half as fast; and malloc does not give all memory back.
+CHUNK_VALUES, CHUNK_ROWS = 2**19, 2**13
+
+
+class Inputs:
+    """Standardised samples by index, as tensors on the device.
+
+    In float64, as long as there is a mean to subtract: a feature of 1e9 + noise keeps its noise in
+    float32 afterwards. On a GPU that is done there, and X travels in its own type.
+
+    Parameters
+    ----------
+    source : Source
+        Samples, mean and scale.
+    dtype : torch.dtype
+        Of the tensors.
+    device : torch.device
+        Of the tensors.
+    """
+
+    def __init__(self, source: Source, dtype: torch.dtype, device: torch.device) -> None:
+        self.read, self.dtype, self.device = source.read, dtype, device
+        self.place = device if device.type == "cuda" else torch.device("cpu")  # knows float64
+        self.mean = torch.tensor(source.mean, device=self.place)
+        self.scale = torch.tensor(source.scale, device=self.place)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """Return the samples of `rows`."""
+        x = torch.from_numpy(self.read(rows)).to(self.place)
+        return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
+
+
+def infer(module: Callable[[Tensor], Tensor], x: Tensor, amp_dtype: torch.dtype | None) -> Tensor:
+    """Raw outputs in full precision."""
+    if amp_dtype is None:
+        return module(x)
+    with torch.autocast(x.device.type, dtype=amp_dtype):
+        return module(x).float()
+
+
+def predict_raw(
+    module: Any,
+    source: Source,
+    rows: Rows,
+    device: Any,
+    amp_dtype: torch.dtype | None = None,
+    embed: bool = False,
+) -> NDArray[np.floating[Any]]:
+    """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
+    module.eval()  # all of its parts, whatever they were set to since
+    dtype = next(module.parameters()).dtype
+    inputs = Inputs(source, dtype, torch.device(device))
+    widest = max(math.prod(source.shape), module.n_features)
+    n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
+    starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
+    outputs: NDArray[np.floating[Any]] | None = None
+    with torch.inference_mode():
+        for start, stop in itertools.pairwise(starts):
+            x = inputs(rows[start:stop])
+            chunk = module.embed(x) if embed else infer(module, x, amp_dtype)
+            chunk = chunk.to(dtype).cpu().numpy()
+            if outputs is None:  # at once: small arrays in between would pin the memory of chunks
+                outputs = np.empty((len(rows), *chunk.shape[1:]), chunk.dtype)
+            outputs[start:stop] = chunk
+    assert outputs is not None
+    return outputs

@@ -1,0 +1,196 @@
+"""From parameters to a net of skorch that is ready to be trained."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.listeners import check_whose
+from sklearn_mtl._training.net import MultiTaskLoss, TaskNet
+from sklearn_mtl._training.recipe import DTYPES, Recipe, resolve_optimizer
+from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
+from sklearn_mtl.networks import MultiTaskModule, build_trunk, takes_channels_last
+
+__all__ = ["build_net", "start_combiner"]
+
+# What skorch takes besides, and has no effect here: batches come from `Batches`.
+NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_valid", "warm_start"}
+
+PRINT_LOG = "callbacks__print_log"
+
+
+def build_net(
+    parameters: Any,
+    recipe: Recipe,
+    encoder: TargetEncoder,
+    reader: InputReader,
+    bias: NDArray[np.float64],
+    task_weights: NDArray[np.float64],
+) -> TaskNet:
+    """Assemble module, criterion and net for what X and y are; nothing is trained yet.
+
+    Parameters
+    ----------
+    parameters : namespace
+        Of the estimator: `trunk`, `head_hidden_units` and `loss` are read.
+    recipe : Recipe
+        All others, resolved.
+    encoder, reader
+        Of y and X.
+    bias : ndarray of shape (n_outputs,)
+        What the outputs begin with.
+    task_weights : ndarray of shape (n_tasks,)
+        For a loss given by name.
+    """
+    dtype = DTYPES[recipe.precision]
+    check_whose(recipe.net_params.get("callbacks"))
+    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_)
+    module = MultiTaskModule(
+        trunk,
+        n_features,
+        encoder.n_outputs,
+        torch.from_numpy(bias),
+        int(parameters.head_hidden_units),
+        takes_channels_last(trunk, reader.input_shape_),
+    )
+    combine = _rule_of(parameters.loss, task_weights, dtype)
+    task_losses = TaskLosses(
+        [kind.cell_loss for kind in encoder.kinds_],
+        encoder.n_outputs,
+        getattr(combine, "family", "likelihood"),
+        [kind.loss_params for kind in encoder.kinds_],
+    )
+    options = _options(recipe, module)
+    # Fused optimizers take weights and gradients as they stand in memory, and LBFGS views them.
+    module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    criterion = MultiTaskLoss(task_losses, combine, dtype).to(dtype)
+    net = TaskNet(module.to(dtype), criterion, **options)
+    net.task_names_, net.reader_ = encoder.names, reader
+    net.amp_dtype_ = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    return net
+
+
+def _options(recipe: Recipe, module: nn.Module) -> dict[str, Any]:
+    """Parameters of skorch's net: ours, and those of the user."""
+    optimizer = resolve_optimizer(recipe.optimizer)
+    own = {
+        "optimizer": optimizer,
+        "lr": recipe.learning_rate,
+        "max_epochs": recipe.max_epochs,
+        "batch_size": recipe.batch_size,
+        "device": recipe.device,
+        "verbose": recipe.verbose,
+        "train_split": None,
+    }
+    taken = sorted(
+        name for name in recipe.net_params if name in own or name.split("__")[0] in NOT_FOR_USERS
+    )
+    if taken:
+        raise ValueError(
+            f"net_params sets {taken}, which the estimator sets itself. Use its own parameters "
+            "instead, such as learning_rate for 'lr' and early_stopping for 'train_split'."
+        )
+    if not (recipe.verbose or any(name.startswith(PRINT_LOG) for name in recipe.net_params)):
+        own[PRINT_LOG] = None  # it makes the lines of a table that nobody sees
+    # LBFGS and others know none: no decay is then what they do anyway.
+    if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
+        own["optimizer__weight_decay"] = recipe.weight_decay
+    if _can_fuse(optimizer, module, recipe.net_params):
+        own["optimizer__fused"] = True  # one kernel for all parameters
+    return own | recipe.net_params
+
+
+def _rule_of(loss: Any, task_weights: NDArray[np.float64], dtype: torch.dtype) -> Any:
+    """Return the rule that combines the task losses, tried on two vectors."""
+    if isinstance(loss, str):
+        combine: Any = LOSSES[loss](torch.from_numpy(task_weights))
+    else:
+        combine = _combiner(copy.deepcopy(loss))
+    _check_combiner(combine, loss, len(task_weights), dtype)
+    return combine
+
+
+def _can_fuse(optimizer: Any, module: nn.Module, net_params: dict[str, Any]) -> bool:
+    """Whether an optimizer of torch has a fused form that can do what is asked."""
+    chosen = {"optimizer__fused", "optimizer__foreach", "optimizer__differentiable"}
+    return (
+        optimizer.__module__.startswith("torch.optim")
+        and "fused" in inspect.signature(optimizer).parameters
+        and not chosen & set(net_params)
+        and not any(getattr(part, "sparse", False) for part in module.modules())
+    )
+
+
+class PresentTasks(nn.Module):
+    """A rule that knows losses only: it is given those of the tasks observed in the batch."""
+
+    def __init__(self, rule: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
+        """Call the rule, unless there is nothing to say."""
+        present = counts > 0
+        return self.rule(losses[present]) if present.any() else 0 * losses.sum()
+
+
+def _combiner(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Find out what a user's loss takes: losses and counts, or losses alone."""
+    try:
+        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except (TypeError, ValueError):  # a class, or a function without a signature
+        return loss
+    params = signature.parameters.values()
+    needed = [p for p in params if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    alone = len(needed) == 1 and needed[0].kind is not needed[0].VAR_POSITIONAL
+    return PresentTasks(loss) if alone and "counts" not in signature.parameters else loss
+
+
+def _check_combiner(combine: Any, loss: Any, n_tasks: int, dtype: torch.dtype) -> None:
+    """Try the loss on two vectors, so that a wrong one fails here and by its name."""
+    if isinstance(loss, type):
+        raise ValueError(f"loss={loss.__name__} is a class. Pass an object: {loss.__name__}().")
+    if isinstance(loss, (nn.modules.loss._Loss, TaskLosses)):
+        raise ValueError(
+            f"loss={loss!r} compares predictions with targets, but loss= combines task losses. "
+            "Use 'weighted' or 'masked_mse', or a callable (losses, counts) -> scalar."
+        )
+    counts = torch.ones(n_tasks, dtype=dtype)
+    losses = counts.clone().requires_grad_()
+    trial = copy.deepcopy(combine)
+    trial = trial.eval().to(dtype) if isinstance(trial, nn.Module) else trial
+    try:
+        if isinstance(trial, Combiner):
+            trial.start(counts, counts, counts)
+        value = trial(losses, counts)
+    except Exception as error:  # whatever a user's callable raises
+        given = "losses" if isinstance(combine, PresentTasks) else "losses and counts"
+        raise ValueError(
+            f"loss={loss!r} fails for {n_tasks} tasks, called with {given} of shape "
+            f"({n_tasks},): {error}."
+        ) from error
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        raise ValueError(
+            f"loss={loss!r} must return a differentiable scalar tensor, got {value!r}."
+        )
+
+
+def start_combiner(net: TaskNet, batches: Batches) -> None:
+    """Tell the combiner the constant predictor's losses and the expected counts per batch."""
+    combine, task_losses = net.criterion.combine, net.criterion.task_losses
+    if not isinstance(combine, Combiner):
+        return
+    net.criterion.to(batches.device)
+    constant = net.module.heads.bias.detach().to(batches.device).expand(len(batches.targets), -1)
+    losses, counts = task_losses(constant, batches.targets, batches.weight)
+    combine.start(losses, counts / len(batches), task_losses.powers)

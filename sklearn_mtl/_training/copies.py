@@ -1,0 +1,129 @@
+"""What one net takes over from another: weights, what the loss has learned, what is frozen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from skorch import History
+from torch import nn
+
+from sklearn_mtl._training.listeners import EpochListener
+from sklearn_mtl._training.net import TaskNet
+from sklearn_mtl.losses import Combiner
+
+__all__ = [
+    "copied",
+    "frozen_of",
+    "plain_module",
+    "precision_of",
+    "restore",
+    "rule_of",
+    "take_learned",
+]
+
+
+def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
+    """Copy a net that can predict; `with_optimizer`, one that can be trained further."""
+    twin: TaskNet = object.__new__(type(net))
+    twin.__dict__.update(net.__dict__)
+    twin.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], EpochListener)]
+    twin.history_ = History()
+    twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
+    twin.listeners_ = None
+    memo: dict[int, Any] = {}  # what they share, they share again
+    for name, param in {"module": "trunk", "criterion": "loss"}.items():
+        if name == "criterion" and not with_optimizer:
+            continue
+        known = net.__dict__[f"{name}_"]
+        try:
+            part = copy.deepcopy(known, memo)
+        except Exception as error:  # whatever a user's module does not like
+            raise ValueError(
+                f"{param} cannot be copied, as callbacks and partial_fit need it: {error}. Let it "
+                "keep nothing but parameters, buffers and plain values, no tensors of a forward "
+                "pass."
+            ) from error
+        twin.__dict__[f"{name}_"] = part
+        if net.__dict__.get(name) is known:
+            twin.__dict__[name] = part
+    del twin.__dict__["optimizer_"]
+    if with_optimizer:  # not all optimizers can be copied as they are
+        twin.initialize_optimizer()
+        twin.optimizer_.load_state_dict(copy.deepcopy(net.optimizer_.state_dict()))
+    return twin
+
+
+def precision_of(net: TaskNet) -> str:
+    """Precision in which a trained net computes."""
+    if net.amp_dtype_ is not None:
+        return "bfloat16"
+    return str(net.module_.heads.weight.dtype).removeprefix("torch.")
+
+
+def plain_module(net: TaskNet) -> Any:
+    """Return the module of a trained net as it was before skorch compiled it, if it did."""
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
+def rule_of(net: TaskNet) -> Any:
+    """Return the rule that combines the task losses of a trained net."""
+    return getattr(net.criterion_, "_orig_mod", net.criterion_).combine
+
+
+def frozen_of(net: TaskNet) -> list[str]:
+    """Names of the module's parameters that are not trained."""
+    return [name for name, p in plain_module(net).named_parameters() if not p.requires_grad]
+
+
+def take_learned(net: TaskNet, trained: TaskNet) -> None:
+    """Put into a new net what another one has learned.
+
+    Its weights, what is frozen of them, and what its loss has learned, if that is of the same type.
+    """
+    _take_weights(net, plain_module(trained).state_dict())
+    _freeze(net, frozen_of(trained))
+    rule, known = net.criterion.combine, rule_of(trained)
+    if isinstance(rule, nn.Module) and type(rule) is type(known):
+        _take_rule(rule, known)
+
+
+def _take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
+    try:
+        net.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
+
+
+def _freeze(net: TaskNet, frozen: Iterable[str]) -> None:
+    names = set(frozen)
+    for name, p in net.module.named_parameters():
+        p.requires_grad_(name not in names)
+
+
+def _take_rule(rule: nn.Module, known: nn.Module) -> None:
+    """Copy parameters, and of our own rules what they measured in earlier batches."""
+    learned = dict(known.named_parameters())
+    with torch.no_grad():
+        for name, param in rule.named_parameters():
+            if name in learned and learned[name].shape == param.shape:
+                param.copy_(learned[name])
+    if isinstance(rule, Combiner) and isinstance(known, Combiner):
+        rule.resume(known)
+
+
+def restore(
+    net: TaskNet,
+    weights: Mapping[str, Any],
+    rule: Mapping[str, Any] | None = None,
+    frozen: Iterable[str] = (),
+) -> None:
+    """Put what a file holds into a new net, which can predict then."""
+    _take_weights(net, weights)
+    _freeze(net, frozen)
+    if rule:
+        net.criterion.combine.load_state_dict(rule)
+    net.initialize()
+    net.module_.eval()

@@ -1,0 +1,167 @@
+"""From parameters and data to what was learned: a fit, and a pass over rows of a stream."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._fitted import Fitted
+from sklearn_mtl._predict import predict_raw
+from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.build import build_net, start_combiner
+from sklearn_mtl._training.copies import copied, take_learned
+from sklearn_mtl._training.fit_tasks import FitTasks
+from sklearn_mtl._training.identity import identity
+from sklearn_mtl._training.net import TaskNet
+from sklearn_mtl._training.plan import (
+    Plan,
+    plan_fit,
+    plan_refit,
+    plan_stream,
+    validation_batches,
+)
+from sklearn_mtl._training.random import seeded
+from sklearn_mtl._training.run import run, run_one_pass, shift_outputs
+
+__all__ = ["train", "train_on"]
+
+# Parameters that a net is built by.
+BUILT_BY = (
+    *("loss", "task_weights", "trunk", "head_hidden_units", "learning_rate", "optimizer"),
+    *("weight_decay", "device", "precision", "net_params"),
+)
+
+
+def train(
+    parameters: Any,
+    samples: Samples,
+    previous: Fitted | None = None,
+    *,
+    validation: Samples | None = None,
+    listener: FitTasks | None = None,
+) -> Fitted:
+    """Train a network over several epochs, with a schedule.
+
+    Parameters
+    ----------
+    parameters : namespace
+        Of the estimator, and its `estimator_name`.
+    samples : Samples
+        X, y and weights.
+    previous : Fitted, optional
+        What to go on from: its weights, and what it has learned of X and y.
+    validation : Samples, optional
+        Validation data; without, early stopping holds some rows out.
+    listener : FitTasks, optional
+        Tells the callbacks of scikit-learn.
+
+    Returns
+    -------
+    fitted : Fitted
+        A new one; `previous` stays as it was.
+    """
+    inner_split = validation is None
+    if previous is None:
+        plan = plan_fit(parameters, samples, inner_split=inner_split)
+    else:
+        plan = plan_refit(parameters, samples, previous, inner_split=inner_split)
+    batches, valid = plan.batches(), validation_batches(plan, validation)
+    learned = functools.partial(_learned, plan)
+    epochs = None
+    if listener is not None:
+        scored, rows = (samples, plan.held_out) if validation is None else (validation, None)
+        epochs = listener.begin(samples, scored, rows, plan.recipe.max_epochs, learned)
+    with seeded(plan.seed, plan.recipe.device):
+        net = _new_net(plan, batches, previous)
+        run(net, plan.recipe, batches, valid, epochs)
+    del batches, valid  # room for the predictions
+    fitted = learned(net)
+    if listener is not None:
+        listener.end(fitted)
+    return fitted
+
+
+def train_on(
+    parameters: Any, samples: Samples, previous: Fitted | None = None, classes: Any = None
+) -> Fitted:
+    """Train a network for one pass over some rows of a stream, at a constant rate.
+
+    The optimizer of `previous` goes on, unless parameters that it was built by were changed.
+
+    Parameters
+    ----------
+    parameters, samples, previous
+        As in `train`.
+    classes : object
+        Labels that are yet to come, as in `partial_fit`.
+
+    Returns
+    -------
+    fitted : Fitted
+        A new one, whose history continues that of `previous`.
+    """
+    plan = plan_stream(parameters, samples, previous, classes)
+    built_by = {name: identity(getattr(parameters, name)) for name in BUILT_BY}
+    goes_on = previous is not None and previous.built_by == built_by
+    if previous is not None and goes_on:
+        plan = plan._replace(task_weights=previous.task_weights)
+    batches = plan.batches()
+    with seeded(plan.seed, plan.recipe.device):
+        if previous is not None and goes_on:
+            net = copied(previous.net, with_optimizer=True)
+        else:
+            net = _new_net(plan, batches, previous)
+        run_one_pass(net, plan.recipe, batches)
+    del batches
+    return _learned_on(plan, net, built_by, previous)
+
+
+def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
+    """Build a net, with the weights of `previous` if there is one."""
+    bias = plan.encoder.constants(plan.targets)
+    net = build_net(
+        plan.parameters, plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights
+    )
+    start_combiner(net, batches)  # before the weights are others
+    if previous is not None:
+        try:
+            take_learned(net, previous.net)
+        except ValueError as error:
+            raise ValueError(
+                "trunk or head_hidden_units were changed since the last fit, and what was "
+                "learned does not fit into them. Set them back, or fit anew with "
+                "warm_start=False."
+            ) from error
+    return net
+
+
+def _learned(plan: Plan, net: TaskNet) -> Fitted:
+    """Balance the outputs over the rows that were trained on; return what was learned."""
+    raw = _raw(plan, net)
+    shift_outputs(net, plan.encoder.balance(raw, plan.trained_targets))
+    noise_std = plan.encoder.noise_std(raw, plan.trained_targets)
+    history = net.task_history()
+    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {})
+
+
+def _learned_on(
+    plan: Plan, net: TaskNet, built_by: dict[str, Any], previous: Fitted | None
+) -> Fitted:
+    """Return what was learned; the history goes on behind that of `previous`."""
+    noise_std = plan.encoder.noise_std(_raw(plan, net), plan.trained_targets)
+    history = net.task_history()
+    if previous is not None:
+        hole = np.full_like(history["train_loss"], np.nan)  # no validation data any more
+        history = {
+            name: np.concatenate([rows, history.get(name, hole)])
+            for name, rows in previous.history.items()
+        }
+    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, built_by)
+
+
+def _raw(plan: Plan, net: TaskNet) -> Any:
+    """Raw outputs of the rows that were trained on."""
+    return predict_raw(net.module_, plan.source, plan.rows, net.device, net.amp_dtype_)

@@ -1,0 +1,171 @@
+"""Callbacks of skorch: our schedule, early stopping, and who is told of epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fnmatch import fnmatch
+from typing import Any
+
+from skorch import NeuralNet
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    ParamMapper,
+)
+from skorch.utils import noop
+
+from sklearn_mtl._training.random import own_random_state
+from sklearn_mtl._training.recipe import Recipe
+
+__all__ = [
+    "CosineSchedule",
+    "EpochListener",
+    "check_callbacks",
+    "check_whose",
+    "own_callbacks",
+    "refuse_schedules",
+]
+
+
+class CosineSchedule(Callback):
+    """Learning rate per step: a linear warm-up over the first 5 %, then a cosine to zero."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Take the rates of the optimizer for the highest ones, and set those of the first step."""
+        self.step_ = 0
+        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self._set(net)
+
+    def on_batch_end(
+        self, net: NeuralNet, batch: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Record the rate of the step, as skorch's schedules do, and set that of the next one."""
+        if training:
+            net.history[-1]["batches"][-1]["event_lr"] = net.optimizer_.param_groups[0]["lr"]
+            self.step_ += 1
+            self._set(net)
+
+    def _set(self, net: NeuralNet) -> None:
+        factor = self.factor(self.step_)
+        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=False):
+            group["lr"] = peak * factor
+
+    def factor(self, step: int) -> float:
+        """Return the share of the highest rate, from 0 to 1."""
+        n_warm_up = math.ceil(self.n_steps / 20)
+        if step < n_warm_up:
+            return (step + 1) / n_warm_up
+        progress = (step - n_warm_up) / max(1, self.n_steps - n_warm_up)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class EpochListener(Callback):
+    """Tell somebody of epochs, who may want the training to end.
+
+    It stands behind all other callbacks. An epoch that another one ended, or Ctrl-C, is told of in
+    the end. What those who are told draw at random changes nothing in the training.
+
+    Parameters
+    ----------
+    begin : callable
+        Called without arguments when an epoch begins.
+    end : callable
+        Called with the net when it has ended; returns whether the training shall end.
+    """
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[NeuralNet], bool]) -> None:
+        self.begin, self.end = begin, end
+        self.stopped = self.is_open = False
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Say so."""
+        self.is_open = True
+        with own_random_state(net.device):
+            self.begin()
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Say so, and end the training as skorch's own callbacks do."""
+        self.is_open = False
+        with own_random_state(net.device):
+            self.stopped = self.end(net)
+        if self.stopped:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Tell of an epoch that was not told of."""
+        if self.is_open:
+            self.is_open = False
+            with own_random_state(net.device):
+                self.end(net)
+
+
+def own_callbacks(net: NeuralNet, recipe: Recipe, n_steps: int) -> list[Callback]:
+    """Our schedule, unless the user brings one, and early stopping, if asked for."""
+    callbacks: list[Callback] = []
+    if not any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        callbacks.append(CosineSchedule(n_steps))
+    if recipe.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                "valid_loss",
+                patience=recipe.patience,
+                threshold=recipe.tol,
+                threshold_mode="abs",
+                load_best=True,
+                sink=print if recipe.verbose else noop,
+            )
+        )
+    return [callback.initialize() for callback in callbacks]
+
+
+def check_whose(callbacks: Any) -> None:
+    """Refuse callbacks of scikit-learn, which have another way in."""
+    for given in callbacks if isinstance(callbacks, list | tuple) else ():
+        callback = given[-1] if isinstance(given, tuple) else given
+        if hasattr(callback, "on_fit_task_begin"):
+            raise ValueError(
+                f"net_params holds {type(callback).__name__}, a callback of scikit-learn. Pass it "
+                "to set_callbacks."
+            )
+
+
+def check_callbacks(net: NeuralNet) -> None:
+    """Refuse callbacks that take the targets of a batch for one array, or name no parameter."""
+    for name, callback in net.callbacks_:
+        if isinstance(callback, BatchScoring | EpochScoring):
+            raise ValueError(
+                f"net_params holds the callback {name}, a {type(callback).__name__} of skorch, "
+                "which takes the targets of a batch for one array; here they are those of several "
+                "tasks. Use a callback of scikit-learn: set_callbacks(ScoringMonitor(scoring=...))."
+            )
+        if isinstance(callback, ParamMapper):
+            _check_patterns(net, name, callback)
+
+
+def _check_patterns(net: NeuralNet, name: str, callback: ParamMapper) -> None:
+    """Refuse patterns of Freezer, Unfreezer and Initializer that match no parameter."""
+    names = [known for known, _ in net.get_all_learnable_params()]
+    given = callback.patterns
+    for pattern in given if isinstance(given, list | tuple) else [given]:
+        if not any(pattern(n) if callable(pattern) else fnmatch(n, pattern) for n in names):
+            raise ValueError(
+                f"net_params holds the callback {name}, a {type(callback).__name__}, but no "
+                f"parameter matches {pattern!r}. The names are {names}."
+            )
+
+
+def refuse_schedules(net: NeuralNet) -> None:
+    """Refuse schedules of the learning rate in a stream, which has no end that they could know."""
+    for name, callback in net.callbacks_:
+        if isinstance(callback, LRScheduler):
+            raise ValueError(
+                f"net_params holds the schedule {name}, which would begin anew with each call of "
+                "partial_fit. Leave it out, and set learning_rate between the calls."
+            )

@@ -1,0 +1,298 @@
+"""What a training is about: parameters, X and y, read and checked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_consistent_length
+
+from sklearn_mtl._data.inputs import InputReader, Source, as_input
+from sklearn_mtl._data.rows import Samples, check_weights, random_seed, split_rows
+from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._fitted import Fitted
+from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.copies import precision_of
+from sklearn_mtl._training.identity import identity
+from sklearn_mtl._training.recipe import Recipe, resolve
+
+__all__ = ["Plan", "plan_fit", "plan_refit", "plan_stream", "validation_batches"]
+
+FloatArray = NDArray[np.float64]
+RowIndex = NDArray[np.intp]
+
+
+class Plan(NamedTuple):
+    """What a training is about.
+
+    Attributes
+    ----------
+    parameters : namespace
+        Of the estimator.
+    encoder, targets
+        What y is, and y encoded.
+    task_weights : ndarray of shape (n_tasks,)
+        Resolved.
+    reader, source
+        What X is, and X to be read by rows.
+    rows : ndarray of int
+        Rows to train on: those with weight.
+    held_out : ndarray of int or None
+        Rows for early stopping.
+    recipe : Recipe
+        Every 'auto' resolved.
+    seed : int
+    """
+
+    parameters: Any
+    encoder: TargetEncoder
+    targets: EncodedTargets
+    task_weights: FloatArray
+    reader: InputReader
+    source: Source
+    rows: RowIndex
+    held_out: RowIndex | None
+    recipe: Recipe
+    seed: int
+
+    @property
+    def trained_targets(self) -> EncodedTargets:
+        """Targets of the rows to train on."""
+        if len(self.rows) == len(self.targets.values):
+            return self.targets
+        return EncodedTargets(self.targets.values[self.rows], self.targets.weight[self.rows])
+
+    def batches(self) -> Batches:
+        """Rows to train on, in an order that is new in every pass."""
+        return Batches(self.source, *self.targets, self.rows, self.recipe, shuffle_seed=self.seed)
+
+
+def plan_fit(
+    parameters: Any,
+    samples: Samples,
+    classes: Any = None,
+    *,
+    more_comes: bool = False,
+    inner_split: bool = False,
+) -> Plan:
+    """Plan a training from scratch: tasks, labels, means and scales are learned from the rows.
+
+    Parameters
+    ----------
+    parameters : namespace
+        Of the estimator, and its `estimator_name`.
+    samples : Samples
+        X, y and weights.
+    classes : object
+        Labels that are yet to come, as in `partial_fit`.
+    more_comes : bool
+        Whether these are the first rows of a stream.
+    inner_split : bool
+        Whether some rows are held out for early stopping.
+    """
+    reader = InputReader(
+        copy.copy(parameters.input_shape), parameters.data_format, parameters.estimator_name
+    )
+    inputs = as_input(samples.X, estimator_name=reader.estimator_name)
+    reader.fit_names(samples.X)
+    _require_targets(inputs, samples.y, reader.estimator_name)
+    # Copies, so that what the user changes later can be told.
+    read_by = parameters.tasks, parameters.missing_values, parameters.class_weight
+    encoder = TargetEncoder(*copy.deepcopy(read_by))
+    targets = encoder.fit_encode(samples.y, samples.sample_weight, classes, more_comes)
+    seed = random_seed(parameters.random_state)
+    task_weights = _resolve_task_weights(parameters, encoder, targets)
+    weight = _row_weights(samples, targets, encoder)
+    rows, held_out = _split(parameters, encoder, targets, weight, seed, inner_split)
+    reader.fit(inputs, rows, weight[rows])
+    recipe = resolve(parameters, reader.input_shape_, len(rows))
+    return Plan(
+        parameters,
+        encoder,
+        targets,
+        task_weights,
+        reader,
+        reader.of(inputs),
+        rows,
+        held_out,
+        recipe,
+        seed,
+    )
+
+
+def plan_refit(
+    parameters: Any, samples: Samples, previous: Fitted, *, inner_split: bool = False
+) -> Plan:
+    """Plan a training that goes on from `previous`: what it has learned of X and y stays."""
+    return _plan_on(parameters, samples, previous, None, add=False, inner_split=inner_split)
+
+
+def plan_stream(
+    parameters: Any, samples: Samples, previous: Fitted | None, classes: Any = None
+) -> Plan:
+    """Plan one pass over rows of which more may come."""
+    if previous is None:
+        plan = plan_fit(parameters, samples, classes, more_comes=True)
+    else:
+        plan = _plan_on(parameters, samples, previous, classes, add=True, inner_split=False)
+        # Other shifts and shuffles than before; and no change of precision on the way.
+        seed = (plan.seed + previous.n_iter) % 2**31
+        recipe = plan.recipe._replace(precision=precision_of(previous.net))
+        plan = plan._replace(seed=seed, recipe=recipe)
+    return plan._replace(recipe=plan.recipe._replace(max_epochs=1))
+
+
+def _plan_on(
+    parameters: Any,
+    samples: Samples,
+    previous: Fitted,
+    classes: Any,
+    *,
+    add: bool,
+    inner_split: bool,
+) -> Plan:
+    reader = previous.reader
+    inputs = as_input(samples.X, estimator_name=reader.estimator_name)
+    _require_targets(inputs, samples.y, reader.estimator_name)
+    _check_unchanged(parameters, previous)
+    previous.encoder.check_declared(classes)
+    reader.check_names(samples.X)
+    encoder, targets = previous.encoder.encode_more(samples.y, samples.sample_weight, add=add)
+    task_weights = _resolve_task_weights(parameters, encoder, targets)
+    weight = _row_weights(samples, targets, encoder)
+    seed = random_seed(parameters.random_state)
+    rows, held_out = _split(parameters, encoder, targets, weight, seed, inner_split)
+    reader.check_shape(inputs)
+    recipe = resolve(parameters, reader.input_shape_, len(rows))
+    if parameters.precision == "auto":
+        recipe = recipe._replace(precision=precision_of(previous.net))
+    return Plan(
+        parameters,
+        encoder,
+        targets,
+        task_weights,
+        reader,
+        reader.of(inputs),
+        rows,
+        held_out,
+        recipe,
+        seed,
+    )
+
+
+def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None:
+    """Batches of the validation data: those of the user, else the rows held out, if any."""
+    if validation is None:
+        if plan.held_out is None:
+            return None
+        return Batches(plan.source, *plan.targets, plan.held_out, plan.recipe)
+    X, y, sample_weight = validation
+    reader = plan.reader
+    if y is None:
+        raise ValueError("X_val was passed without y_val. Pass y_val too.")
+    reader.check_names(X)
+    inputs = as_input(X, estimator_name=reader.estimator_name)
+    _require_targets(inputs, y, reader.estimator_name)
+    reader.check_shape(inputs)
+    targets = plan.encoder.encode(y, sample_weight)
+    rows = np.flatnonzero(targets.weight.any(axis=1))
+    if len(rows) == 0:
+        raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
+    return Batches(reader.of(inputs), *targets, rows, plan.recipe)
+
+
+def _require_targets(inputs: Any, y: Any, estimator_name: str) -> None:
+    if y is None:
+        raise ValueError(
+            f"This {estimator_name} estimator requires y to be passed, but the target y is None."
+        )
+    check_consistent_length(inputs, y)
+
+
+def _check_unchanged(parameters: Any, previous: Fitted) -> None:
+    """Refuse parameters by which y and X would be read in another way than before."""
+    read_by = {
+        "tasks": previous.encoder.tasks,
+        "missing_values": previous.encoder.missing_values,
+        "class_weight": previous.encoder.class_weight,
+        "input_shape": previous.reader.input_shape,
+        "data_format": previous.reader.data_format,
+    }
+    for name, value in read_by.items():
+        now = getattr(parameters, name)
+        if identity(now) != identity(value):
+            raise ValueError(
+                f"{name} was changed from {value!r} to {now!r} since the last fit, so what was "
+                "learned cannot be trained further. Set it back, or fit anew with "
+                "warm_start=False."
+            )
+
+
+def _row_weights(samples: Samples, targets: EncodedTargets, encoder: TargetEncoder) -> FloatArray:
+    """Weight of each row: that of its heaviest target. A cell of weight 0 is but a hole."""
+    weight = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
+    return weight.max(axis=1)
+
+
+def _split(
+    parameters: Any,
+    encoder: TargetEncoder,
+    targets: EncodedTargets,
+    weight: FloatArray,
+    seed: int,
+    inner_split: bool,
+) -> tuple[RowIndex, RowIndex | None]:
+    """Rows to train on (those with weight), and rows held out for early stopping."""
+    rows = np.flatnonzero(weight)
+    if not (parameters.early_stopping and inner_split):
+        return rows, None
+    train, valid = split_rows(
+        targets.weight[rows] > 0,
+        targets.values[rows][:, list(encoder.classes)],
+        parameters.validation_fraction,
+        encoder.names,
+        np.random.default_rng(seed),
+    )
+    return rows[train], rows[valid]
+
+
+def _resolve_task_weights(
+    parameters: Any, encoder: TargetEncoder, targets: EncodedTargets
+) -> FloatArray:
+    """One weight per task."""
+    weights, names = parameters.task_weights, encoder.names
+    if weights is None:
+        return np.ones(len(names))
+    if not isinstance(parameters.loss, str):
+        raise ValueError(
+            "task_weights is set, but loss is an object, which has weights of its own. "
+            "Pass them to it, as in LogProd(weights=...), or pass loss as a name."
+        )
+    if isinstance(weights, str):  # 'n_observed'
+        mass = targets.weight.sum(axis=0)
+        return len(names) * mass / mass.sum()
+    labels = weights.keys() if hasattr(weights, "keys") else ()  # of a dict, or a Series
+    if isinstance(weights, Mapping) or any(isinstance(label, str) for label in labels):
+        weights = dict(weights.items())
+        unknown = [name for name in weights if name not in names]
+        if unknown:
+            raise ValueError(f"task_weights names unknown tasks {unknown}; known: {names}.")
+        weights = [weights.get(name, 1.0) for name in names]
+    try:
+        weights = np.array(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"task_weights={parameters.task_weights!r}: {error}.") from error
+    if (
+        not np.isfinite(weights).all()
+        or weights.shape != (len(names),)
+        or (weights < 0).any()
+        or not weights.any()
+    ):
+        raise ValueError(
+            f"task_weights={parameters.task_weights!r} does not fit. Pass {len(names)} weights >= 0, "
+            f"not all 0, one per task: {names}."
+        )
+    return weights

@@ -1,0 +1,158 @@
+"""`Kind`: all that is to be said of a kind of target, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_mtl.kinds.scores import masked_score
+from sklearn_mtl.losses import KindLoss
+
+__all__ = ["Kind", "over_members"]
+
+FloatArray = NDArray[np.float64]
+
+
+class Kind:
+    """Base of all kinds.
+
+    A kind says how a cell is measured (`cell_loss`), what raw outputs mean (`link` and `units`,
+    from which predictions and ONNX graphs are made), and how predictions are scored (`metric`). It
+    is fitted on the observed targets of one task. It overrides `fit`, `encode`, `constant`, `link`
+    and `metric`, and the rest where it needs to. Arrays hold observed targets only; weights are
+    positive. Kinds of class derive from `ClassificationTarget`.
+
+    Two kinds are equal if they are of one class and have equal parameters, fitted or not.
+
+    Attributes
+    ----------
+    cell_loss : KindLoss
+        Loss of a cell, in each family of losses.
+    n_outputs : int
+        Raw outputs that the network has for the task.
+    is_class : bool
+        Whether it predicts probabilities of `classes_`.
+    is_mean : bool
+        Whether predictions are expected values, so that their product with the probability that
+        the target applies is one too (``conditional_output='expected'``).
+    min_samples : int
+        Observed targets that the metric needs.
+    """
+
+    cell_loss: ClassVar[KindLoss]
+    n_outputs: int = 1
+    is_class: ClassVar[bool] = False
+    is_mean: ClassVar[bool] = False
+    min_samples: ClassVar[int] = 2
+
+    # -- y to codes --------------------------------------------------------------------------
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> Kind:
+        """Learn from observed `values` (n,); `order` lists labels as y's type orders them."""
+        raise NotImplementedError
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse `values` (n,) that this kind cannot hold."""
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Turn values (n,) into what the network learns from."""
+        raise NotImplementedError
+
+    def ordered(self, order: Sequence[Any] | None) -> Kind:
+        """Return the kind for which this is the order of the labels, where it needs one."""
+        return self
+
+    # -- loss --------------------------------------------------------------------------------
+
+    @property
+    def loss_params(self) -> dict[str, float]:
+        """Numbers that the losses of this kind take as keyword arguments."""
+        return {}
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs (n_outputs,) of the best constant predictor."""
+        raise NotImplementedError
+
+    def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Shift (n_outputs,) of the raw outputs (n, M, n_outputs) of trained rows, to end with."""
+        return np.zeros(self.n_outputs)
+
+    def noise_std(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> float:
+        """Return the standard deviation of what is not explained, in the units of y; else NaN."""
+        return float("nan")
+
+    # -- raw outputs to y --------------------------------------------------------------------
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """Scale and shift that turn the mean of `link` over members into the units of y."""
+        return 1.0, 0.0
+
+    def link(self, raw: Any) -> Any:
+        """Turn raw outputs (..., n_outputs), of torch or numpy, into numbers (...).
+
+        Kinds of class: probabilities (..., n_classes).
+        """
+        raise NotImplementedError
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Turn raw outputs (n, M, n_outputs) of M ensemble members into predictions (n,)."""
+        scale, shift = self.units
+        return np.asarray(over_members(self.link(raw)) * scale + shift)
+
+    # -- score -------------------------------------------------------------------------------
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Default metric ``(y_true, y_pred, sample_weight=None) -> float``, higher is better."""
+        raise NotImplementedError
+
+    def measured(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn true or predicted values (n,) into what `metric` takes."""
+        return values
+
+    def score(
+        self, y_true: NDArray[Any], y_pred: NDArray[Any], weight: FloatArray, name: str
+    ) -> float:
+        """Score predictions of observed targets of the task `name`, by `metric`."""
+        return masked_score(
+            self.metric,
+            self.measured(y_true),
+            self.measured(y_pred),
+            sample_weight=weight,
+            min_samples=self.min_samples,
+            name=name,
+        )
+
+    # -- identity ----------------------------------------------------------------------------
+
+    def get_params(self) -> dict[str, Any]:
+        """Return the parameters of the constructor."""
+        names = signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the other one is of the same class, with equal parameters."""
+        return isinstance(other, Kind) and (
+            type(self) is type(other) and self.get_params() == other.get_params()
+        )
+
+    def __hash__(self) -> int:
+        """Return the same for all of a class, as parameters need not have a hash."""
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        """Show class and parameters."""
+        params = self.get_params().items()
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in params)})"
+
+
+def over_members(values: NDArray[Any]) -> NDArray[Any]:
+    """Mean over the members of an ensemble, the second axis; of one member, the values."""
+    return values[:, 0] if values.shape[1] == 1 else np.asarray(values.mean(axis=1))

@@ -1,0 +1,222 @@
+"""Kinds of class: without an order, and from low to high."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+from sklearn.metrics import accuracy_score, d2_absolute_error_score
+
+from sklearn_mtl.kinds.base import Kind, over_members
+from sklearn_mtl.kinds.values import are_numbers, as_column, first, positions
+from sklearn_mtl.losses import CELL_LOSSES
+from sklearn_mtl.losses.links import exp, sequential_log_proba, softmax
+
+__all__ = ["ClassificationTarget", "OrdinalTarget"]
+
+FloatArray = NDArray[np.float64]
+
+
+class ClassificationTarget(Kind):
+    """Classes without an order; raw outputs are logits.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Observed labels, sorted.
+    """
+
+    cell_loss = CELL_LOSSES["classification"]
+    is_class = True
+    min_samples = 1
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> ClassificationTarget:
+        """Learn the classes of the observed `values`."""
+        self.classes_ = self._sorted(values)
+        self.n_outputs = len(self.classes_)
+        return self
+
+    def _sorted(self, values: NDArray[Any]) -> NDArray[Any]:
+        try:
+            return np.unique(values)
+        except TypeError as error:
+            types = sorted({type(v).__name__ for v in values})
+            raise ValueError(
+                f"labels of mixed types {types} cannot be ordered. Convert them to one type."
+            ) from error
+
+    def labels_to_come(self, order: Sequence[Any] | None) -> NDArray[Any]:
+        """Labels that are known before any is observed; `order` is that of y's type."""
+        return as_column([])
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse strings where `fit` saw numbers, and numbers where it saw strings."""
+        if len(values) and are_numbers(values) != are_numbers(self.classes_):
+            raise ValueError(
+                f"y holds labels like {first(values)!r}, but fit saw {self.classes_.tolist()}. "
+                "Pass labels of the same type."
+            )
+
+    def encode(self, values: NDArray[Any]) -> FloatArray:
+        """Class codes of observed `values`; -1 for a label that was not seen in `fit`."""
+        return positions(self.classes_, values)
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: the log of the class frequencies."""
+        return np.log(self._frequencies(codes, weight))
+
+    def _frequencies(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Class frequencies, none of them 0."""
+        frequency = np.bincount(codes.astype(int), weights=weight, minlength=len(self.classes_))
+        # Classes without weight get half an observation, so that the logarithm exists.
+        return np.maximum(frequency / weight.sum(), 0.5 / (len(codes) + 1))
+
+    def link(self, raw: Any) -> Any:
+        """Class probabilities (..., n_classes)."""
+        return softmax(raw)
+
+    def proba(self, raw: FloatArray) -> FloatArray:
+        """Class probabilities (n, n_classes), averaged over ensemble members."""
+        return over_members(self.link(raw))
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Return the most probable class."""
+        return self.classes_[self.proba(raw).argmax(axis=1)]
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Accuracy."""
+        return accuracy_score
+
+    def measured(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Class codes: metrics do not take every type that a label may have."""
+        return self.encode(values)
+
+
+class OrdinalTarget(ClassificationTarget):
+    r"""Classes from low to high.
+
+    A sequential (continuation-ratio) logit model [1]_ [2]_,
+
+    .. math:: P(y > c \mid y \ge c, x) = \sigma(r_c)
+
+    with raw outputs r, one fewer than there are classes: from each class there is a step to the
+    next, taken or not. The prediction is the median of the predicted distribution, which has the
+    smallest expected distance in ranks.
+
+    Parameters
+    ----------
+    categories : sequence of labels, optional
+        All labels from low to high. By default the order of y's type (ordered categories of
+        pandas, Enum of polars), or that of numbers.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Observed labels, from low to high.
+    categories_ : ndarray
+        All known labels, from low to high; distances are counted in them.
+
+    References
+    ----------
+    .. [1] G. Tutz, "Sequential Models in Categorical Regression", Computational Statistics & Data
+       Analysis 11, 1991.
+    .. [2] X. Shi, W. Cao, S. Raschka, "Deep Neural Networks for Rank-Consistent Ordinal Regression
+       Based on Conditional Probabilities", 2021, arXiv:2111.08851.
+    """
+
+    cell_loss = CELL_LOSSES["ordinal"]
+    min_samples = 2
+
+    def __init__(self, categories: Sequence[Any] | None = None) -> None:
+        if categories is not None and not _is_order(categories):
+            raise ValueError(
+                f"categories={categories!r} is not understood. List each label once, from low to "
+                "high."
+            )
+        # A tuple, as arrays would not compare as one.
+        self.categories = None if categories is None else tuple(categories)
+
+    def fit(
+        self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
+    ) -> OrdinalTarget:
+        """Learn the classes and their order."""
+        found = self._sorted(values)
+        known = order if self.categories is None else self.categories
+        if known is None and not are_numbers(found):
+            raise ValueError(
+                f"the order of the labels {found.tolist()} is not known. Pass "
+                "categories=[lowest, ..., highest] to Task, ordered categories (pandas) or an Enum "
+                "(polars), or numbers."
+            )
+        self._by_value = known is None
+        self.categories_ = found if known is None else as_column(list(known))
+        ranks = positions(self.categories_, found)
+        if (ranks < 0).any():
+            raise ValueError(
+                f"y holds labels {found[ranks < 0].tolist()} that are not among the categories "
+                f"{self.categories_.tolist()}. List all labels, from low to high."
+            )
+        self.classes_ = found[ranks.argsort()]
+        self.n_outputs = len(self.classes_) - 1
+        return self
+
+    def labels_to_come(self, order: Sequence[Any] | None) -> NDArray[Any]:
+        """All categories."""
+        return as_column(list(self.categories or order or ()))
+
+    def ordered(self, order: Sequence[Any] | None) -> OrdinalTarget:
+        """Return the kind with these categories, unless it has its own."""
+        return self if self.categories is not None else type(self)(order)
+
+    def check(self, values: NDArray[Any]) -> None:
+        """Refuse labels without a rank."""
+        super().check(values)
+        strangers = values[np.isnan(self.measured(values))]
+        if len(strangers):
+            raise ValueError(
+                f"label {first(strangers)!r} has no rank among the categories "
+                f"{self.categories_.tolist()}. Pass categories=[lowest, ..., highest] to Task."
+            )
+
+    def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
+        """Raw outputs of the best constant predictor: how often each step is taken."""
+        reached = self._frequencies(codes, weight)[::-1].cumsum()[::-1]
+        return logit(reached[1:] / reached[:-1])
+
+    def link(self, raw: Any) -> Any:
+        """Class probabilities (..., n_classes)."""
+        return exp(sequential_log_proba(raw))
+
+    def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Return the median class."""
+        at_most = self.proba(raw).cumsum(axis=1)[:, :-1]
+        return self.classes_[(at_most < 0.5).sum(axis=1)]
+
+    @property
+    def metric(self) -> Callable[..., float]:
+        """Share of the absolute error in ranks that is explained (D2)."""
+        return d2_absolute_error_score
+
+    def measured(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Ranks among the categories; a number that `fit` did not see stands between two."""
+        ranks = positions(self.categories_, values)
+        if self._by_value:
+            return np.where(ranks < 0, np.searchsorted(self.categories_, values) - 0.5, ranks)
+        return np.where(ranks < 0, np.nan, ranks)
+
+
+def _is_order(categories: Any) -> bool:
+    """Tell whether labels are listed, each of them once; sets and dicts have no order."""
+    if isinstance(categories, (str, bytes, set, frozenset, Mapping)):
+        return False
+    try:
+        labels = list(categories)
+        return 0 < len(labels) == len(set(labels))
+    except TypeError:  # no collection, or of labels that cannot be compared
+        return False

@@ -1,0 +1,230 @@
+"""`TaskLosses`: the mean loss of each task over its observed targets, and how many there were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_mtl.losses.cells import CELL_LOSSES, CellLoss, KindLoss
+
+__all__ = ["Cells", "TaskLosses"]
+
+
+class Cells(NamedTuple):
+    """Targets of a batch as `TaskLosses` compares them: what does not depend on the network.
+
+    Attributes
+    ----------
+    target : Tensor of shape (B, n_tasks)
+        Class codes, ranks and numbers, 0 where not observed.
+    observed : Tensor of bool of shape (B, n_tasks), or None
+        None if all are.
+    share : Tensor of shape (B, n_tasks)
+        Weight of each cell, over the sum of the weights of its task.
+    counts : Tensor of shape (n_tasks,)
+        Those sums.
+    """
+
+    target: Tensor
+    observed: Tensor | None
+    share: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Cells:
+        """Prepare targets, with holes, and weights as `TaskLosses` takes them.
+
+        Parameters
+        ----------
+        target, weight : Tensor
+            See `TaskLosses.forward`.
+        dtype : torch.dtype
+            Of all numbers.
+        """
+        observed = target == target  # NaN is not itself
+        if weight is None:
+            weight = observed.to(dtype)
+        elif weight.shape in (target.shape, (len(target), 1)):
+            observed = observed & (weight > 0)
+            weight = torch.where(observed, weight, 0).to(dtype)
+        else:
+            raise ValueError(
+                f"weight of shape {tuple(weight.shape)}: expected {tuple(target.shape)}, or "
+                f"({len(target)}, 1) for a weight per row."
+            )
+        counts = weight.sum(dim=0)
+        share = weight / counts.clamp_min(torch.finfo(dtype).tiny)
+        # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
+        return cls(torch.where(observed, target, 0).to(dtype), observed, share, counts)
+
+
+class TaskLosses(nn.Module):
+    """Mean loss of each task over its observed targets.
+
+    Parameters
+    ----------
+    kinds : sequence of str or KindLoss
+        One per task: a key of `CELL_LOSSES` ('classification', 'ordinal', 'regression',
+        'quantile', 'poisson', 'gamma'), or losses of your own.
+    n_outputs : sequence of int
+        Raw outputs per task, in the order of `kinds`: the number of classes, one fewer for
+        'ordinal', 1 for numbers.
+    family : {'likelihood', 'squared'}, default='likelihood'
+        Cross-entropies, squared errors and deviances; or squared errors of probabilities and means
+        throughout. Quantiles take the pinball loss in both.
+    params : sequence of dict, optional
+        Numbers that each task's loss takes as keyword arguments, e.g. ``{"quantile": 0.9}``.
+
+    Attributes
+    ----------
+    powers : Tensor of shape (n_tasks,)
+        Exponent of each loss in a product of losses, see `KindLoss`.
+    """
+
+    powers: Tensor
+    tasks: Any  # orders of columns: tensors, or None where they stay as they are
+    columns: Any
+    task_of: Any
+    back: Any
+
+    def __init__(
+        self,
+        kinds: Sequence[str | KindLoss],
+        n_outputs: Sequence[int],
+        family: str = "likelihood",
+        params: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__()
+        if family not in ("likelihood", "squared"):
+            raise ValueError(f"family={family!r} is unknown. Use 'likelihood' or 'squared'.")
+        self.n_tasks, self.n_outputs = len(kinds), sum(n_outputs)
+        # Tasks of one kind and width are computed together: kernels do not grow with tasks.
+        starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
+        params = params or [{}] * len(kinds)
+        names = [tuple(sorted(given)) for given in params]
+        measures = [_losses_of(kind) for kind in kinds]
+        groups: dict[tuple[KindLoss, int, tuple[str, ...]], list[int]] = {}
+        for k, key in enumerate(zip(measures, n_outputs, names, strict=True)):
+            groups.setdefault(key, []).append(k)
+        self._groups: list[tuple[CellLoss, tuple[int, int], tuple[str, ...]]] = []
+        for g, ((kind, width, given), members) in enumerate(groups.items()):
+            shape = (len(members), width)
+            self._groups.append((getattr(kind, family), shape, given))
+            for name in given:
+                values = torch.tensor([params[k][name] for k in members], dtype=torch.float64)
+                self.register_buffer(f"param_{name}_{g}", values, persistent=False)
+        self._lengths = [n for _, (n, _), _ in self._groups]
+        self._widths = [n * width for _, (n, width), _ in self._groups]
+        tasks = [k for members in groups.values() for k in members]
+        columns = [starts[k] + i for k in tasks for i in range(n_outputs[k])]
+        task_of = [k for k in range(self.n_tasks) for _ in range(n_outputs[k])]
+        self._keep_order("tasks", tasks, self.n_tasks)
+        self._keep_order("columns", columns, len(columns))
+        self._keep_order("task_of", task_of, self.n_tasks)
+        self._keep_order("back", torch.tensor(tasks).argsort().tolist(), self.n_tasks)
+        powers = torch.tensor([kind.power for kind in measures])
+        self.register_buffer("powers", powers, persistent=False)
+
+    def forward(
+        self, output: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute losses and counts.
+
+        Parameters
+        ----------
+        output : Tensor of shape (B, n_outputs) or (B, M, n_outputs)
+            Raw outputs; the loss is averaged over M ensemble members. Half precision is raised to
+            float32 first.
+        target : Tensor of shape (B, n_tasks)
+            Class codes, ranks and numbers, which are taken to be valid for their kind.
+        weight : Tensor of shape (B, n_tasks) or (B, 1), optional
+            Weight of each cell or row, by default 1. Not observed is where it is not positive, or
+            where `target` is NaN.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_tasks,)
+            Weighted mean over observed targets; 0, with zero gradient, where there are none.
+        counts : Tensor of shape (n_tasks,)
+            Sum of weights.
+        """
+        self._check_shapes(output, target)
+        half = output.dtype in (torch.bfloat16, torch.float16)
+        cells = Cells.of(target, weight, torch.float32 if half else output.dtype)
+        return self.compare(output, cells), cells.counts
+
+    def compare(self, output: Tensor, cells: Cells) -> Tensor:
+        """Return the losses alone, for targets that were prepared once.
+
+        Parameters
+        ----------
+        output : Tensor of shape (B, n_outputs) or (B, M, n_outputs)
+            Raw outputs, as in `forward`.
+        cells : Cells
+            Targets and weights of the same rows.
+
+        Returns
+        -------
+        losses : Tensor of shape (n_tasks,)
+        """
+        target, share = cells.target, cells.share
+        self._check_shapes(output, target)
+        if output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        if cells.observed is not None:
+            filled = _take(cells.observed, self.task_of)
+            output = torch.where(filled if output.ndim == 2 else filled.unsqueeze(1), output, 0)
+        if output.ndim > target.ndim:
+            target = target.unsqueeze(1).expand(-1, output.shape[1], -1)
+        # Columns in the order of the groups, one split, and the order of the tasks again.
+        raws = _split(_take(output, self.columns), self._widths)
+        targets = _split(_take(target, self.tasks), self._lengths)
+        losses = []
+        for g, (cell_loss, shape, names) in enumerate(self._groups):
+            given = {name: getattr(self, f"param_{name}_{g}").to(output.dtype) for name in names}
+            raw = raws[g].unsqueeze(-1) if shape[1] == 1 else raws[g].unflatten(-1, shape)
+            losses.append(cell_loss(raw, targets[g], **given))
+            if losses[g].shape != targets[g].shape:
+                raise ValueError(
+                    f"the loss {getattr(cell_loss, '__name__', cell_loss)} of raw outputs of shape "
+                    f"{tuple(raw.shape)} has "
+                    f"shape {tuple(losses[g].shape)}, expected {tuple(targets[g].shape)}."
+                )
+        cell = _take(losses[0] if len(losses) == 1 else torch.cat(losses, dim=-1), self.back)
+        if cell.ndim > share.ndim:
+            cell = cell.mean(dim=1)
+        return (cell * share).sum(dim=0)
+
+    def _check_shapes(self, output: Tensor, target: Tensor) -> None:
+        if output.shape[-1] != self.n_outputs or target.shape != (len(output), self.n_tasks):
+            raise ValueError(
+                f"output of shape {tuple(output.shape)} and target of shape {tuple(target.shape)}: "
+                f"expected (B, {self.n_outputs}) and (B, {self.n_tasks})."
+            )
+
+    def _keep_order(self, name: str, positions: list[int], n_columns: int) -> None:
+        """Keep which of so many columns to take, or None for all as they are."""
+        if positions == list(range(n_columns)):
+            setattr(self, name, None)
+        else:
+            index = torch.tensor(positions, dtype=torch.long)
+            self.register_buffer(name, index, persistent=False)
+
+
+def _losses_of(kind: str | KindLoss) -> KindLoss:
+    if isinstance(kind, KindLoss):
+        return kind
+    if kind not in CELL_LOSSES:
+        raise ValueError(f"kind={kind!r} has no loss. Use one of {sorted(CELL_LOSSES)}.")
+    return CELL_LOSSES[kind]
+
+
+def _split(values: Tensor, sizes: list[int]) -> Sequence[Tensor]:
+    return (values,) if len(sizes) == 1 else values.split_with_sizes(sizes, -1)
+
+
+def _take(values: Tensor, index: Tensor | None) -> Tensor:
+    return values if index is None else values.index_select(-1, index)

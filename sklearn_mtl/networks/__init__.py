@@ -1,0 +1,27 @@
+"""Trunks that share a representation, and the multi-head module on top of them.
+
+A trunk maps a batch ``(B, *input_shape)`` to features ``(B, F)``, or ``(B, M, F)`` for an ensemble
+of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, and `TabMTrunk`, `TimmTrunk` over packages
+that are extras) know how to build one for an input shape, and their parameters can be searched:
+``trunk__width``.
+"""
+
+from __future__ import annotations
+
+from sklearn_mtl.networks.build import TRUNKS, build_trunk, takes_channels_last
+from sklearn_mtl.networks.conv import ConvTrunk
+from sklearn_mtl.networks.dense import DenseTrunk
+from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
+from sklearn_mtl.networks.module import HiddenHeads, MultiTaskModule
+
+__all__ = [
+    "TRUNKS",
+    "ConvTrunk",
+    "DenseTrunk",
+    "HiddenHeads",
+    "MultiTaskModule",
+    "TabMTrunk",
+    "TimmTrunk",
+    "build_trunk",
+    "takes_channels_last",
+]

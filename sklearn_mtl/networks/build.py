@@ -1,0 +1,153 @@
+"""From what a user passes as `trunk` to a module whose features are known."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_mtl.networks.conv import ConvTrunk
+from sklearn_mtl.networks.dense import DenseTrunk
+from sklearn_mtl.networks.extras import TabMTrunk
+from sklearn_mtl.networks.module import in_channels_last
+
+__all__ = ["TRUNKS", "build_trunk", "takes_channels_last"]
+
+# Names of specs, and the specs that a file may hold: making one must not read or run anything else.
+TRUNKS: dict[str, Callable[[], Any]] = {
+    "dense": DenseTrunk,
+    "conv": ConvTrunk,
+    "tabm": TabMTrunk,
+}
+
+
+def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Make a trunk from what a user passed, and find its number of features by a dry run.
+
+    Parameters
+    ----------
+    trunk : 'auto', a name of `TRUNKS`, a spec with ``build(input_shape)``, nn.Module, callable
+        ``'auto'`` is dense for rows and conv for all else. A module is copied; a callable without
+        arguments, such as a class of modules, returns a module. Lazy layers learn their sizes
+        from the dry run.
+    input_shape : tuple of int
+        Shape of one sample, channels first.
+
+    Returns
+    -------
+    trunk : nn.Module
+    n_features : int
+
+    Raises
+    ------
+    TypeError
+        If a callable needs arguments, or returns something else than an nn.Module.
+    ValueError
+        If a module cannot be copied, the trunk fails on samples of this shape, or its features
+        have another shape than (B, F) or (B, M, F).
+    """
+    if isinstance(trunk, str):
+        name = ("dense" if len(input_shape) == 1 else "conv") if trunk == "auto" else trunk
+        trunk = TRUNKS[name]()
+    if isinstance(trunk, type) and hasattr(trunk, "build"):
+        raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
+    if isinstance(trunk, nn.Module):
+        module = _copied(trunk)
+    elif hasattr(trunk, "build"):
+        module = trunk.build(input_shape)
+    else:
+        _check_no_arguments(trunk)
+        module = trunk()
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
+    training = module.training
+    try:
+        with torch.no_grad():
+            features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
+    except Exception as error:  # whatever a user's module raises
+        raise ValueError(
+            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
+            f"{str(error).removesuffix('.')}. "
+            "Pass a trunk that takes samples of this shape, or another input_shape."
+        ) from error
+    module.train(training)
+    if (
+        not isinstance(features, Tensor)
+        or features.ndim not in (2, 3)
+        or len(features) != 2
+        or 0 in features.shape
+        or not features.is_floating_point()
+    ):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            f"trunk maps a batch of shape (2, {', '.join(map(str, input_shape))}) to {shape}, "
+            "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
+        )
+    return module, features.shape[-1]
+
+
+def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether a trunk says the same of images with channels last in memory, and learns from them.
+
+    It does not if it relies on the order, as by `Tensor.view` on what a convolution returns.
+
+    Parameters
+    ----------
+    trunk : nn.Module
+        As `build_trunk` returns it; a copy is tried, forwards and backwards.
+    input_shape : tuple of int
+        Shape of one sample, channels first.
+
+    Returns
+    -------
+    takes_it : bool
+        False for samples that are no images, and for trunks without convolutions over them.
+    """
+    if len(input_shape) != 3 or not any(isinstance(m, nn.Conv2d) for m in trunk.modules()):
+        return False
+    x = torch.linspace(-1, 1, 2 * math.prod(input_shape), dtype=_dtype_of(trunk))
+    x = x.view(2, *input_shape)
+    try:
+        trial = copy.deepcopy(trunk).eval()
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.testing.assert_close(trial(in_channels_last(x)), trial(x), rtol=1e-3, atol=1e-4)
+            total = trial.train()(in_channels_last(x)).sum()
+            if total.requires_grad:
+                total.backward()
+    except Exception:  # whatever a user's module raises
+        return False
+    return True
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # lazy batch statistics, for example
+        raise ValueError(
+            f"trunk is a {type(module).__name__} that cannot be copied: {error}. Pass a callable "
+            "that makes it, without arguments."
+        ) from error
+
+
+def _check_no_arguments(factory: Callable[[], Any]) -> None:
+    """Refuse what cannot be called without arguments."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        name = getattr(factory, "__name__", repr(factory))
+        raise TypeError(
+            f"trunk={name} cannot be called without arguments: {error}. Pass a module, or "
+            f"a callable that makes one, such as lambda: {name}(...)."
+        ) from error
+    except ValueError:  # no signature is known
+        pass
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the floating-point type that a module computes in."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
