@@ -155,14 +155,6 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         'auto' is float32, and float64 for a dense trunk whose training rows fit into one batch:
         there it costs next to nothing, and a sample weight of 2 equals the row twice to the last
         digits. 'bfloat16' keeps weights and losses in float32.
-    compile : bool, default=False
-        Compile the training step by ``torch.compile``: forward pass, loss, gradients and update in
-        one function. Compiling takes some seconds, once for all fits of a process in which the
-        network and the tasks have the same structure. Small networks for tables then train nearly
-        twice as fast; convolutional networks gain little or nothing on a CPU. Where it fails, as
-        without a C++ compiler or for a callable `loss` of losses alone, a warning says so, and the
-        ordinary step runs. Random numbers are the same, results differ by rounding. (skorch's own
-        ``{"compile": True}`` in `net_params` compiles the module only.)
     net_params : dict, default=None
         Parameters for the skorch ``NeuralNet`` that are not set by others here, e.g.
         ``{"callbacks": [...]}`` or ``{"optimizer__betas": (0.9, 0.99)}``.
@@ -260,7 +252,6 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "verbose": ["verbose"],
         "device": [str],
         "precision": [StrOptions({"auto", *DTYPES})],
-        "compile": ["boolean"],
         "net_params": [None, dict],
     }
 
@@ -291,7 +282,6 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         verbose: int = 0,
         device: str = "auto",
         precision: str = "auto",
-        compile: bool = False,  # as torch calls it
         net_params: dict[str, Any] | None = None,
     ) -> None:
         self.tasks = tasks
@@ -318,7 +308,6 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         self.verbose = verbose
         self.device = device
         self.precision = precision
-        self.compile = compile
         self.net_params = net_params
 
     # -- parameters --------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def unpack(packed: Packed) -> Saved:
         for part in PARTS
     )
     if header["format_version"] == 1:
+        params.pop("compile", None)  # a parameter of then, which changed no prediction
         fitted, others = _from_format_1(fitted)
     weights, rule = (
         {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
