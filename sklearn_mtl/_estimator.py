@@ -127,8 +127,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     weight_decay : float or 'auto', default='auto'
         Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is 3 for AdamW,
         which multiplies it with the learning rate (at its peak, weights shrink by 0.6 % per step),
-        less for more than 1,111 images, sequences or volumes (100 over the root of their number),
-        and 0 for other optimizers. Lower it where there is little noise and time to train long.
+        less for more than 1,111 images, sequences or volumes (100 over the root of their number);
+        0.01 for a `trunk` of your own and `TimmTrunk`, whose weights may be pretrained; and 0 for
+        other optimizers. Lower it where there is little noise and time to train long.
     early_stopping : bool, default=False
         Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
         and keep the best weights. Validation data are `X_val`, `y_val` of `fit` (pass them when

@@ -118,6 +118,9 @@ def _from_format_1(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str
         **{name: attributes.pop(f"{name}_") for name in ("task_weights", "noise_std", "history")},
     }
     state["reader"].feature_names_in_ = attributes.pop("feature_names_in_", None)
+    for kind in state["encoder"].kinds_:
+        if hasattr(kind, "spread_"):  # by whose square deviances were divided
+            kind.unit_ = kind.spread_**2
     told = ("tasks_", "task_names_", "classes_", "n_features_in_", "n_iter_")
     for name in (*told, "n_observed_", "n_applicable_"):  # by the encoder and others
         attributes.pop(name, None)

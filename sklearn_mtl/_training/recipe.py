@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk, TabMTrunk
 
 __all__ = [
     "DTYPES",
@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+# Trunks for which the default weight decay was found.
+TUNED = (ConvTrunk, DenseTrunk, TabMTrunk)
 
 
 class Recipe(NamedTuple):
@@ -53,7 +56,9 @@ def resolve(parameters: Any, input_shape: tuple[int, ...], n_rows: int) -> Recip
     if precision == "auto":
         precision = auto_precision(parameters.trunk, input_shape, n_rows <= int(batch_size))
     if isinstance(weight_decay, str):
-        weight_decay = auto_weight_decay(parameters.optimizer, n_rows, images)
+        weight_decay = auto_weight_decay(
+            parameters.trunk, parameters.optimizer, n_rows, images
+        )
     return Recipe(
         max_epochs=int(max_epochs),
         batch_size=int(batch_size),
@@ -124,14 +129,18 @@ def auto_max_epochs(n_rows: int, images: bool) -> int:
     return round(min(max(per_root / math.sqrt(n_rows), least), most))
 
 
-def auto_weight_decay(optimizer: Any, n_rows: int, images: bool) -> float:
+def auto_weight_decay(trunk: Any, optimizer: Any, n_rows: int, images: bool) -> float:
     """3 for AdamW, whose decay is decoupled from the gradient; 0 for other optimizers.
 
     Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
-    With more than 1,111 images it is 100 over the square root of their number.
+    With more than 1,111 images it is 100 over the square root of their number. It was found for the
+    trunks of this library, which begin with random weights; those of others, pretrained perhaps,
+    would be forgotten with it: there it is 0.01, PyTorch's own.
     """
     if optimizer not in ("AdamW", torch.optim.AdamW):
         return 0.0
+    if not isinstance(trunk, (str, *TUNED)):
+        return 0.01
     return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 from sklearn.metrics import (
     d2_pinball_score,
     mean_gamma_deviance,
@@ -152,7 +153,8 @@ class _LogMean(_Number):
     For lognormal numbers, `spread_` is the standard deviation of the log: raw outputs are of order
     one, as those of all kinds. Beyond e^±20 units the mean grows linearly and no longer
     exponentially, here as in the losses: an input far from all others is given a large prediction,
-    and not an infinite one.
+    and not an infinite one. Losses are measured in units of `unit_`, the mean deviance from the
+    overall mean: that of the best constant predictor is 1, however heavy the tails are.
 
     After training, a constant is added to the raw outputs with which predicted and observed targets
     have the same sum over the training rows. A deviance alone does not see to that [1]_, and a
@@ -165,6 +167,7 @@ class _LogMean(_Number):
     """
 
     is_mean = True
+    unit_: float
     allowed: ClassVar[str]
     advice: ClassVar[str] = "Declare it as 'regression' if it may hold others."
     smallest: ClassVar[float]
@@ -178,13 +181,19 @@ class _LogMean(_Number):
         self._standardise(values, weight)
         constant = values.min() == values.max()
         if self.mean_ == 0:
-            self.scale_, self.spread_ = 1.0, 1.0
+            self.scale_ = self.spread_ = self.unit_ = 1.0
             return self
         variation = 0.0 if constant else min(self.scale_ / self.mean_, 1e100)
         # Smaller spreads would ask for more digits than float32 has.
         self.spread_ = max(float(np.sqrt(np.log1p(variation**2))), 1e-3)
         self.scale_ = float(values[0]) if constant else self.mean_  # codes of 1 have no deviance
+        deviance = self._deviance_from_mean(self.encode(values))
+        self.unit_ = max(float(np.average(deviance, weights=weight)), 1e-6)
         return self
+
+    def _deviance_from_mean(self, codes: FloatArray) -> FloatArray:
+        """Deviance of each code from the overall mean, which is 1."""
+        raise NotImplementedError
 
     def check(self, values: NDArray[Any]) -> None:
         """Refuse what is not a number, or outside of the range."""
@@ -226,8 +235,8 @@ class _LogMean(_Number):
 
     @property
     def loss_params(self) -> dict[str, float]:
-        """Spread of the log-mean."""
-        return {"spread": self.spread_}
+        """Spread of the log-mean, and unit of the deviance."""
+        return {"spread": self.spread_, "unit": self.unit_}
 
     @property
     def metric(self) -> Callable[..., float]:
@@ -245,6 +254,9 @@ class PoissonTarget(_LogMean):
 
     def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         return values >= 0
+
+    def _deviance_from_mean(self, codes: FloatArray) -> FloatArray:
+        return 2 * (xlogy(codes, codes) - codes + 1)
 
 
 class GammaTarget(_LogMean):
@@ -264,6 +276,9 @@ class GammaTarget(_LogMean):
 
     def _inside(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         return values > 0
+
+    def _deviance_from_mean(self, codes: FloatArray) -> FloatArray:
+        return 2 * (codes - 1 - np.log(codes))
 
 
 def d2_deviance(

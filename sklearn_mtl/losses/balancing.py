@@ -192,6 +192,14 @@ class Uncertainty(_Scaled):
 
     Notes
     -----
+    In a loop of your own, an optimizer with weight decay would pull the logarithms towards 0, as if
+    each variance were 1. Give them a group without::
+
+        torch.optim.AdamW([{"params": module.parameters()},
+                           {"params": combine.parameters(), "weight_decay": 0.0}])
+
+    The estimator does so by itself.
+
     For numbers, :math:`p_k = 1`, it is the formula of [1]_; for classes, theirs is
     :math:`e^{-s_k} L_k + s_k / 2`, which is the same but for a constant, with :math:`s_k` larger by
     :math:`\log 2`.

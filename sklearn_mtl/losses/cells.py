@@ -73,30 +73,35 @@ def pinball(raw: Tensor, target: Tensor, quantile: Param = 0.5) -> Tensor:
     return torch.maximum(quantile * error, (quantile - 1) * error)
 
 
-def poisson_deviance(raw: Tensor, target: Tensor, spread: Param = 1.0) -> Tensor:
-    """Poisson deviance of each cell over `spread` squared; target (...) >= 0.
+def poisson_deviance(
+    raw: Tensor, target: Tensor, spread: Param = 1.0, unit: Param = 1.0
+) -> Tensor:
+    """Poisson deviance of each cell, in units of `unit`; target (...) >= 0.
 
     The mean is that of `log_mean`. Targets are in units of their overall mean.
     """
     mean = log_mean(raw, spread)
     ratio = mean - torch.where(target > 0, target, 1).log()
     deviance = torch.where(target > 0, target * (ratio.expm1() - ratio), mean.exp())
-    return 2 * deviance / spread**2
+    return 2 * deviance / unit
 
 
-def gamma_deviance(raw: Tensor, target: Tensor, spread: Param = 1.0) -> Tensor:
-    """Gamma deviance of each cell over `spread` squared; target (...) > 0.
+def gamma_deviance(raw: Tensor, target: Tensor, spread: Param = 1.0, unit: Param = 1.0) -> Tensor:
+    """Gamma deviance of each cell, in units of `unit`; target (...) > 0.
 
     The mean is that of `log_mean`. Targets are in units of their overall mean.
     """
     ratio = torch.where(target > 0, target, 1).log() - log_mean(raw, spread)  # 0 is under a mask
-    return 2 * (ratio.expm1() - ratio) / spread**2
+    return 2 * (ratio.expm1() - ratio) / unit
 
 
-def squared_error_of_mean(raw: Tensor, target: Tensor, spread: Param = 1.0) -> Tensor:
-    """Squared error over the variance of lognormal numbers of mean 1; target (...).
+def squared_error_of_mean(
+    raw: Tensor, target: Tensor, spread: Param = 1.0, unit: Param = 1.0
+) -> Tensor:
+    """Squared error over the variance of numbers of mean 1 and log-spread `spread`; target (...).
 
-    The mean is that of `log_mean`. Targets are in units of their overall mean.
+    The mean is that of `log_mean`. Targets are in units of their overall mean. `unit` is that of
+    the deviances, and says nothing here.
     """
     variance = torch.as_tensor(spread, dtype=raw.dtype, device=raw.device).square().expm1()
     return (log_mean(raw, spread).exp() - target).square() / variance

@@ -63,10 +63,18 @@ class Combiner(nn.Module):
         return "" if self.weights is None else f"weights={self.weights.tolist()}"
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Take tensors for what has none before `start`."""
+        """Take tensors for what has none before `start`, and none for what has none in the state.
+
+        The weights are an argument of the constructor: they have to be there in both, or in none.
+        """
         for name, buffer in list(self._buffers.items()):
-            if buffer is None and prefix + name in state_dict:
+            if name == "weights":
+                continue
+            there = prefix + name in state_dict
+            if buffer is None and there:
                 self._buffers[name] = torch.empty_like(state_dict[prefix + name])
+            elif not there:
+                self._buffers[name] = None
         for name, parameter in list(self._parameters.items()):
             if parameter is None and prefix + name in state_dict:
                 setattr(self, name, nn.Parameter(torch.empty_like(state_dict[prefix + name])))
@@ -85,7 +93,8 @@ class Weighted(Combiner):
     numbers.
 
     After `start`, a batch is divided by the *expected* count of each task instead of its own:
-    the sum over batches is then exactly the objective, however unevenly a rare task falls.
+    the mean over the batches of an epoch is then exactly the objective, however unevenly a rare
+    task falls.
 
     Parameters
     ----------
