@@ -1,6 +1,6 @@
 import pytest
 import torch
 
-pytest.register_assert_rewrite("_asserts")  # its asserts explain themselves, as those of tests do
+pytest.register_assert_rewrite("_asserts", "_fits")  # their asserts explain themselves, as tests do
 
 torch.set_num_threads(1)

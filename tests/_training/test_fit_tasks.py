@@ -17,10 +17,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import BatchScoring, Callback, EpochScoring, LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, task_view
+from sklearn_mtl._training.listeners import EpochListener
 from sklearn_mtl.metrics import task_scorers
 from sklearn_mtl.networks import DenseTrunk
 
@@ -167,8 +168,8 @@ def test_callbacks_see_the_rows_held_out(frame: bool) -> None:
 
 
 def test_rows_are_copied_only_for_those_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sklearn_mtl._callbacks.take_rows", None)
-    monkeypatch.setattr("sklearn_mtl._callbacks.copied", None)
+    monkeypatch.setattr("sklearn_mtl._training.fit_tasks.take_rows", None)
+    monkeypatch.setattr("sklearn_mtl._training.fit_tasks.copied", None)
 
     class Deaf(Recorder):
         def on_fit_task_end(self, estimator: Any, context: Any) -> bool:  # type: ignore[override]
@@ -193,7 +194,7 @@ def test_the_epoch_at_which_a_callback_ends_the_fit_may_be_the_best() -> None:
     params = {"max_epochs": 9, "early_stopping": True, "learning_rate": 0.05, "batch_size": 32}
     estimator = small(**params).set_callbacks(seen := Recorder(lambda e, *_: e, stop_after=3))
     estimator.fit(X, y)
-    objective = estimator.net_.history[:, "valid_objective"]
+    objective = estimator.net_.history[:, "valid_loss"]
     assert np.argmin(objective) == 2
     np.testing.assert_array_equal(seen.seen[2].predict(X), estimator.predict(X))
 
@@ -355,16 +356,9 @@ def test_callbacks_are_parts_of_clones_and_pickles_but_not_of_files(tmp_path: An
     np.testing.assert_array_equal(loaded.predict(X), estimator.predict(X))
 
 
-def test_a_net_keeps_nothing_of_the_watch() -> None:
+def test_a_net_keeps_nothing_of_the_listener() -> None:
     estimator = small().set_callbacks(Recorder()).fit(*make_table())
-    assert "Watch" not in dict(estimator.net_.callbacks_)
-
-
-@pytest.mark.parametrize("kind", [EpochScoring, BatchScoring])
-def test_scores_of_skorch_are_refused(kind: Any) -> None:
-    estimator = small(net_params={"callbacks": [("mine", kind("r2"))]})
-    with pytest.raises(ValueError, match=r"callback mine, a \w+Scoring of skorch.*ScoringMonitor"):
-        estimator.fit(*make_table())
+    assert not any(isinstance(c, EpochListener) for _, c in estimator.net_.callbacks_)
 
 
 @pytest.mark.parametrize("named", [False, True])

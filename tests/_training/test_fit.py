@@ -18,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback, LRScheduler
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl.losses import Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -41,7 +42,7 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(np.array_equal(p, q) for p, q in zip(a, b, strict=True))
 
 
-# -- partial_fit ---------------------------------------------------------------------------------
+# -- partial_fit --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["logprod", "weighted", "masked_mse", "uncertainty"])
@@ -112,9 +113,10 @@ def test_counts_and_history_go_on_and_scales_stay() -> None:
         np.testing.assert_array_equal(rows[:2], found[1][name])
         assert not np.array_equal(rows[1], rows[2])
     assert len(estimator.net_.history) == 1  # of an endless stream, the last part only
-    first = small(tasks=EVERY_KIND).partial_fit(X[:30], y[:30])
-    np.testing.assert_array_equal(estimator._reader.mean_, first._reader.mean_)
-    for kind, other in zip(estimator._encoder.kinds_, first._encoder.kinds_, strict=True):
+    first = fitted_of(small(tasks=EVERY_KIND).partial_fit(X[:30], y[:30]))
+    last = fitted_of(estimator)
+    np.testing.assert_array_equal(last.reader.mean_, first.reader.mean_)
+    for kind, other in zip(last.encoder.kinds_, first.encoder.kinds_, strict=True):
         raw = np.ones((1, 1, kind.n_outputs))
         np.testing.assert_array_equal(kind.decode(raw), other.decode(raw))
 
@@ -270,7 +272,7 @@ def test_a_failure_in_the_middle_leaves_all_as_it_was(monkeypatch: pytest.Monkey
     def fail(*args: Any) -> None:
         raise RuntimeError("late")
 
-    monkeypatch.setattr(estimator._encoder.__class__, "noise_std", fail)
+    monkeypatch.setattr(fitted_of(estimator).encoder.__class__, "noise_std", fail)
     with pytest.raises(RuntimeError, match="late"):
         estimator.partial_fit(X, y)
     assert same(weights_of(estimator), before)
@@ -470,25 +472,7 @@ def test_schedules_of_the_user_are_refused() -> None:
         estimator.partial_fit(*make_table(60))
 
 
-@pytest.mark.parametrize("name", ["trunk", "loss"])
-def test_a_part_that_cannot_be_copied_is_named(name: str) -> None:
-    X, y = make_table(60)
-    estimator = small().partial_fit(X, y)
-    net = estimator.net_
-    part = net.module_.trunk if name == "trunk" else net.criterion_.combine
-    part.last = torch.ones(1, requires_grad=True) + 1  # as of a forward pass
-    with pytest.raises(ValueError, match=f"{name} cannot be copied"):
-        estimator.partial_fit(X, y)
-
-
-def test_the_net_of_a_stream_is_one() -> None:
-    X, y = make_table(60)
-    net = small().partial_fit(X, y).partial_fit(X, y).net_
-    assert net.module is net.module_
-    assert net.criterion is net.criterion_
-
-
-# -- warm_start ----------------------------------------------------------------------------------
+# -- warm_start ---------------------------------------------------------------------------------
 
 
 def test_warm_start_goes_on_from_the_weights() -> None:
@@ -517,9 +501,9 @@ def test_without_steps_warm_start_changes_nothing() -> None:
 def test_warm_start_on_other_rows_keeps_scales_and_labels() -> None:
     X, y = make_every_kind(90)
     estimator = small(tasks=EVERY_KIND, warm_start=True).fit(X, y)
-    mean, classes = estimator._reader.mean_, estimator.classes_
+    mean, classes = fitted_of(estimator).reader.mean_, estimator.classes_
     estimator.fit(X[:50] + 5, y[:50])
-    np.testing.assert_array_equal(estimator._reader.mean_, mean)
+    np.testing.assert_array_equal(fitted_of(estimator).reader.mean_, mean)
     for found, known in zip(estimator.classes_, classes, strict=True):
         np.testing.assert_array_equal(found, known)
     np.testing.assert_array_equal(

@@ -1,0 +1,147 @@
+"""Training that is interrupted, and training that fails."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+from _fits import Recorder, X, Y, assert_consistent, make, weights_of
+from sklearn.exceptions import ConvergenceWarning
+
+# -- interruption --------------------------------------------------------------------------------
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def interrupt_process():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupt_process_twice():
+    interrupt_process()
+    interrupt_process()
+    raise AssertionError("Ctrl-C came too late")
+
+
+@pytest.fixture
+def default_sigint():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    after = signal.signal(signal.SIGINT, before)
+    assert after is signal.default_int_handler
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("event", "count", "n_iter"),
+    [
+        ("batch_end", 1, 1),
+        ("batch_end", 6, 2),
+        ("batch_end", 8, 2),
+        ("batch_begin", 6, 2),
+        ("batch_begin", 5, 1),
+        ("valid_end", 1, 1),
+        ("valid_begin", 2, 2),
+        ("epoch_begin", 2, 1),
+        ("epoch_end", 2, 2),
+    ],
+)
+def test_a_callback_can_interrupt(event, count, n_iter, early_stopping):
+    recorder = Recorder(event, count, stop)
+    estimator = make([recorder], max_epochs=5, early_stopping=early_stopping)
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+        estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
+    assert recorder.events[-2:] == [event, "train_end"]
+    assert_consistent(estimator, n_iter)
+
+
+@pytest.mark.parametrize("event", ["epoch_begin", "batch_begin"])
+def test_an_interruption_before_the_first_batch_leaves_the_constant_predictor(event):
+    estimator = make([Recorder(event, 1, stop)], max_epochs=5)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == 0
+    assert estimator.predict(X).shape == Y.shape
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("batch_size", [15, 60])
+@pytest.mark.parametrize(
+    ("event", "count"), [("batch_end", 1), ("batch_end", 4), ("valid_end", 2), ("epoch_end", 2)]
+)
+def test_ctrl_c_stops_after_the_batch(event, count, batch_size):
+    """It keeps the weights so far, warns, and leaves Ctrl-C as it was."""
+    recorder = Recorder(event, count, interrupt_process)
+    estimator = make([recorder], max_epochs=9, batch_size=batch_size)
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+        estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
+    in_epoch = 60 // batch_size
+    n_batches = count if event == "batch_end" else count * in_epoch
+    assert recorder.events.count("batch_end") == n_batches
+    assert_consistent(estimator, n_iter=-(-n_batches // in_epoch))
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_a_second_ctrl_c_does_not_wait():
+    estimator = make([Recorder("batch_begin", 2, interrupt_process_twice)])
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+        estimator.fit(X, Y)
+    assert_consistent(estimator, n_iter=1)
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("learning_rate", [1e-3, 1e30])
+def test_ctrl_c_is_as_it_was_after_a_fit(learning_rate):
+    """Whether it succeeds or not."""
+    with contextlib.suppress(ValueError):
+        make(optimizer="SGD", learning_rate=learning_rate).fit(X, Y)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_user_stays():
+    calls = []
+    handler = lambda signum, frame: calls.append(signum)  # noqa: E731
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        estimator = make([Recorder("batch_end", 2, interrupt_process)]).fit(X, Y)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert calls == [signal.SIGINT]
+    assert_consistent(estimator, n_iter=3)
+
+
+def test_training_in_a_thread():
+    estimator = make()
+    thread = threading.Thread(target=estimator.fit, args=(X, Y))
+    thread.start()
+    thread.join()
+    assert torch.equal(weights_of(estimator), weights_of(make().fit(X, Y)))
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+def test_non_finite_weights_are_refused():
+    """And the estimator is left as it was."""
+    estimator = make().fit(X, Y)
+    before = estimator.predict(X)
+    estimator.set_params(optimizer="SGD", learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"non-finite weights. Lower learning_rate"):
+        estimator.fit(X, Y)
+    np.testing.assert_array_equal(estimator.predict(X), before)
+
+
+def test_an_error_in_a_callback_is_not_swallowed():
+    def fail():
+        raise RuntimeError("mine")
+
+    estimator = make([Recorder("batch_end", 2, fail)])
+    with pytest.raises(RuntimeError, match="mine"):
+        estimator.fit(X, Y)
+    assert not hasattr(estimator, "net_")
