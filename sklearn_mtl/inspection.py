@@ -204,11 +204,11 @@ def transfer_report(
     counts = counts.reshape(len(splits), 2, len(columns))  # also of no fold at all
     report = []
     for k, task in enumerate(encoder.tasks_):
-        said = {"kind": task.kind_name, "n_observed": int(seen[:, k].sum())}
+        about = {"kind": task.kind_name, "n_observed": int(seen[:, k].sum())}
         compared = _compare(
             scores[0, :, k], scores[1, :, k], counts[:, :, k], confidence, task.name
         )
-        report.append(said | compared)
+        report.append(about | compared)
     return pd.DataFrame(report, index=pd.Index(encoder.names, name="task"))
 
 

@@ -118,7 +118,7 @@ def cross_val_predict_tasks(
                 "Use method='predict'."
             )
         estimator = _Probabilities(estimator, encoder)
-    found = cross_val_predict(
+    predictions = cross_val_predict(
         estimator,
         X,
         y,
@@ -131,8 +131,8 @@ def cross_val_predict_tasks(
         method="predict",
     )
     if method == "predict_proba":
-        return _unpacked(found, encoder)
-    columns = found.reshape(len(found), -1).T
+        return _unpacked(predictions, encoder)
+    columns = predictions.reshape(len(predictions), -1).T
     return {
         name: _column(column, encoder.classes.get(k))
         for k, (name, column) in enumerate(zip(encoder.names, columns, strict=True))
@@ -179,9 +179,9 @@ class _Probabilities(BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Probabilities, side by side."""
-        found = self.estimator.predict_proba(X)
+        proba = self.estimator.predict_proba(X)
         seen = fitted_of(self.estimator).encoder.classes  # a fold may take more for classes
-        by_task = dict(zip(seen, found if isinstance(found, list) else [found], strict=True))
+        by_task = dict(zip(seen, proba if isinstance(proba, list) else [proba], strict=True))
         parts = []
         for k, labels in self.encoder.classes.items():
             part = np.full((len(by_task[k]), len(labels)), np.nan)

@@ -133,16 +133,16 @@ def chains(
     share_of : callable
         ``share_of(gate, task)`` returns the probability (n,) of the labels that the task needs.
     """
-    found: dict[int, tuple[BoolArray, FloatArray]] = {}
+    chain: dict[int, tuple[BoolArray, FloatArray]] = {}
     n = len(predicted[0])
     for k in gates_first(gates):
         gate = gates[k]
         if gate is None:
-            found[k] = np.ones(n, dtype=bool), np.ones(n)
+            chain[k] = np.ones(n, dtype=bool), np.ones(n)
         else:
-            above, probability = found[gate]
-            found[k] = (
-                above & holds(tasks[k], predicted[gate]),
+            holding, probability = chain[gate]
+            chain[k] = (
+                holding & holds(tasks[k], predicted[gate]),
                 probability * share_of(gate, tasks[k]),
             )
-    return [found[k] for k in range(len(tasks))]
+    return [chain[k] for k in range(len(tasks))]

@@ -99,8 +99,8 @@ def _take(X: Any, rows: Rows) -> NDArray[Any]:
         return np.asarray(X[rows])
     order = np.argsort(rows)
     forwards = rows[order]
-    found = np.asarray(X.oindex[forwards] if hasattr(X, "oindex") else X[forwards])
-    return found[np.argsort(order)]
+    taken = np.asarray(X.oindex[forwards] if hasattr(X, "oindex") else X[forwards])
+    return taken[np.argsort(order)]
 
 
 class Source(NamedTuple):
@@ -209,8 +209,8 @@ class InputReader:
         dtype = batch.dtype if batch.dtype in KEPT_DTYPES else np.float64
         # Arrays that cannot be written to are copied: as tensors they could be.
         copy = None if batch.flags.writeable else True
-        found = np.array(batch, dtype, order="C", copy=copy)
-        return found.reshape(-1).reshape(found.shape)  # axes of length 1 may have odd strides
+        samples = np.array(batch, dtype, order="C", copy=copy)
+        return samples.reshape(-1).reshape(samples.shape)  # axes of length 1 may have odd strides
 
     def chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Cut `rows` into pieces that fit comfortably into memory."""

@@ -32,7 +32,7 @@ def declared_labels(classes: Any, names: list[str], missing_values: Any) -> dict
     unknown = [name for name in classes if name not in names]
     if unknown:
         raise ValueError(f"classes names {unknown}, which are not class tasks; these are {names}.")
-    found = {}
+    declared = {}
     for name, labels in classes.items():
         if isinstance(labels, str) or np.ndim(labels) != 1:
             raise ValueError(f"classes holds {labels!r} for {name!r}. Pass a list of labels.")
@@ -43,8 +43,8 @@ def declared_labels(classes: Any, names: list[str], missing_values: Any) -> dict
                 f"classes holds a missing value among the labels {labels!r} of {name!r}. Leave "
                 "it out."
             )
-        found[name] = column.values
-    return found
+        declared[name] = column.values
+    return declared
 
 
 def resolve_class_weights(

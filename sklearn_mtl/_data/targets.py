@@ -83,8 +83,8 @@ class TargetEncoder:
     @property
     def classes(self) -> dict[int, NDArray[Any]]:
         """Labels of each class task, by the position of the task."""
-        kinds = enumerate(self.kinds_)
-        return {k: kind.classes_ for k, kind in kinds if kind.is_class}
+        kinds: list[Any] = self.kinds_
+        return {k: kind.classes_ for k, kind in enumerate(kinds) if kind.is_class}
 
     # -- from y ------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ class TargetEncoder:
         types = self._template.dtypes.items()  # but those made for other labels
         self._template = self._template._replace(dtypes={n: t for n, t in types if n not in labels})
         if more_comes:
-            known = zip(self.names, self.kinds_, columns, strict=True)
+            known: Any = zip(self.names, self.kinds_, columns, strict=True)
             labels = {
                 name: kind.labels_to_come(column.order)
                 for name, kind, column in known

@@ -130,8 +130,8 @@ class Task:
 
     def __repr__(self) -> str:
         options = [(field.name, getattr(self, field.name)) for field in fields(self)[2:]]
-        said = [f"{name}={value!r}" for name, value in options if value is not None]
-        return f"Task({', '.join([repr(self.name), repr(self.kind), *said])})"
+        shown = [f"{name}={value!r}" for name, value in options if value is not None]
+        return f"Task({', '.join([repr(self.name), repr(self.kind), *shown])})"
 
     @property
     def labels(self) -> list[Any]:
@@ -161,8 +161,8 @@ def resolve_tasks(
         unknown = [name for name in tasks if name not in names]
         if unknown:
             raise ValueError(f"tasks names {unknown}, which are not columns of y: {names}.")
-        said = {**{t.name: t for t in inferred}, **tasks}
-        listed = [t if isinstance(t, Task) else Task(name, t) for name, t in said.items()]
+        declared = {**{t.name: t for t in inferred}, **tasks}
+        listed = [t if isinstance(t, Task) else Task(name, t) for name, t in declared.items()]
         renamed = [t.name for t, name in zip(listed, names, strict=True) if t.name != name]
         if renamed:
             raise ValueError(f"tasks holds {renamed} under another name. Use the name of the task.")

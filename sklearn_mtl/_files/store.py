@@ -76,8 +76,8 @@ def pack(saved: Saved) -> Packed:
         "precision": saved.precision,
         "frozen": saved.frozen,
         **{
-            part: {name: encode(value, name, tensors) for name, value in values.items()}
-            for part, values in zip(PARTS, saved, strict=False)
+            part: {n: encode(v, n, tensors) for n, v in getattr(saved, part).items()}
+            for part in PARTS
         },
     }
     states = [(MODULE, saved.weights), (RULE, saved.rule)]
@@ -121,8 +121,8 @@ def _from_format_1(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     for kind in state["encoder"].kinds_:
         if hasattr(kind, "spread_"):  # by whose square deviances were divided
             kind.unit_ = kind.spread_**2
-    told = ("tasks_", "task_names_", "classes_", "n_features_in_", "n_iter_")
-    for name in (*told, "n_observed_", "n_applicable_"):  # by the encoder and others
+    derived = ("tasks_", "task_names_", "classes_", "n_features_in_", "n_iter_")
+    for name in (*derived, "n_observed_", "n_applicable_"):  # from the encoder
         attributes.pop(name, None)
     return state, attributes
 

@@ -70,7 +70,8 @@ def plain_module(net: TaskNet) -> Any:
 
 def rule_of(net: TaskNet) -> Any:
     """Return the rule that combines the task losses of a trained net."""
-    return getattr(net.criterion_, "_orig_mod", net.criterion_).combine
+    criterion: Any = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    return criterion.combine
 
 
 def frozen_of(net: TaskNet) -> list[str]:

@@ -104,8 +104,7 @@ def train_on(
         A new one, whose history continues that of `previous`.
     """
     plan = plan_stream(parameters, samples, previous, classes)
-    built_by = {name: identity(getattr(parameters, name)) for name in BUILT_BY}
-    goes_on = previous is not None and previous.built_by == built_by
+    goes_on = previous is not None and previous.built_by == _built_by(parameters)
     if previous is not None and goes_on:
         plan = plan._replace(task_weights=previous.task_weights)
     batches = plan.batches()
@@ -116,7 +115,12 @@ def train_on(
             net = _new_net(plan, batches, previous)
         run_one_pass(net, plan.recipe, batches)
     del batches
-    return _learned_on(plan, net, built_by, previous)
+    # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
+    return _learned_on(plan, net, _built_by(parameters), previous)
+
+
+def _built_by(parameters: Any) -> dict[str, Any]:
+    return {name: identity(getattr(parameters, name)) for name in BUILT_BY}
 
 
 def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:

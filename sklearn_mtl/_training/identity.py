@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
 
 __all__ = ["identity"]
 
@@ -45,7 +47,8 @@ def _identity(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, PLAIN):
         return ("NaN",) if value != value else value
     if isinstance(value, np.generic):
-        return _identity(value.item(), above)
+        plain = value.item()
+        return value if isinstance(plain, np.generic) else _identity(plain, above)
     if id(value) in above:  # an object that holds itself
         return ("above", len(above) - above.index(id(value)))
     above = (*above, id(value))
@@ -68,8 +71,15 @@ def _identity(value: Any, above: tuple[int, ...]) -> Any:
 
 def _key(value: Any, above: tuple[int, ...]) -> Any:
     """Return something that can be hashed."""
-    plain = _identity(value, above)
-    return plain if isinstance(plain, PLAIN) else repr(plain)
+    return _hashable(_identity(value, above))
+
+
+def _hashable(plain: Any) -> Any:
+    if isinstance(plain, (list, tuple)):
+        return tuple(map(_hashable, plain))
+    if isinstance(plain, dict):
+        return frozenset((key, _hashable(value)) for key, value in plain.items())
+    return frozenset(plain) if isinstance(plain, Set) else plain
 
 
 def _of_array(values: np.ndarray[Any, Any], above: tuple[int, ...]) -> Any:
@@ -79,10 +89,12 @@ def _of_array(values: np.ndarray[Any, Any], above: tuple[int, ...]) -> Any:
 
 
 def _of_tensor(tensor: Tensor) -> Any:
-    plain = tensor.detach().cpu().contiguous()
+    if is_lazy(tensor) or tensor.is_meta:
+        return {"tensor without values": str(tensor.dtype)}
+    plain = tensor.detach().cpu()
     if plain.layout != torch.strided:
         plain = plain.to_dense()
-    content = _digest(plain.reshape(-1).view(torch.uint8).numpy())
+    content = _digest(plain.contiguous().reshape(-1).view(torch.uint8).numpy())
     return {"tensor": (tuple(tensor.shape), str(tensor.dtype), content)}
 
 
@@ -93,26 +105,44 @@ def _digest(values: Any) -> str:
 def _of_function(function: Any, above: tuple[int, ...]) -> Any:
     if isinstance(function, types.MethodType):
         return {"method": (function.__name__, _identity(function.__self__, above))}
-    code = function.__code__
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    parts = (function.__defaults__, function.__kwdefaults__, cells, code.co_names)
-    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
-    inner = [c.co_code for c in code.co_consts if isinstance(c, types.CodeType)]
+    cells = [_content(cell) for cell in function.__closure__ or ()]
+    parts = [function.__defaults__, function.__kwdefaults__, cells]
     name = (function.__module__, function.__qualname__)
-    return {"function": [*name, code.co_code, inner, _identity([*parts, constants], above)]}
+    code = _of_code(function.__code__, above)
+    return {"function": [*name, code, _identity(parts, above)]}
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return (cell.cell_contents,)
+    except ValueError:  # nothing is in it yet
+        return ()
+
+
+def _of_code(code: types.CodeType, above: tuple[int, ...]) -> Any:
+    """Tell what the code does, and that of functions inside."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
+    plain = [code.co_code, code.co_names, _identity(constants, above)]
+    return [*plain, *(_of_code(c, above) for c in inner)]
 
 
 def _of_object(value: Any, above: tuple[int, ...]) -> Any:
     kind = type(value)
     if isinstance(value, nn.Module):
-        own = {name: v for name, v in vars(value).items() if name not in OF_MODULES}
+        own = {
+            name: v
+            for name, v in vars(value).items()
+            if name not in OF_MODULES and not isinstance(v, RemovableHandle)
+        }
         parts = [value._parameters, value._buffers, value._modules]
         frozen = [p.requires_grad for p in value._parameters.values() if p is not None]
         return {"object": [kind, _identity([own, *parts, frozen], above)]}
     if isinstance(value, BaseEstimator):
         return {"object": [kind, _identity(value.get_params(deep=False), above)]}
     if hasattr(value, "__array__"):  # frames and series too
-        names = _identity(list(getattr(value, "columns", ())), above)
+        labels = [getattr(value, name, ()) for name in ("columns", "index")]
+        names = _identity([[] if callable(found) else list(found) for found in labels], above)
         return {"object": [kind, names, _of_array(np.asarray(value), above)]}
     try:
         parts = value.__reduce_ex__(4)  # all that pickle would write of it

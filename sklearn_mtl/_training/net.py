@@ -231,10 +231,12 @@ class TaskNet(NeuralNet):
             return self.listeners_[method_name]
         silent = getattr(Callback, method_name)
         methods = [getattr(callback, method_name) for _, callback in self.callbacks_]
-        heard = [method for method in methods if getattr(method, "__func__", method) is not silent]
+        listening = [
+            method for method in methods if getattr(method, "__func__", method) is not silent
+        ]
         if self.listeners_ is not None:
-            self.listeners_[method_name] = heard
-        return heard
+            self.listeners_[method_name] = listening
+        return listening
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
@@ -251,6 +253,7 @@ class TaskNet(NeuralNet):
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Train; a KeyboardInterrupt (of a user, or a stopping callback) ends it in good order."""
+        self.get_split_datasets(X)
         self.record_: dict[str, list[NDArray[np.float64]]] = {
             "train_loss": [],
             "valid_loss": [],
@@ -258,7 +261,6 @@ class TaskNet(NeuralNet):
         }
         self.best_: dict[str, float] = {}
         self.interrupted_ = False
-        self.get_split_datasets(X)
         try:
             with _stop_after_batch(X[0]):
                 super().fit_loop(X, y, epochs, **params)

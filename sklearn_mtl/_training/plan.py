@@ -103,24 +103,7 @@ def plan_fit(
     read_by = parameters.tasks, parameters.missing_values, parameters.class_weight
     encoder = TargetEncoder(*copy.deepcopy(read_by))
     targets = encoder.fit_encode(samples.y, samples.sample_weight, classes, more_comes)
-    seed = random_seed(parameters.random_state)
-    task_weights = _resolve_task_weights(parameters, encoder, targets)
-    weight = _row_weights(samples, targets, encoder)
-    rows, held_out = _split(parameters, encoder, targets, weight, seed, inner_split)
-    reader.fit(inputs, rows, weight[rows])
-    recipe = resolve(parameters, reader.input_shape_, len(rows))
-    return Plan(
-        parameters,
-        encoder,
-        targets,
-        task_weights,
-        reader,
-        reader.of(inputs),
-        rows,
-        held_out,
-        recipe,
-        seed,
-    )
+    return _plan(parameters, samples, inputs, reader, encoder, targets, inner_split, learn_X=True)
 
 
 def plan_refit(
@@ -154,32 +137,44 @@ def _plan_on(
     add: bool,
     inner_split: bool,
 ) -> Plan:
+    """Plan by what `previous` knows of X and y; counts of targets `add` up, or begin anew."""
     reader = previous.reader
     inputs = as_input(samples.X, estimator_name=reader.estimator_name)
     _require_targets(inputs, samples.y, reader.estimator_name)
     _check_unchanged(parameters, previous)
     previous.encoder.check_declared(classes)
     reader.check_names(samples.X)
+    reader.check_shape(inputs)
     encoder, targets = previous.encoder.encode_more(samples.y, samples.sample_weight, add=add)
+    plan = _plan(parameters, samples, inputs, reader, encoder, targets, inner_split, learn_X=False)
+    if parameters.precision != "auto":
+        return plan
+    return plan._replace(recipe=plan.recipe._replace(precision=precision_of(previous.net)))
+
+
+def _plan(
+    parameters: Any,
+    samples: Samples,
+    inputs: Any,
+    reader: InputReader,
+    encoder: TargetEncoder,
+    targets: EncodedTargets,
+    inner_split: bool,
+    learn_X: bool,
+) -> Plan:
+    """Sort the rows, and resolve the parameters."""
     task_weights = _resolve_task_weights(parameters, encoder, targets)
-    weight = _row_weights(samples, targets, encoder)
+    # A row weighs as much as its heaviest target. A cell of weight 0 is but a hole.
+    cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
+    weight = cells.max(axis=1)
     seed = random_seed(parameters.random_state)
     rows, held_out = _split(parameters, encoder, targets, weight, seed, inner_split)
-    reader.check_shape(inputs)
+    if learn_X:
+        reader.fit(inputs, rows, weight[rows])
     recipe = resolve(parameters, reader.input_shape_, len(rows))
-    if parameters.precision == "auto":
-        recipe = recipe._replace(precision=precision_of(previous.net))
+    source = reader.of(inputs)
     return Plan(
-        parameters,
-        encoder,
-        targets,
-        task_weights,
-        reader,
-        reader.of(inputs),
-        rows,
-        held_out,
-        recipe,
-        seed,
+        parameters, encoder, targets, task_weights, reader, source, rows, held_out, recipe, seed
     )
 
 
@@ -229,12 +224,6 @@ def _check_unchanged(parameters: Any, previous: Fitted) -> None:
                 "learned cannot be trained further. Set it back, or fit anew with "
                 "warm_start=False."
             )
-
-
-def _row_weights(samples: Samples, targets: EncodedTargets, encoder: TargetEncoder) -> FloatArray:
-    """Weight of each row: that of its heaviest target. A cell of weight 0 is but a hole."""
-    weight = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
-    return weight.max(axis=1)
 
 
 def _split(
@@ -292,7 +281,7 @@ def _resolve_task_weights(
         or not weights.any()
     ):
         raise ValueError(
-            f"task_weights={parameters.task_weights!r} does not fit. Pass {len(names)} weights >= 0, "
-            f"not all 0, one per task: {names}."
+            f"task_weights={parameters.task_weights!r} does not fit. Pass {len(names)} weights "
+            f">= 0, not all 0, one per task: {names}."
         )
     return weights

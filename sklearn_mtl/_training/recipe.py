@@ -56,9 +56,7 @@ def resolve(parameters: Any, input_shape: tuple[int, ...], n_rows: int) -> Recip
     if precision == "auto":
         precision = auto_precision(parameters.trunk, input_shape, n_rows <= int(batch_size))
     if isinstance(weight_decay, str):
-        weight_decay = auto_weight_decay(
-            parameters.trunk, parameters.optimizer, n_rows, images
-        )
+        weight_decay = auto_weight_decay(parameters.trunk, parameters.optimizer, n_rows, images)
     return Recipe(
         max_epochs=int(max_epochs),
         batch_size=int(batch_size),

@@ -146,23 +146,23 @@ class OrdinalTarget(ClassificationTarget):
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
     ) -> OrdinalTarget:
         """Learn the classes and their order."""
-        found = self._sorted(values)
+        labels = self._sorted(values)
         known = order if self.categories is None else self.categories
-        if known is None and not are_numbers(found):
+        if known is None and not are_numbers(labels):
             raise ValueError(
-                f"the order of the labels {found.tolist()} is not known. Pass "
+                f"the order of the labels {labels.tolist()} is not known. Pass "
                 "categories=[lowest, ..., highest] to Task, ordered categories (pandas) or an Enum "
                 "(polars), or numbers."
             )
         self._by_value = known is None
-        self.categories_ = found if known is None else as_column(list(known))
-        ranks = positions(self.categories_, found)
+        self.categories_ = labels if known is None else as_column(list(known))
+        ranks = positions(self.categories_, labels)
         if (ranks < 0).any():
             raise ValueError(
-                f"y holds labels {found[ranks < 0].tolist()} that are not among the categories "
+                f"y holds labels {labels[ranks < 0].tolist()} that are not among the categories "
                 f"{self.categories_.tolist()}. List all labels, from low to high."
             )
-        self.classes_ = found[ranks.argsort()]
+        self.classes_ = labels[ranks.argsort()]
         self.n_outputs = len(self.classes_) - 1
         return self
 

@@ -29,8 +29,8 @@ def narrow(values: NDArray[Any]) -> NDArray[Any]:
         return values.astype(bool)
     if all(isinstance(v, (Real, Decimal)) for v in values):
         whole = all(isinstance(v, Integral) for v in values)
-        found = np.array(values.tolist()) if whole else values
-        return found if found.dtype.kind in "iu" else values.astype(float)
+        narrowed = np.array(values.tolist()) if whole else values
+        return narrowed if narrowed.dtype.kind in "iu" else values.astype(float)
     return values
 
 

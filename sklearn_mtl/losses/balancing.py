@@ -195,8 +195,9 @@ class Uncertainty(_Scaled):
     In a loop of your own, an optimizer with weight decay would pull the logarithms towards 0, as if
     each variance were 1. Give them a group without::
 
-        torch.optim.AdamW([{"params": module.parameters()},
-                           {"params": combine.parameters(), "weight_decay": 0.0}])
+        torch.optim.AdamW(
+            [{"params": module.parameters()}, {"params": combine.parameters(), "weight_decay": 0.0}]
+        )
 
     The estimator does so by itself.
 

@@ -73,9 +73,7 @@ def pinball(raw: Tensor, target: Tensor, quantile: Param = 0.5) -> Tensor:
     return torch.maximum(quantile * error, (quantile - 1) * error)
 
 
-def poisson_deviance(
-    raw: Tensor, target: Tensor, spread: Param = 1.0, unit: Param = 1.0
-) -> Tensor:
+def poisson_deviance(raw: Tensor, target: Tensor, spread: Param = 1.0, unit: Param = 1.0) -> Tensor:
     """Poisson deviance of each cell, in units of `unit`; target (...) >= 0.
 
     The mean is that of `log_mean`. Targets are in units of their overall mean.
