@@ -1,4 +1,4 @@
-"""The border: X of every rank and container, weights, seeds and row splits."""
+"""X of every rank and container."""
 
 from __future__ import annotations
 
@@ -13,19 +13,10 @@ import polars as pl
 import pytest
 import torch
 import zarr
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
-from sklearn_mtl import MultiTaskCNNEstimator, _validation
-from sklearn_mtl._batches import Inputs
-from sklearn_mtl._tables import read_table
-from sklearn_mtl._validation import (
-    InputReader,
-    as_input,
-    check_weights,
-    random_seed,
-    split_rows,
-)
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._predict import Inputs
 from sklearn_mtl.networks import DenseTrunk
 
 N = 40
@@ -53,7 +44,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(N, *shape))
 
 
-# -- shapes ----------------------------------------------------------------------------------
+# -- shapes ---------------------------------------------------------------------------------
 
 FIRST, LAST = "channels_first", "channels_last"
 
@@ -220,7 +211,7 @@ def test_samples_of_another_shape() -> None:
         fitted(draw(1, 6, 7)).check_shape(draw(6, 7))
 
 
-# -- statistics ------------------------------------------------------------------------------
+# -- statistics -----------------------------------------------------------------------------
 
 
 def exact_statistics(batch: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +230,7 @@ def exact_statistics(batch: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray,
 def test_statistics_are_exact(
     shape: tuple[int, ...], offset: float, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", chunk)
     X = draw(*shape) + offset
     rows = np.arange(0, N, 3)
     weight = np.random.default_rng(1).random(len(rows)) + 0.1
@@ -277,7 +268,7 @@ def test_weights_enter_the_statistics() -> None:
 def test_a_common_factor_of_the_weights_changes_nothing(
     factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", 10)  # chunks are merged
+    monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", 10)  # chunks are merged
     X, weight = draw(3) * 2 + 100, np.random.default_rng(1).random(N) + 0.1
     plain, scaled = fitted(X, weight=weight), fitted(X, weight=weight * factor)
     np.testing.assert_allclose(scaled.mean_, plain.mean_, rtol=1e-12)
@@ -368,7 +359,7 @@ def test_tables_of_every_container(make: Any) -> None:
     np.testing.assert_array_equal(read(reader, inputs), expected)
 
 
-# -- finiteness ------------------------------------------------------------------------------
+# -- finiteness -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 6, 7)])
@@ -389,7 +380,7 @@ def test_what_is_not_finite_is_named_with_its_rows(shape: Any, value: float, sai
     fitted(X, rows=np.arange(5))  # rows that are not read do no harm
 
 
-# -- larger than memory ----------------------------------------------------------------------
+# -- larger than memory ---------------------------------------------------------------------
 
 
 class ChunkedArray:
@@ -425,9 +416,9 @@ def small(**params: Any) -> MultiTaskCNNEstimator:
 def test_arrays_on_disk_are_never_read_whole(
     shape: Any, early_stopping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_validation, "CHUNK_ELEMENTS", 10 * int(np.prod(shape)))
-    monkeypatch.setattr("sklearn_mtl._engine.CHUNK_VALUES", 10 * int(np.prod(shape)))
-    monkeypatch.setattr("sklearn_mtl._batches.READ_VALUES", 10 * int(np.prod(shape)))
+    monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", 10 * int(np.prod(shape)))
+    monkeypatch.setattr("sklearn_mtl._predict.CHUNK_VALUES", 10 * int(np.prod(shape)))
+    monkeypatch.setattr("sklearn_mtl._training.batches.READ_VALUES", 10 * int(np.prod(shape)))
     X, y = draw(*shape), draw(2)
     on_disk = ChunkedArray(X)
     est = small(early_stopping=early_stopping, validation_fraction=0.3)
@@ -498,160 +489,3 @@ def test_stores_that_cannot_be_X(X: np.ndarray, message: str) -> None:
 def test_memory_maps_stay_maps(tmp_path: Path) -> None:
     stored = memmap(tmp_path, draw(6))
     assert np.shares_memory(as_input(stored), stored)
-
-
-# -- y, weights and seeds --------------------------------------------------------------------
-
-
-def test_table_columns_are_those_of_y() -> None:
-    table = read_table(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", None]}))
-    assert list(table.columns) == ["a", "b"]
-    assert table.ndim == 2
-    assert not table.columns["a"].categorical
-    assert read_table([1, 2, 3]).ndim == 1
-    assert read_table(pd.Series(["x"], dtype="category")).columns["y0"].categorical
-
-
-@pytest.mark.parametrize(
-    ("weight", "expected"),
-    [
-        (None, [[1, 1], [1, 1], [1, 1]]),
-        (2, [[2, 2], [2, 2], [2, 2]]),
-        ([1, 0, 2], [[1, 1], [0, 0], [2, 2]]),
-        (np.array([True, False, True]), [[1, 1], [0, 0], [1, 1]]),
-        (pd.Series([1, 0, 2], index=[5, 6, 7]), [[1, 1], [0, 0], [2, 2]]),
-        ([[1, 2], [0, 0], [3, 0]], [[1, 2], [0, 0], [3, 0]]),
-        (pd.DataFrame([[1, 2], [0, 0], [3, 0]]), [[1, 2], [0, 0], [3, 0]]),
-    ],
-)
-def test_weights_by_row_and_by_cell(weight: Any, expected: Any) -> None:
-    out = check_weights(weight, 3, ["a", "b"])
-    assert out.dtype == np.float64
-    np.testing.assert_array_equal(out, expected)
-    assert not np.shares_memory(out, weight)
-    assert out.flags.writeable
-
-
-@pytest.mark.parametrize(
-    ("weight", "message"),
-    [
-        ([1, 2], r"sample_weight has shape \(2,\), expected \(3,\) or \(3, 2\)"),
-        (np.ones((3, 3)), r"sample_weight has shape \(3, 3\), expected \(3,\) or \(3, 2\)"),
-        (np.ones((3, 1)), r"sample_weight has shape \(3, 1\), expected \(3,\) or \(3, 2\)"),
-        (np.ones((1, 3, 2)), r"sample_weight has shape \(1, 3, 2\)"),
-        ([1, -1, 1], "sample_weight holds negative or non-finite values. Pass weights >= 0"),
-        ([1, np.nan, 1], "sample_weight holds negative or non-finite"),
-        ([1, None, 1], "sample_weight holds negative or non-finite"),
-        ([1, np.inf, 1], "sample_weight holds negative or non-finite"),
-        ([0, 0, 0], "sample_weight is zero everywhere. Pass at least one non-zero"),
-        (["a", "b", "c"], "sample_weight cannot be read as numbers"),
-        ([[1], [1, 2], [1]], "sample_weight cannot be read as numbers"),
-    ],
-)
-def test_bad_weights(weight: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_weights(weight, 3, ["a", "b"])
-
-
-def test_random_seed() -> None:
-    assert random_seed(7) == random_seed(np.int64(7)) == 7
-    one, other = (random_seed(np.random.RandomState(3)) for _ in range(2))
-    assert one == other
-    state = np.random.get_state()[1].copy()  # noqa: NPY002 (the global state is left alone)
-    assert random_seed(None) != random_seed(None)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
-    shared = np.random.RandomState(3)
-    assert random_seed(shared) != random_seed(shared)  # each fit draws anew, as in scikit-learn
-
-
-# -- splits ----------------------------------------------------------------------------------
-
-
-def split(
-    observed: np.ndarray, fraction: float = 0.25, seed: int = 0, codes: Any = None
-) -> tuple[np.ndarray, np.ndarray]:
-    codes = np.zeros((len(observed), 0)) if codes is None else codes
-    names = [f"y{k}" for k in range(observed.shape[1])]
-    return split_rows(observed, codes, fraction, names, np.random.default_rng(seed))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    n=st.integers(4, 60),
-    n_tasks=st.integers(1, 6),
-    share=st.floats(0.1, 1),
-    fraction=st.floats(0.01, 0.99),
-    seed=st.integers(0, 2**20),
-)
-def test_observed_rows_of_every_task_on_both_sides(
-    n: int, n_tasks: int, share: float, fraction: float, seed: int
-) -> None:
-    observed = np.random.default_rng(seed).random((n, n_tasks)) < share
-    assume((observed.sum(axis=0) >= 2).all())
-    try:
-        train, valid = split(observed, fraction, seed)
-    except ValueError:
-        # Only tasks that share few rows can make it impossible.
-        assert observed.sum(axis=0).min() <= 3
-        return
-    assert sorted([*train, *valid]) == list(range(n))
-    assert (np.diff(train) > 0).all()
-    assert (np.diff(valid) > 0).all()
-    assert observed[train].any(axis=0).all()
-    assert observed[valid].any(axis=0).all()
-    wanted = min(max(1, round(fraction * n)), n - 1)
-    assert abs(len(valid) - wanted) <= 2 * n_tasks  # rare tasks may move a row each
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.8])
-def test_share_and_strata(fraction: float) -> None:
-    rng = np.random.default_rng(0)
-    codes = rng.choice(3, p=[0.7, 0.2, 0.1], size=(1000, 1)).astype(float)
-    observed = np.column_stack([np.ones(1000, bool), rng.random(1000) < 0.3])
-    _, valid = split(observed, fraction, codes=codes)
-    assert len(valid) == 1000 * fraction
-    for code in range(3):
-        for seen in (False, True):
-            stratum = (codes[:, 0] == code) & (observed[:, 1] == seen)
-            assert abs(stratum[valid].sum() - fraction * stratum.sum()) <= 1.5
-
-
-def test_split_follows_the_seed() -> None:
-    observed = np.ones((100, 1), dtype=bool)
-    one, same, other = (split(observed, seed=seed)[1] for seed in (1, 1, 2))
-    assert one.tolist() == same.tolist() != other.tolist()
-
-
-def test_rows_in_order_are_split_at_random() -> None:
-    _, valid = split(np.ones((1000, 1), dtype=bool))
-    assert 400 < np.median(valid) < 600
-    assert len(set(np.diff(valid))) > 3
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_task_that_cannot_be_on_both_sides(count: int) -> None:
-    observed = np.ones((20, 2), dtype=bool)
-    observed[count:, 1] = False
-    with pytest.raises(
-        ValueError, match=rf"task 'y1' has {count} in n_samples=20 rows\. Pass X_val and y_val"
-    ):
-        split(observed)
-
-
-def test_tasks_that_cannot_all_be_on_both_sides() -> None:
-    """Three rows, each pair of them shared by a task: one pair must stay together."""
-    observed = np.zeros((10, 4), dtype=bool)
-    observed[:, 3] = True
-    observed[[0, 1], 0] = observed[[1, 2], 1] = observed[[0, 2], 2] = True
-    with pytest.raises(ValueError, match=r"no split .* every task.*'y\d'.*Pass X_val and y_val"):
-        split(observed)
-
-
-def test_many_rare_tasks_find_a_split() -> None:
-    rng = np.random.default_rng(0)
-    observed = np.zeros((200, 80), dtype=bool)
-    for k in range(80):
-        observed[rng.choice(200, size=3, replace=False), k] = True
-    train, valid = split(observed, 0.1)
-    assert observed[train].any(axis=0).all()
-    assert observed[valid].any(axis=0).all()

@@ -1,0 +1,169 @@
+"""Which task is which: what is said of the columns of y, and what is inferred."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from _columns import BOOL, REAL, WORD, N, inputs, small
+
+from sklearn_mtl import Task
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl.kinds import KINDS
+
+
+@pytest.mark.parametrize("kind", ["frame", "array", "polars"])
+def test_inference(kind: str) -> None:
+    frame = pd.DataFrame(
+        {
+            "bit": [0.0, 1.0, np.nan] * 8,
+            "number": REAL,
+            "word": WORD,
+            "count": [0, 1, 2] * 8,
+            "bool": BOOL,
+        }
+    )
+    y = {"frame": frame, "array": frame.to_numpy(dtype=object), "polars": pl.from_pandas(frame)}
+    est = small().fit(inputs(), y[kind])
+    names = [f"y{k}" for k in range(5)] if kind == "array" else list(frame)
+    kinds = ["classification", "regression", "classification", "regression", "classification"]
+    assert est.task_names_ == names
+    assert est.tasks_ == [Task(n, k) for n, k in zip(names, kinds, strict=True)]
+
+
+def test_partial_dict_and_full_list_say_the_same() -> None:
+    y = pd.DataFrame({"grade": [1, 2, 3] * 8, "size": REAL})
+    partial = small(tasks={"grade": "classification"}).fit(inputs(), y)
+    full = small(
+        tasks=[Task("grade", "classification"), Task("size", "regression")],
+    ).fit(inputs(), y)
+    assert partial.tasks_ == full.tasks_
+    assert partial.classes_.tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(partial.predict(inputs()), full.predict(inputs()))
+
+
+def test_list_order_is_the_output_order_and_frames_match_by_name() -> None:
+    y = pd.DataFrame({"a": WORD, "b": REAL, "c": BOOL})
+    tasks = [Task("c", "classification"), Task("a", "classification"), Task("b", "regression")]
+    est = small(tasks=tasks, max_epochs=20).fit(inputs(), y)
+    assert est.task_names_ == ["c", "a", "b"]
+    assert est.classes_[0].tolist() == [False, True]
+    assert est.classes_[1].tolist() == ["a", "b"]
+    predicted = est.predict(inputs())
+    assert set(predicted[:, 1]) <= {"a", "b"}
+    assert list(est.predict_frame(inputs()).columns) == ["c", "a", "b"]
+    # Scores do not depend on the order of the columns, and surplus columns are ignored there.
+    scores = est.score_tasks(inputs(), y)
+    assert list(scores) == ["c", "a", "b"]
+    assert scores == est.score_tasks(inputs(), y[["b", "c", "a"]].assign(more=1))
+    # An array is matched by position, in the order of the list.
+    assert scores == est.score_tasks(inputs(), y[["c", "a", "b"]].to_numpy(dtype=object))
+
+
+def test_arrays_match_by_position() -> None:
+    y = np.c_[np.array(REAL), np.arange(N) % 3]
+    est = small(tasks=[Task("size", "regression"), Task("grade", "classification")])
+    est.fit(inputs(), y)
+    assert est.task_names_ == ["size", "grade"]
+    assert est.classes_.tolist() == [0.0, 1.0, 2.0]
+    assert list(est.predict_frame(inputs()).columns) == ["size", "grade"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, "regression"), TypeError, "name must be a str, not empty, got 3"),
+        (("a", "ranking"), ValueError, "Task 'a': kind='ranking' is unknown"),
+        (("a", "regression", "flag"), ValueError, "Task 'a': given='flag' is not understood"),
+        (("a", "regression", ("flag",)), ValueError, "is not understood"),
+        (("a", "regression", ("flag", [])), ValueError, "is not understood"),
+    ],
+)
+def test_bad_task(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        Task(*arguments)
+
+
+@pytest.mark.parametrize("label", ["a", 1.0, True, 3])
+def test_one_observed_label(label: Any) -> None:
+    """It fits, warns, and predicts the label."""
+    hole = None if isinstance(label, str) else np.nan
+    y = pd.DataFrame({"only": [label, hole] * 12, "size": REAL}, dtype=object)
+    est = small(tasks=[Task("only", "classification"), Task("size", "regression")])
+    with pytest.warns(UserWarning, match=rf"Task 'only' has one observed label, {label!r}"):
+        est.fit(inputs(), y)
+    assert est.classes_.tolist() == [label]
+    assert set(est.predict_frame(inputs())["only"]) == {label}
+    np.testing.assert_array_equal(est.predict_proba(inputs()), np.ones((N, 1)))
+
+
+def test_a_dict_may_hold_tasks() -> None:
+    y = pd.DataFrame({"a": [0, 1] * 12, "b": REAL, "c": np.arange(24)})
+    task = Task("b", "quantile", quantile=0.9)
+    est = small(tasks={"b": task, "c": "poisson"}).fit(inputs(), y)
+    assert est.tasks_ == [Task("a", "classification"), task, Task("c", "poisson")]
+    with pytest.raises(ValueError, match=r"tasks holds \['b'\] under another name"):
+        small(tasks={"c": task}).fit(inputs(), y)
+
+
+# -- what a task says -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "quantile", "quantile": 0}, "quantile=0 is out of range. Pass a level in (0, 1)"),
+        ({"kind": "quantile", "quantile": 1.0}, "quantile=1.0 is out of range"),
+        ({"kind": "quantile", "quantile": 90}, "quantile=90 is out of range"),
+        ({"kind": "quantile", "quantile": float("nan")}, "quantile=nan is out of range"),
+        ({"kind": "regression", "quantile": 0.5}, "kind='regression' takes no quantile="),
+        ({"kind": "ordinal", "quantile": 0.5}, "kind='ordinal' takes no quantile="),
+        ({"kind": "classification", "categories": ["a"]}, "takes no categories=. Leave it out"),
+        ({"kind": "quantile", "categories": ["a"]}, "kind='quantile' takes no categories="),
+    ],
+)
+def test_options_that_do_not_fit_a_task(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"Task 'a': .*{re.escape(message)}"):
+        Task("a", **arguments)
+
+
+SAID = [
+    "Task('a', 'poisson')",
+    "Task('a', 'quantile', quantile=0.9)",
+    "Task('a', 'ordinal', categories=('low', 'mid'))",
+    "Task('a', 'gamma', given=('flag', ['x', 'y']))",
+    "Task('a', 'ordinal', given=('flag', 1), categories=(1, 2))",
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_a_task_says_how_to_make_it(said: str) -> None:
+    task = eval(said)
+    assert repr(task) == said
+    assert task == eval(said)
+    assert task == pickle.loads(pickle.dumps(task))
+    assert all(task != eval(other) for other in SAID if other != said)
+
+
+def test_every_kind_makes_itself() -> None:
+    for name, kind in KINDS.items():
+        assert type(Task("a", name).make_kind()) is kind
+    assert Task("a", "quantile", quantile=0.9).make_kind().quantile == 0.9
+    assert Task("a", "quantile").make_kind().quantile == 0.5
+    assert Task("a", "ordinal", categories=[2, 1]).make_kind().categories == (2, 1)
+
+
+def test_kinds_are_not_guessed() -> None:
+    """Counts, and ordered categories, are what they were before unless someone says more."""
+    counts = TargetEncoder()
+    counts.fit_encode(np.array([0.0, 3.0, 2.0]))
+    words, levels = TargetEncoder(), ["low", "mid", "high"]
+    words.fit_encode(pd.Series(pd.Categorical(levels, categories=levels, ordered=True)))
+    assert counts.tasks_ == [Task("y0", "regression")]
+    assert words.tasks_ == [Task("y0", "classification")]
+    assert words.classes[0].tolist() == sorted(levels)

@@ -1,0 +1,209 @@
+"""The dense trunk and its parts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from _asserts import assert_finite
+from _samples import random_inputs
+from torch import nn
+
+from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
+from sklearn_mtl.networks.dense import _MemberLinear, _Waves
+
+
+def test_no_hidden_layer_is_the_identity():
+    trunk, n_features = build_trunk(DenseTrunk(hidden_layer_sizes=()), (5,))
+    x = random_inputs((5,))
+    assert n_features == 5
+    assert torch.equal(trunk(x), x)
+
+
+# -- parts of the dense trunk ---------------------------------------------------------------
+
+
+def soft_clip(x):
+    return x / (1 + (x / 3) ** 2).sqrt()
+
+
+def test_soft_clip():
+    """In closed form: odd, growing, of slope 1 at 0, and never beyond 3."""
+    x = (torch.arange(-500, 501).double() / 10).requires_grad_()
+    clipped = _Waves(1, 2, 0.3).double()(x[:, None])[:, 0]
+    torch.testing.assert_close(clipped, soft_clip(x))
+    assert (clipped.abs() < 3).all()
+    torch.testing.assert_close(clipped.flip(0), -clipped)
+    (slope,) = torch.autograd.grad(clipped.sum(), x)
+    assert (slope > 0).all()
+    assert slope[500].item() == slope.max().item() == 1
+    assert clipped[-1] > 2.99
+
+
+def test_soft_clip_far_out():
+    """In single precision, where it is all but 3, up to the largest number there is."""
+    x = torch.tensor([-3e38, -1e18, -1e4, 1e-30, 1e4, 1e18, 3e38]).requires_grad_()
+    clipped = _Waves(1, 2, 0.3)(x[:, None])[:, 0]
+    torch.testing.assert_close(clipped, torch.tensor([-3, -3, -3, 1e-30, 3, 3, 3]))
+    assert_finite(*torch.autograd.grad(clipped.sum(), x))
+
+
+def test_waves_are_features_and_mixtures_of_their_cosines():
+    """sum_f cos(2 pi (x_d v_df + p_df)) m_dfk of clipped features x, one after the other."""
+    waves = _Waves(3, 5, 0.7).double()
+    given = random_inputs((3,), n=4).double()
+    x = soft_clip(given)
+    mixtures = torch.zeros(4, 3, waves.n_mixtures).double()
+    for d in range(3):
+        for f in range(5):
+            turns = x[:, d] * waves.frequency[d, f] + waves.phase[d, f]
+            mixtures[:, d] += torch.cos(2 * math.pi * turns)[:, None] * waves.mixture[d, f]
+    result = waves(given)
+    assert result.shape == (4, waves.n_features)
+    torch.testing.assert_close(result, torch.cat([x, mixtures.flatten(1)], dim=1))
+
+
+def test_waves_start_at_random_frequencies_of_the_given_scale():
+    """And with mixtures of about the size of a feature, however many waves there are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        waves = [_Waves(50, n, 0.7) for n in (8, 128)]
+    for each in waves:
+        assert each.frequency.std().item() == pytest.approx(0.7, rel=0.15)
+        assert 0 <= each.phase.min() < 0.05 < 0.95 < each.phase.max() <= 1
+        size = each(random_inputs((50,), n=200))[:, 50:].std().item()
+        assert size == pytest.approx(0.5**0.5, rel=0.15)
+
+
+def test_a_dense_trunk_without_waves_and_members_is_a_plain_network():
+    """By hand."""
+    trunk, n_features = build_trunk(DenseTrunk((7, 3), n_members=1, n_frequencies=0), (5,))
+    first, second = (m for m in trunk if isinstance(m, nn.Linear))
+    x = 3 * random_inputs((5,))
+    hidden = torch.relu(x @ first.weight.T + first.bias)
+    expected = torch.relu(hidden @ second.weight.T + second.bias)
+    assert n_features == 3
+    assert trunk(x).shape == (3, 3)
+    torch.testing.assert_close(trunk(x), expected)
+    assert sum(p.numel() for p in trunk.parameters()) == 7 * (5 + 1) + 3 * (7 + 1)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_member_layers_are_linear_layers_of_one_matrix(first):
+    """Member m has diag(scale_out) W diag(scale_in) and a bias of its own."""
+    layer = _MemberLinear(5, 4, 3, first)
+    assert set(layer.scale_in.unique().tolist()) == ({-1, 1} if first else {1})
+    assert (layer.scale_out == 1).all()
+    for parameter in (layer.scale_in, layer.scale_out):
+        nn.init.normal_(parameter)
+    for x in (random_inputs((5,)), random_inputs((3, 5))):
+        parts = []
+        for m in range(3):
+            matrix = layer.scale_out[m].diag() @ layer.shared.weight @ layer.scale_in[m].diag()
+            parts.append((x if x.ndim == 2 else x[:, m]) @ matrix.T + layer.bias[m])
+        assert layer(x).shape == (3, 3, 4)
+        torch.testing.assert_close(layer(x), torch.stack(parts, dim=1))
+
+
+def test_members_of_a_dense_trunk_differ_and_do_not_see_each_other():
+    """From the start; and a member's features move its own parameters and the shared ones alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk, _ = build_trunk(DenseTrunk((16, 8)), (5,))
+    features = trunk(random_inputs((5,), n=50))
+    for m in range(4):
+        for other in range(m):
+            difference = (features[:, m] - features[:, other]).square().mean()
+            assert difference > 0.2 * features.square().mean()
+    features[:, 2].square().sum().backward()
+    layers = [m for m in trunk if isinstance(m, _MemberLinear)]
+    assert len(layers) == 2
+    for layer in layers:
+        assert layer.shared.weight.grad.any()
+        for parameter in (layer.scale_in, layer.scale_out, layer.bias):
+            assert parameter.grad.any(dim=1).tolist() == [False, False, True, False]
+
+
+def test_members_hardly_need_weights():
+    """Sixteen of them, as many as a few units more."""
+    one, few, many = (
+        sum(p.numel() for p in build_trunk(DenseTrunk(n_members=n), (20,))[0].parameters())
+        for n in (1, 4, 16)
+    )
+    assert one < few < 1.06 * one
+    assert many < 1.25 * one
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+@pytest.mark.parametrize("n_frequencies", [0, 16])
+def test_dense_trunks_name_parameters_that_exist(n_members, n_frequencies):
+    """For the optimizer, which spares them weight decay: an unknown name would spare nothing."""
+    spec = DenseTrunk((6, 4), n_members=n_members, n_frequencies=n_frequencies)
+    named = [m for m in build_trunk(spec, (5,))[0] if hasattr(m, "no_weight_decay")]
+    assert len(named) == (n_frequencies > 0) + 2 * (n_members > 1)
+    for part in named:
+        assert part.no_weight_decay() < dict(part.named_parameters()).keys()
+
+
+@pytest.mark.parametrize(
+    ("function", "ratio"),
+    [
+        (lambda x: torch.sin(8 * math.pi * x), 10),
+        (lambda x: ((x - 0.5).abs() < 0.15) * 2.0 - 1, 1.3),
+    ],
+    ids=["wave", "step"],
+)
+def test_waves_fit_steps_and_short_waves(function, ratio):
+    """In eighty steps, between the points it has seen, and better than without them."""
+
+    def error(spec):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = MultiTaskModule(*build_trunk(spec, (1,)), [1])
+        x = torch.linspace(0, 1, 120)[:, None]
+        y = function(x)
+        z = (x - 0.5) * 12**0.5  # as the estimator would scale it
+        optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
+        for _ in range(80):
+            optimizer.zero_grad()
+            (module(z[::2]) - y[::2, None]).square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            return float((module(z[1::2]).mean(dim=1) - y[1::2]).square().mean() / y.var())
+
+    waves, plain = error(DenseTrunk()), error(DenseTrunk(n_frequencies=0))
+    assert waves < 0.1
+    assert plain > ratio * waves
+
+
+# -- parameters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_members": 0}, "The 'n_members' parameter of DenseTrunk must be an int"),
+        ({"n_members": 2.5}, "The 'n_members' parameter of DenseTrunk must be an int"),
+        ({"n_frequencies": -1}, "The 'n_frequencies' parameter of DenseTrunk must be an int"),
+        ({"frequency_scale": 0.0}, "The 'frequency_scale' parameter of DenseTrunk must be a float"),
+        ({"frequency_scale": math.nan}, "The 'frequency_scale' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": 0}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": True}, r"hidden_layer_sizes=True of DenseTrunk must be whole"),
+        ({"hidden_layer_sizes": 6.4}, "The 'hidden_layer_sizes' parameter of DenseTrunk must be"),
+        ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes=\(0,\) of DenseTrunk must be whole"),
+        ({"hidden_layer_sizes": (8, 2.5)}, r"hidden_layer_sizes=\(8, 2.5\) of DenseTrunk must be"),
+    ],
+    ids=str,
+)
+def test_parameters_of_the_dense_trunk_are_checked(params, message):
+    with pytest.raises(ValueError, match=message):
+        build_trunk(DenseTrunk(**params), (5,))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layers"), [(np.array([4, 3]), [4, 3]), (3, [3]), (np.int64(3), [3])], ids=str
+)
+def test_sizes_of_a_dense_trunk_may_be_an_array_or_a_number(sizes, layers):
+    trunk, n_features = build_trunk(DenseTrunk(sizes, n_members=1), (5,))
+    assert [m.out_features for m in trunk.modules() if isinstance(m, nn.Linear)] == layers
+    assert n_features == layers[-1]
