@@ -40,7 +40,7 @@ from real_data import DataSet, half_interval, make_model, read_data_set, splits
 from torch import Tensor
 
 from sklearn_mtl import Task
-from sklearn_mtl._recipe import auto_batch_size
+from sklearn_mtl._training.recipe import auto_batch_size
 from sklearn_mtl.datasets import make_digit_scenes
 from sklearn_mtl.losses import LogProd, Weighted
 
