@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from os import PathLike
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from sklearn_mtl._training.copies import (
     restore,
     rule_of,
 )
+from sklearn_mtl._training.identity import identity
 from sklearn_mtl._training.random import seeded
 from sklearn_mtl._training.recipe import device_or_cpu, resolve
 from sklearn_mtl.losses import LOSSES
@@ -54,17 +54,29 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
         precision_of(net),
         frozen_of(net),
         dict(module.state_dict()),
-        dict(rule.state_dict()) if type(rule) in LOSSES.values() else {},
+        dict(rule.state_dict()) if _is_of(rule, estimator.loss) else {},
     )
     packed = store.pack(saved)
     # What cannot be loaded again is found now, and not when it is needed.
     again = _restored(store.unpack(packed), type(estimator), trunk)
-    if repr(again.module_.trunk) != repr(estimator.module_.trunk):
+    built = identity(plain_module(again.net_).trunk)
+    if trunk is None and built != identity(module.trunk):
         raise ValueError(
             f"trunk={estimator.trunk!r} was changed after fit, and does not build the trunk that "
             "was fitted. Set it back, or fit again."
         )
     store.write(path, packed)
+
+
+def _is_of(rule: Any, loss: Any) -> bool:
+    """Tell whether a rule of ours is of the `loss` as it is now: it may be another since fit."""
+    if isinstance(loss, str):
+        return type(rule) is LOSSES[loss] and rule.weights is not None
+    return (
+        type(rule) is type(loss)
+        and type(rule) in LOSSES.values()
+        and (rule.weights is None) == (loss.weights is None)
+    )
 
 
 def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
@@ -86,8 +98,9 @@ def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
 
 def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     """Make a fitted estimator of what was saved, with `trunk` if none was."""
-    unknown = sorted(set(saved.params) - set(kind._get_param_names()))
-    unknown += sorted(name for name in saved.others if hasattr(kind, name))
+    names = set(kind._get_param_names())
+    unknown = sorted(set(saved.params) - names)
+    unknown += sorted(n for n in saved.others if hasattr(kind, n) or n in names | OF_CALLBACKS)
     if unknown:
         raise ValueError(f"{kind.__name__} takes no {unknown}")
     estimator = kind(**({"trunk": trunk} | saved.params))
@@ -104,16 +117,32 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
             "optimizer and switches alone. Leave them out, or pickle the estimator."
         )
     encoder, reader = saved.fitted["encoder"], saved.fitted["reader"]
-    parameters = SimpleNamespace(**estimator.get_params(deep=False))
+    parameters = estimator._parameters()
     parameters.device = device_or_cpu(estimator.device)
     recipe = resolve(parameters, reader.input_shape_, n_rows=1)
     recipe = recipe._replace(precision=saved.precision)
     with seeded(0, recipe.device):  # initial weights, soon to be replaced
         bias = np.zeros(sum(encoder.n_outputs))
         net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
+        _check_learned(saved, net, n_tasks=len(encoder.names))
         restore(net, saved.weights, saved.rule, saved.frozen)
     Fitted.from_state(saved.fitted, net).keep_in(estimator)
     return estimator
+
+
+def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:
+    """Refuse what `restore` would take for granted."""
+    if not isinstance(saved.frozen, list):
+        raise ValueError(f"frozen={saved.frozen!r} is no list of names")
+    unknown = set(saved.frozen) - {name for name, _ in net.module.named_parameters()}
+    if unknown:
+        raise ValueError(f"{sorted(unknown)} are frozen, but no parameters")
+    for name, tensor in saved.rule.items():
+        if tensor.shape != (n_tasks,):
+            raise ValueError(
+                f"what the loss has learned, {name}, is of shape {tuple(tensor.shape)} for "
+                f"{n_tasks} tasks"
+            )
 
 
 def to_onnx(path: str | PathLike[str], fitted: Fitted) -> None:

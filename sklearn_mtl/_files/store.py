@@ -95,9 +95,10 @@ def pack(saved: Saved) -> Packed:
 def unpack(packed: Packed) -> Saved:
     """Turn the content of a file into an estimator's parts."""
     header, tensors = json.loads(packed.header), packed.tensors
+    if header["format_version"] == 1:  # attributes stood among what was fitted
+        header |= {"others": {}, "frozen": []}
     params, fitted, others = (
-        {name: decode(data, tensors) for name, data in header.get(part, {}).items()}
-        for part in PARTS
+        {name: decode(data, tensors) for name, data in header[part].items()} for part in PARTS
     )
     if header["format_version"] == 1:
         params.pop("compile", None)  # a parameter of then, which changed no prediction
@@ -106,8 +107,7 @@ def unpack(packed: Packed) -> Saved:
         {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         for prefix in (MODULE, RULE)
     )
-    frozen = header.get("frozen", [])
-    return Saved(params, fitted, others, header["precision"], frozen, weights, rule)
+    return Saved(params, fitted, others, header["precision"], header["frozen"], weights, rule)
 
 
 def _from_format_1(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -164,7 +164,9 @@ def _check_version(path: str | os.PathLike[str], header: str) -> None:
     """Refuse what a newer version of this package has written."""
     with blaming(path):
         content = json.loads(header)
-        version, package = int(content["format_version"]), content["package_version"]
+        version, package = content["format_version"], content["package_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"there is no format {version!r}")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format {version}, written by sklearn-mtl {package}; this version reads "

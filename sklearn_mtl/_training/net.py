@@ -25,6 +25,9 @@ from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 
 __all__ = ["MultiTaskLoss", "TaskNet"]
 
+# An earlier name of 'valid_loss' in the history, which callbacks may watch.
+OBJECTIVE = "valid_objective"
+
 
 class Tally:
     """Losses per task over an epoch: their mean is one pass over all observed targets.
@@ -154,7 +157,7 @@ class TaskNet(NeuralNet):
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         """Those of skorch, but for the losses: what they would average is but a surrogate."""
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog(keys_ignored=[OBJECTIVE]))]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to a training under way."""
@@ -315,6 +318,8 @@ class TaskNet(NeuralNet):
             self.history.record(f"{name}_best", is_best)
         for name, value in values.items():  # behind the flags, as a task may be called "x_best"
             self.history.record(name, value)
+        if prefix == "valid":
+            self.history.record(OBJECTIVE, values["valid_loss"])
 
 
 def _align_gradients(params: Any) -> None:
