@@ -9,9 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from _inputs import Batch
-from torch import Tensor
+from numpy.testing import assert_array_equal
+from pandas.testing import assert_frame_equal
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl.kinds import Kind
 
 # A pure function of (output, target, weight) that returns a scalar.
 Loss = Callable[..., Tensor]
@@ -116,3 +125,64 @@ def assert_random_states_untouched() -> Iterator[None]:
     assert after[0] == before[0]
     np.testing.assert_array_equal(after[1], before[1])
     assert torch.equal(after[2], before[2])
+
+
+def assert_alike(actual: Any, expected: Any) -> None:
+    """Same types, same values, to the last bit, all the way down."""
+    assert type(actual) is type(expected)
+    if isinstance(expected, dict):
+        assert_alike(list(actual.items()), list(expected.items()))
+    elif isinstance(expected, list | tuple):
+        assert len(actual) == len(expected)
+        for a, b in zip(actual, expected, strict=True):
+            assert_alike(a, b)
+    elif isinstance(expected, np.ndarray):
+        assert actual.dtype == expected.dtype
+        assert actual.shape == expected.shape
+        if expected.dtype == object:
+            assert_alike(actual.tolist(), expected.tolist())
+        else:
+            assert_array_equal(actual, expected)
+    elif isinstance(expected, Tensor):
+        assert actual.dtype is expected.dtype
+        assert torch.equal(actual, expected)
+    elif isinstance(expected, np.random.RandomState):
+        assert_alike(actual.get_state(), expected.get_state())
+    elif isinstance(expected, pd.Series | pd.Index):
+        assert actual.dtype == expected.dtype
+        assert actual.equals(expected)
+        assert actual.name == expected.name
+    elif isinstance(expected, nn.Module):
+        assert_alike({**actual.state_dict()}, {**expected.state_dict()})
+        assert_alike(getattr(actual, "decay", None), getattr(expected, "decay", None))
+    elif isinstance(expected, BaseEstimator):
+        assert_alike(actual.get_params(), expected.get_params())
+    elif isinstance(expected, Kind | TargetEncoder | InputReader):  # whatever they call equal
+        assert_alike(vars(actual), vars(expected))
+    elif isinstance(expected, float | np.floating) and np.isnan(expected):
+        assert np.isnan(actual)
+    else:
+        assert actual == expected
+
+
+def assert_predicts_the_same(
+    actual: MultiTaskCNNEstimator, expected: MultiTaskCNNEstimator, X: Any, y: Any
+) -> None:
+    """All that a fitted estimator says, to the last bit."""
+    for output in ("estimate", "nan", "expected"):
+        actual.conditional_output = expected.conditional_output = output
+        assert_alike(actual.predict(X), expected.predict(X))
+        frame, other = expected.predict_frame(X), actual.predict_frame(X)
+        assert type(other) is type(frame)
+        if isinstance(frame, pd.DataFrame):
+            assert_frame_equal(other, frame, check_exact=True)
+        else:
+            assert other.equals(frame)
+            assert other.schema == frame.schema
+    if hasattr(expected, "classes_"):
+        assert_alike(actual.classes_, expected.classes_)
+        assert_alike(actual.predict_proba(X), expected.predict_proba(X))
+    assert not hasattr(actual, "classes_") or hasattr(expected, "classes_")
+    assert_alike(actual.embed(X), expected.embed(X))
+    assert_alike(actual.score_tasks(X, y), expected.score_tasks(X, y))
+    assert_alike(actual.score(X, y), expected.score(X, y))

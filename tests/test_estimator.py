@@ -44,6 +44,7 @@ from skorch.callbacks import Callback
 
 import sklearn_mtl
 from sklearn_mtl import MultiTaskCNNEstimator, Task, datasets, losses, metrics, networks
+from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl.losses import LOSSES, LogProd, Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -956,7 +957,7 @@ def test_embed(trunk: Any, X: np.ndarray, size: int) -> None:
     heads = est.module_.heads
     raw = embedded @ heads.weight.detach().double().numpy().T + heads.bias.detach().double().numpy()
     np.testing.assert_allclose(
-        est._encoder.decode(raw)[1], est.predict(X)[:, 1], rtol=1e-4, atol=1e-4
+        fitted_of(est).encoder.decode(raw)[1], est.predict(X)[:, 1], rtol=1e-4, atol=1e-4
     )
 
 
@@ -1259,7 +1260,8 @@ def test_a_reader_that_cannot_be_written_to() -> None:
     """As when joblib maps a file into memory."""
     est = small().fit(rows(), targets())
     expected = est.predict(rows())
-    est._reader.mean_.flags.writeable = est._reader.scale_.flags.writeable = False
+    reader = fitted_of(est).reader
+    reader.mean_.flags.writeable = reader.scale_.flags.writeable = False
     np.testing.assert_array_equal(est.predict(rows()), expected)
 
 
@@ -1341,7 +1343,7 @@ def test_a_failure_after_training_leaves_no_trace(monkeypatch: pytest.MonkeyPatc
     def fail(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sklearn_mtl._engine.predict_raw", fail)
+    monkeypatch.setattr("sklearn_mtl._training.fit.predict_raw", fail)
     with pytest.raises(MemoryError):
         est.fit(rows() + 1, targets())
     assert vars(est) == before

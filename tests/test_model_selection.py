@@ -29,7 +29,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl import Task, model_selection
-from sklearn_mtl._views import innermost
+from sklearn_mtl._fitted import innermost
 from sklearn_mtl.model_selection import cross_val_predict_tasks
 from sklearn_mtl.networks import ConvTrunk
 

@@ -1,0 +1,194 @@
+"""The format of the file: what others, older and newer versions, and attackers have written."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from _asserts import assert_predicts_the_same, assert_random_states_untouched
+from _inputs import make_table
+from _saved import as_text, drop, drop_tensor, fit_table, put, put_tensor, rewrite
+from safetensors.torch import save_file
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._files import store
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MultiTaskCNNEstimator:
+    """Treat it as read-only."""
+    return fit_table()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
+
+def test_a_full_disk_leaves_the_older_file(fitted, path, monkeypatch):
+    def fail(tensors, filename, metadata):
+        Path(filename).write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    path.write_bytes(b"an older file")
+    monkeypatch.setattr(store, "save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        fitted.save(path)
+    assert path.read_bytes() == b"an older file"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_file(path):
+    with pytest.raises(FileNotFoundError):
+        MultiTaskCNNEstimator.load(path)
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "boom")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 99, b"PK\x03\x04" * 9])
+def test_foreign_files(content, path):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged, or is not a safetensors file"):
+        MultiTaskCNNEstimator.load(path)
+
+
+@pytest.mark.parametrize("dump", [pickle.dump, torch.save])
+def test_pickles_are_not_run(dump, path, tmp_path):
+    with path.open("wb") as file:
+        dump(Bomb(tmp_path / "ran"), file)
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        MultiTaskCNNEstimator.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_files_of_others(metadata, path):
+    save_file({"module.heads.weight": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match="is a safetensors file, but not one that"):
+        MultiTaskCNNEstimator.load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 0.3, 0.7, 0.999])
+def test_truncated_files(keep, fitted, path):
+    fitted.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    with pytest.raises(ValueError, match="is damaged"):
+        MultiTaskCNNEstimator.load(path)
+
+
+CHANGES = {
+    "not JSON": as_text("{"),
+    "a list": as_text("[]"),
+    "deep": as_text("[" * 100_000),
+    "empty": as_text("{}"),
+    "version is text": put("format_version", value="one"),
+    "version is a number in quotes": put("format_version", value="2"),
+    "version is negative": put("format_version", value=-1),
+    "version is 0": put("format_version", value=0),
+    "version is a fraction": put("format_version", value=1.5),
+    "no version": drop("format_version"),
+    "no package version": drop("package_version"),
+    "no params": drop("params"),
+    "no fitted": drop("fitted"),
+    "no others": drop("others"),
+    "no frozen": drop("frozen"),
+    "no precision": drop("precision"),
+    "params is a list": put("params", value=[]),
+    "fitted is text": put("fitted", value="encoder"),
+    "others is a list": put("others", value=[["note_", 1]]),
+    "no encoder": drop("fitted", "encoder"),
+    "no reader": drop("fitted", "reader"),
+    "no history": drop("fitted", "history"),
+    "history of nothing": put("fitted", "history", value={"dict": []}),
+    "more is fitted": put("fitted", "x_", value=1),
+    "a net of its own": put("fitted", "net", value=1),
+    "encoder is a number": put("fitted", "encoder", value=5),
+    "reader is an encoder": put("fitted", "reader", value={"encoder": {"dict": []}}),
+    "unknown type": put("params", "loss", value={"os.system": "true"}),
+    "a tag too many": put("params", "loss", value={"tuple": [], "set": []}),
+    "unknown kind": put("others", "x_", value={"kind": {"dict": [["os.system", {"dict": []}]]}}),
+    "unknown trunk": put(
+        "params", "trunk", value={"trunk": {"dict": [["subprocess.Popen", {"dict": []}]]}}
+    ),
+    "unknown loss": put("params", "loss", value={"loss": {"dict": [["eval", {"dict": []}]]}}),
+    "unknown optimizer": put("params", "optimizer", value={"optimizer": "Evil"}),
+    "optimizer by name": put("params", "optimizer", value="lr_scheduler"),
+    "unknown dtype": put("others", "x_", value={"numpy_dtype": "V8"}),
+    "unknown pandas dtype": put("others", "x_", value={"pandas_dtype": "os.system"}),
+    "unknown frame": put("others", "x_", value={"backend": "os"}),
+    "task of unknown kind": put(
+        "others", "x_", value={"task": {"dict": [["name", "a"], ["kind", "os"]]}}
+    ),
+    "hides a method": put("others", "predict", value=1),
+    "hides a property": put("others", "module_", value=1),
+    "hides a parameter": put("others", "tol", value=1),
+    "hides callbacks": put("others", "_skl_callbacks", value=[1]),
+    "unknown parameter": put("params", "backdoor", value=1),
+    "unknown precision": put("precision", value="float8"),
+    "too many skorch parameters": put("params", "net_params", value={"dict": [["zzz", 1]]}),
+    "trunk of other size": put("params", "trunk", value="dense"),
+    "heads of other size": put_tensor("module.heads.weight", torch.zeros(1, 1)),
+    "no bias": drop_tensor("module.heads.bias"),
+    "a weight too many": put_tensor("module.heads.other", torch.zeros(1)),
+    "no array": drop_tensor("task_weights"),
+    "frozen is a number": put("frozen", value=1),
+    "frozen is text": put("frozen", value="heads.bias"),
+    "frozen names no parameter": put("frozen", value=["heads.bias", "heads.other"]),
+    "frozen names a part": put("frozen", value=["heads"]),
+    "rule of other size": put_tensor("rule.running", torch.ones(4)),
+    "rule of no size": put_tensor("rule.running", torch.tensor(1.0)),
+    "rule that the loss has not": put_tensor("rule.log_variance", torch.ones(3)),
+    "part of a rule": drop_tensor("rule.weights"),
+    "rule of another loss": put("params", "loss", value="uncertainty"),
+    "rule of a loss without one": put("params", "loss", value="weighted"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_damaged_headers(change, fitted, path):
+    fitted.save(path)
+    rewrite(path, change)
+    with assert_random_states_untouched(), pytest.raises(ValueError, match="is damaged") as raised:
+        MultiTaskCNNEstimator.load(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["kind", "trunk", "loss", "type"])
+def test_what_a_file_cannot_name_is_named(name, fitted, path):
+    fitted.save(path)
+    rewrite(path, CHANGES[f"unknown {name}"])
+    with pytest.raises(ValueError, match=r"'(os.system|subprocess.Popen|eval)' is not a.* knows"):
+        MultiTaskCNNEstimator.load(path)
+
+
+def test_rewriting_alone_does_no_damage(fitted, path):
+    fitted.save(path)
+    rewrite(path, lambda header, tensors: None)
+    assert_predicts_the_same(MultiTaskCNNEstimator.load(path), fitted, *make_table(30))
+
+
+@pytest.mark.parametrize("version", [3, 99])
+def test_files_of_a_newer_version(version, fitted, path):
+    fitted.save(path)
+    rewrite(path, put("format_version", value=version))
+    said = rf"{path.name} has format {version}, written by .* up to 2. Upgrade sklearn-mtl"
+    with pytest.raises(ValueError, match=said):
+        MultiTaskCNNEstimator.load(path)
+
+
+def test_parameters_that_an_older_file_lacks_are_at_their_defaults(fitted, path):
+    fitted.save(path)
+    rewrite(path, drop("params", "tol"))
+    assert MultiTaskCNNEstimator.load(path).tol == MultiTaskCNNEstimator().tol
