@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
-from _fits import X, Y, make
+from _asserts import pickled
+from _fits import N_TASKS, X, Y, make, weights_of
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._training.copies import frozen_of
+from sklearn_mtl.losses import LogProd
+
+
+def fitted(**params: Any) -> MultiTaskCNNEstimator:
+    return make(warm_start=True, **params).fit(X, Y)
+
+
+def saved(estimator: MultiTaskCNNEstimator, folder: Path) -> MultiTaskCNNEstimator:
+    estimator.save(folder / "model.safetensors")
+    return MultiTaskCNNEstimator.load(folder / "model.safetensors")
+
+
+WAYS = pytest.mark.parametrize(
+    "way", [lambda e, _: e, lambda e, _: pickled(e), saved], ids=["kept", "pickle", "file"]
+)
+
+# How a training goes on.
+ON = pytest.mark.parametrize("method", ["fit", "partial_fit"])
 
 
 @pytest.mark.parametrize("name", ["trunk", "loss"])
@@ -21,3 +48,93 @@ def test_the_net_of_a_stream_is_one() -> None:
     net = make().partial_fit(X, Y).partial_fit(X, Y).net_
     assert net.module is net.module_
     assert net.criterion is net.criterion_
+
+
+# -- what the loss has learned -------------------------------------------------------------------
+
+
+@ON
+@WAYS
+@pytest.mark.parametrize("loss", ["logprod", LogProd(decay=0.8)], ids=["name", "object"])
+def test_running_denominators_go_on(
+    loss: Any, way: Callable[..., Any], method: str, tmp_path: Path
+) -> None:
+    """The next step takes them one batch further, instead of back to the constant predictor."""
+    exact = {"batch_size": 60, "precision": "float64", "learning_rate": 0.03}
+    estimator = fitted(loss=loss, max_epochs=40, **exact)
+    before = estimator.net_.criterion_.combine.running.clone()
+    weights = estimator.history_["effective_weight"][-1]
+    estimator = way(estimator, tmp_path).set_params(max_epochs=1)
+    getattr(estimator, method)(X, Y)
+    combine = estimator.net_.criterion_.combine
+    batch = torch.from_numpy(estimator.history_["train_loss"][-1])
+    expected = combine.decay * before + (1 - combine.decay) * batch
+    torch.testing.assert_close(combine.running, expected)
+    np.testing.assert_allclose(estimator.history_["effective_weight"][-1], weights, rtol=0.05)
+    fresh = make(loss=loss, max_epochs=1, **exact).fit(X, Y).history_["effective_weight"]
+    assert (weights > 1.3 * fresh).all()  # as is told apart here
+
+
+def test_another_loss_keeps_nothing_of_the_one_before() -> None:
+    one_step = {"batch_size": 60, "max_epochs": 1}
+    estimator = fitted(loss="weighted").set_params(loss="logprod", **one_step).fit(X, Y)
+    combine = estimator.net_.criterion_.combine
+    losses = torch.from_numpy(estimator.history_["train_loss"][-1]).float()
+    constant = combine.lowest / combine.floor
+    torch.testing.assert_close(combine.running, 0.95 * constant + 0.05 * losses)
+
+
+# -- what is frozen ------------------------------------------------------------------------------
+
+
+@ON
+@WAYS
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD", "LBFGS"])
+def test_what_is_frozen_stays_as_it_is(
+    optimizer: str, way: Callable[..., Any], method: str, tmp_path: Path
+) -> None:
+    decay = {} if optimizer == "LBFGS" else {"weight_decay": 0.5}
+    estimator = fitted(optimizer=optimizer, learning_rate=0.01, **decay)
+    estimator.module_.trunk.requires_grad_(False)
+    before = {name: p.clone() for name, p in estimator.module_.named_parameters()}
+    frozen = frozen_of(estimator.net_)
+    assert frozen == [name for name in before if name.startswith("trunk.")]
+    estimator = way(estimator, tmp_path)
+    for _ in range(2):
+        getattr(estimator, method)(X, Y)
+        assert frozen_of(estimator.net_) == frozen
+        for name, p in estimator.module_.named_parameters():
+            assert torch.equal(p, before[name]) == (name in frozen)
+
+
+def test_what_is_frozen_in_a_stream_stays_as_it_is() -> None:
+    """Also where the optimizer, which knows the parameters from before, goes on."""
+    estimator = make().partial_fit(X, Y)
+    trunk, heads = estimator.module_.trunk.requires_grad_(False), estimator.module_.heads
+    estimator = pickled(estimator.partial_fit(X, Y)).partial_fit(X, Y)
+    for p, q in zip(estimator.module_.trunk.parameters(), trunk.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert not p.requires_grad
+    assert not torch.equal(estimator.module_.heads.weight, heads.weight)
+    assert {int(state["step"]) for state in estimator.net_.optimizer_.state.values()} == {4, 12}
+
+
+@ON
+def test_what_is_frozen_may_be_trained_again(method: str) -> None:
+    estimator = fitted()
+    estimator.module_.trunk.requires_grad_(False)
+    getattr(estimator, method)(X, Y)
+    before = weights_of(estimator)
+    estimator.module_.requires_grad_(True)
+    getattr(estimator, method)(X, Y)
+    assert frozen_of(estimator.net_) == []
+    assert (weights_of(estimator) != before).all()
+
+
+def test_a_cold_fit_knows_nothing_of_what_was_frozen() -> None:
+    estimator = make().fit(X, Y)
+    expected = weights_of(estimator)
+    estimator.module_.requires_grad_(False)
+    assert torch.equal(weights_of(estimator.fit(X, Y)), expected)
+    assert frozen_of(estimator.net_) == []
+    assert estimator.history_["train_loss"].shape == (3, N_TASKS)

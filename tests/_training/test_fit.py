@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import torch
 from _inputs import EVERY_KIND, make_every_kind, make_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import Callback, Freezer, LRScheduler
+from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._fitted import fitted_of
-from sklearn_mtl.losses import Uncertainty
+from sklearn_mtl.losses import LogProd, Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 TASKS = [Task("a", "classification"), Task("b", "regression"), Task("c", "regression")]
@@ -40,6 +42,11 @@ def weights_of(estimator: MultiTaskCNNEstimator) -> list[np.ndarray]:
 
 def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return all(np.array_equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def steps_of(estimator: MultiTaskCNNEstimator) -> set[int]:
+    """How many steps the optimizer has made."""
+    return {int(state["step"]) for state in estimator.net_.optimizer_.state.values()}
 
 
 # -- partial_fit --------------------------------------------------------------------------------
@@ -82,8 +89,7 @@ def test_the_optimizer_goes_on() -> None:
     estimator = small(batch_size=16)
     for n_calls in (1, 2, 3):
         estimator.partial_fit(X, y)
-        steps = {int(state["step"]) for state in estimator.net_.optimizer_.state.values()}
-        assert steps == {4 * n_calls}
+        assert steps_of(estimator) == {4 * n_calls}
         held = {id(p) for group in estimator.net_.optimizer_.param_groups for p in group["params"]}
         assert held == {id(p) for p in estimator.module_.parameters()}
 
@@ -307,6 +313,118 @@ def test_what_was_fitted_is_trained_further(way: Callable[..., Any], tmp_path: P
     assert not same(weights_of(estimator), before)
     assert estimator.score(X, y) > fitted - 0.02
     assert len(estimator.history_["train_loss"]) == n_iter + 1
+
+
+class Summed:
+    """A loss of which Python knows an address only, as of the two below."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, losses: Any, counts: Any) -> Any:
+        return self.factor * losses.sum()
+
+
+class Layer:
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def __call__(self) -> nn.Module:
+        return nn.Linear(3, self.width)
+
+
+class Momentum:
+    def __init__(self, momentum: float) -> None:
+        self.momentum = momentum
+
+    def __call__(self, groups: Any, lr: float, **kwargs: Any) -> Any:
+        return torch.optim.Adam(groups, lr, betas=(self.momentum, 0.9))
+
+
+class Counting(Callback):
+    """Remembers how often it was called."""
+
+    def __init__(self, first: int) -> None:
+        self.n_calls = first
+
+    def on_batch_end(self, net: Any, **kwargs: Any) -> None:
+        self.n_calls += 1
+
+
+def with_callback(callback: Any) -> Any:
+    return {"callbacks": [("mine", callback)]}
+
+
+def linear(seed: int = 0) -> nn.Linear:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Linear(3, 8)
+
+
+# What makes one, and what makes another one.
+OBJECTS: dict[str, tuple[str, Callable[[], Any], Callable[[], Any]]] = {
+    "loss": ("loss", lambda: Summed(1.0), lambda: Summed(2.0)),
+    "loss of ours": ("loss", LogProd, lambda: LogProd(decay=0.5)),
+    "partial loss": ("loss", lambda: partial(Summed.__call__, Summed(1.0)), LogProd),
+    "trunk": ("trunk", lambda: Layer(8), lambda: partial(nn.Linear, 3, 8)),
+    "module": ("trunk", linear, lambda: linear(1)),
+    "frozen module": ("trunk", linear, lambda: linear().requires_grad_(False)),
+    "optimizer": ("optimizer", lambda: Momentum(0.5), lambda: Momentum(0.9)),
+    "callback": ("net_params", lambda: with_callback(Counting(0)), lambda: with_callback(None)),
+    "freezer": (
+        "net_params",
+        lambda: with_callback(Freezer("heads.bias")),
+        lambda: with_callback(Freezer("heads.weight")),
+    ),
+    "weights": ("task_weights", lambda: [1, 2, 3], lambda: [1, 2, 4]),
+    "labelled weights": (
+        "task_weights",
+        lambda: pd.Series([1, 2, 3], ["y0", "y1", "y2"]),
+        lambda: pd.Series([1, 2, 3], ["y1", "y0", "y2"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_the_optimizer_of_a_pickle_goes_on_with_objects_of_the_user(case: str) -> None:
+    """To the last bit as if nothing had happened, although they are other objects then."""
+    X, y = make_table(64)
+    name, make, _ = OBJECTS[case]
+    unbroken, broken = (small(batch_size=16, **{name: make()}) for _ in range(2))
+    for n_calls in (1, 2, 3):
+        broken = pickle.loads(pickle.dumps(broken))
+        for estimator in (unbroken, broken):
+            estimator.partial_fit(X, y)
+            assert steps_of(estimator) == {4 * n_calls}
+        assert same(weights_of(broken), weights_of(unbroken))
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_the_optimizer_begins_anew_with_other_objects(case: str) -> None:
+    """And goes on with equal ones."""
+    X, y = make_table(64)
+    name, make, make_other = OBJECTS[case]
+    estimator = small(batch_size=16, **{name: make()}).partial_fit(X, y)
+    if name != "net_params":  # the net holds the callback that it was given
+        estimator.set_params(**{name: make()}).partial_fit(X, y)
+        assert steps_of(estimator) == {8}
+    estimator.set_params(**{name: make_other()}).partial_fit(X, y)
+    assert steps_of(estimator) == {4}  # the optimizer began anew
+
+
+def test_what_a_callback_notes_is_no_change() -> None:
+    X, y = make_table(64)
+    counting = Counting(0)
+    estimator = small(batch_size=16, net_params=with_callback(counting))
+    for n_calls in (1, 2, 3):
+        assert steps_of(estimator.partial_fit(X, y)) == {4 * n_calls}
+        assert counting.n_calls == 4 * n_calls
+
+
+def test_a_lazy_trunk_in_a_stream() -> None:
+    X, y = make_table(64)
+    estimator = small(batch_size=16, trunk=nn.LazyLinear(8)).partial_fit(X, y).partial_fit(X, y)
+    assert steps_of(estimator) == {8}
 
 
 def test_a_stream_may_be_loaded_and_go_on(tmp_path: Path) -> None:
@@ -579,6 +697,29 @@ def test_a_list_is_the_same_shape_as_a_tuple() -> None:
     X, y = make_table(60)
     estimator = small(warm_start=True, input_shape=(3,)).fit(X, y)
     assert estimator.set_params(input_shape=[3]).fit(X, y).n_iter_ == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "later"),
+    [
+        ("class_weight", {"y0": {0: 1, 1: 2}}, {"y0": {1.0: 2.0, 0.0: 1.0}}),
+        ("class_weight", {"y0": {0: 1, 1: 2}}, {"y0": {np.int64(0): np.float64(1), True: 2}}),
+        ("tasks", TASKS, tuple(TASKS)),
+        ("tasks", {"y1": "regression", "y2": "quantile"}, {"y2": "quantile", "y1": "regression"}),
+        ("missing_values", -1, -1.0),
+        ("missing_values", float("nan"), np.nan),
+        ("input_shape", [3], (np.int64(3),)),
+    ],
+    ids=str,
+)
+def test_equal_values_are_no_change(name: str, first: Any, later: Any, tmp_path: Path) -> None:
+    X, y = make_table(64)
+    estimator = small(warm_start=True, batch_size=16, **{name: first}).fit(X, y)
+    for way in (pickled, saved):
+        twin = way(estimator, tmp_path).set_params(**{name: later})
+        assert twin.fit(X, y).n_iter_ == 2
+        assert twin.partial_fit(X, y).n_iter_ == 3
+        assert steps_of(twin.set_params(**{name: first}).partial_fit(X, y)) == {8}
 
 
 def test_a_label_that_a_warm_start_does_not_know() -> None:
