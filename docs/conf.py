@@ -1,8 +1,15 @@
 """Sphinx configuration. Builds without a network connection."""
 
+import sys
+from pathlib import Path
+
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # the gallery looks it up
 
 import sklearn_mtl
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+from draw_house import draw  # noqa: E402
 
 project = "sklearn-mtl"
 author = "The sklearn-mtl developers"
@@ -47,10 +54,22 @@ html_title = f"sklearn-mtl {release}"
 html_show_sourcelink = False
 # Pages without pages below them leave their room to the text; wide tables need all of it.
 html_sidebars = {
-    page: [] for page in ("benchmarks", "changelog", "extending", "quickstart", "user_guide")
+    page: []
+    for page in ("architecture", "benchmarks", "changelog", "extending", "quickstart", "user_guide")
 }
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
     "secondary_sidebar_items": {"**": ["page-toc"], "benchmarks": []},
 }
+
+
+def draw_house(app):
+    """Draw the picture of the architecture page as the code is now."""
+    (DOCS / "generated").mkdir(exist_ok=True)
+    for theme in ("light", "dark"):
+        draw(DOCS / "generated" / f"house-{theme}.svg", theme)
+
+
+def setup(app):
+    app.connect("builder-inited", draw_house)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import statistics
 import subprocess
@@ -258,6 +258,21 @@ def test_skorch_lives_in_one_folder() -> None:
     assert {name for name, room in HOUSE.items() if is_in("skorch", room.outside)} <= {
         name for name in HOUSE if name.startswith("_training.")
     }
+
+
+def test_the_picture_of_the_house_has_a_place_for_every_room(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    script = Path(__file__).parents[1] / "docs" / "draw_house.py"
+    spec = importlib.util.spec_from_file_location("draw_house", script)
+    assert spec is not None
+    assert spec.loader is not None
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    rooms = drawing.read_rooms()
+    modules = {f"{room.name}.{module}" for room in rooms.values() for module in room.modules}
+    assert modules | set(rooms) | {"__init__"} == set(MODULES)
+    for theme in drawing.THEMES:
+        drawing.draw(tmp_path / "house.svg", theme)
 
 
 def test_public_rooms_are_found_at_once() -> None:
