@@ -14,6 +14,8 @@ from scipy import stats
 
 from sklearn_mtl import Task
 
+pytestmark = pytest.mark.benchmarks  # they train many networks
+
 SCRIPTS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 
