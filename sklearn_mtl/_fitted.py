@@ -165,12 +165,13 @@ def fitted_of(estimator: Any) -> Fitted:
     """
     check_is_fitted(estimator)
     last = innermost(estimator)
-    if not hasattr(last, "task_names_"):
+    fitted = getattr(last, "_fitted", None)
+    if not isinstance(fitted, Fitted):
         raise TypeError(
             f"{type(last).__name__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
             "pipeline that ends in one, or a search over it that has refitted the best one."
         )
-    return vars(last)["_fitted"]
+    return fitted
 
 
 def innermost(estimator: Any) -> Any:
