@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mtl._data.inputs import InputReader
-from sklearn_mtl.kinds import Kind
+from sklearn_mtl.kinds import ClassificationTarget, Kind
 
 __all__ = ["Graph", "export"]
 
@@ -30,6 +30,13 @@ def _in_units(members: Tensor, scale: float, shift: float = 0.0) -> Tensor:
     # Tensors, as the exporter would round plain numbers to float32.
     factor, offset = torch.tensor([[scale], [shift]], dtype=torch.float64)
     return members.mean(dim=1).double() * factor + offset
+
+
+def _is_linked(kind: type[Kind]) -> bool:
+    """Tell whether all that a kind predicts follows from its link and units."""
+    if issubclass(kind, ClassificationTarget):
+        return kind.proba is ClassificationTarget.proba
+    return kind.link is not Kind.link and kind.decode is Kind.decode
 
 
 class Graph(nn.Module):
@@ -54,10 +61,11 @@ class Graph(nn.Module):
     ) -> None:
         super().__init__()
         for name, kind in zip(names, kinds, strict=True):
-            if type(kind).link is Kind.link:
+            if not _is_linked(type(kind)):
                 raise ValueError(
                     f"Task {name!r}: {type(kind).__name__} cannot be exported, as it decodes "
-                    "without a link. Give it a method link(raw) that works on tensors."
+                    "without a link. Give it a method link(raw) that works on tensors, and leave "
+                    "the rest to its base."
                 )
         exported: Any = copy.deepcopy(module).cpu().float()
         exported.channels_last = False  # memory is the runtime's business

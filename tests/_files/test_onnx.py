@@ -13,16 +13,23 @@ import torch
 from _asserts import assert_random_states_untouched
 from _inputs import EnsembleTrunk
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import r2_score
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl._onnx import DECODERS, Graph, _AdaptiveAvgPool3d
-from sklearn_mtl.kinds import KINDS
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._files.onnx import Graph, _AdaptiveAvgPool3d
+from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind, RegressionTarget
+from sklearn_mtl.losses import KindLoss
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 N = 24
 CODE = np.arange(N) % 3
 NUMBER = np.random.default_rng(0).normal(size=N)
+READER = InputReader(None, "channels_first", "An estimator").fit(
+    np.eye(3), np.arange(3), np.ones(3)
+)
 
 
 def make(**params: Any) -> MultiTaskCNNEstimator:
@@ -61,11 +68,9 @@ def assert_says_the_same(
     outputs: dict[str, np.ndarray], estimator: MultiTaskCNNEstimator, X: np.ndarray
 ) -> None:
     assert list(outputs) == estimator.task_names_
-    raw = estimator._raw(X)
-    proba = estimator._encoder.probabilities(raw)
-    for name, numbers, kind in zip(
-        outputs, estimator._encoder.decode(raw), estimator._encoder.kinds_, strict=True
-    ):
+    fitted = fitted_of(estimator)
+    proba = fitted.encoder.probabilities(fitted.raw(X))
+    for name, numbers, kind in zip(outputs, fitted.decode(X), fitted.encoder.kinds_, strict=True):
         expected = proba.get(name, numbers)
         assert outputs[name].shape == expected.shape
         assert outputs[name].dtype == (np.float32 if name in proba else np.float64)
@@ -117,7 +122,93 @@ def test_names_and_labels(tmp_path):
 
 
 def test_a_graph_for_every_kind():
-    assert set(DECODERS) == set(KINDS)
+    for kind in KINDS.values():
+        Graph(nn.Linear(1, 1), READER, ["y"], [kind()])
+
+
+class AngleTarget(Kind):
+    """A kind of a user, of two outputs, in half degrees."""
+
+    cell_loss = KindLoss(
+        likelihood=lambda raw, target: (raw - _on_circle(target)).square().sum(dim=-1),
+        squared=lambda raw, target: (raw - _on_circle(target)).square().sum(dim=-1),
+    )
+    n_outputs = 2
+    scale_ = 180 / np.pi * 2
+
+    @property
+    def units(self):
+        return self.scale_, 5.0
+
+    def fit(self, values, weight, order=None):
+        return self
+
+    def encode(self, values):
+        return (values.astype(float) - 5.0) / self.scale_
+
+    def constant(self, codes, weight):
+        return np.average([np.cos(codes), np.sin(codes)], axis=1, weights=weight)
+
+    def link(self, raw):
+        xp = torch if isinstance(raw, torch.Tensor) else np
+        return xp.arctan2(raw[..., 1], raw[..., 0])
+
+    @property
+    def metric(self):
+        return r2_score
+
+
+def _on_circle(angle: torch.Tensor) -> torch.Tensor:
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+class UnlinkedTarget(AngleTarget):
+    """As it was before there were links: it decodes all by itself."""
+
+    link = Kind.link
+
+    def decode(self, raw):
+        x, y = raw.mean(axis=1).T
+        return np.arctan2(y, x) * self.scale_ + 5.0
+
+
+class RoundedTarget(RegressionTarget):
+    """It does more than its link says."""
+
+    def decode(self, raw):
+        return super().decode(raw).round()
+
+
+class SharpTarget(ClassificationTarget):
+    """The same for probabilities."""
+
+    def proba(self, raw):
+        return super().proba(raw).round()
+
+
+@pytest.mark.parametrize("trunk", [DenseTrunk((4,)), EnsembleTrunk(3)], ids=["dense", "ensemble"])
+def test_a_kind_of_the_user_with_a_link(trunk, tmp_path):
+    X = np.random.default_rng(1).normal(size=(N, 3))
+    y = np.column_stack([100 * NUMBER.clip(-1, 1) + 5, CODE])
+    tasks = [Task("angle", AngleTarget()), Task("code", "classification")]
+    estimator = make(tasks=tasks, trunk=trunk).fit(X, y)
+    path = tmp_path / "model.onnx"
+    estimator.to_onnx(path)
+    outputs = run(path, X)
+    assert np.ptp(outputs["angle"]) > 10
+    assert_says_the_same(outputs, estimator, X)
+
+
+@pytest.mark.parametrize("kind", [UnlinkedTarget(), RoundedTarget(), SharpTarget()])
+def test_a_kind_that_decodes_without_a_link_is_refused_by_name(kind, tmp_path):
+    X = np.random.default_rng(1).normal(size=(N, 3))
+    y = np.column_stack([NUMBER, CODE])
+    estimator = make(tasks=[Task("first", "regression"), Task("own", kind)]).fit(X, y)
+    assert np.isfinite(estimator.predict(X)).all()
+    said = rf"Task 'own': {type(kind).__name__} cannot be exported, .* method link\(raw\)"
+    with pytest.raises(ValueError, match=said):
+        estimator.to_onnx(tmp_path / "model.onnx")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
@@ -134,11 +225,12 @@ def test_graph_in_torch(precision, n_labels, head_hidden_units):
     params = {"precision": precision, "head_hidden_units": head_hidden_units}
     estimator = make(tasks=tasks, **params).fit(X, y)
     kinds = [task.kind for task in tasks]
-    graph = Graph(estimator.module_, estimator._reader, kinds, estimator._encoder.kinds_)
+    fitted = fitted_of(estimator)
+    graph = Graph(estimator.module_, fitted.reader, kinds, fitted.encoder.kinds_)
     with torch.inference_mode():
         outputs = [out.numpy() for out in graph(torch.from_numpy(X).float())]
     if precision == "bfloat16":  # the graph is more precise
-        estimator.net_.amp_dtype = None
+        estimator.net_.amp_dtype_ = None
     assert_says_the_same(dict(zip(kinds, outputs, strict=True)), estimator, X)
 
 
