@@ -116,7 +116,8 @@ HOUSE = {
     "_files.store": Room(".codec", "safetensors", "sklearn_mtl.__version__"),
     "_files.onnx": Room("", "importlib"),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
-        ".onnx .store _fitted _training.build _training.copies _training.random _training.recipe"
+        ".onnx .store _fitted"
+        " _training.build _training.copies _training.identity _training.random _training.recipe"
     ),
     "_files": Room(),
     # Tools: they take any fitted estimator with tasks, and know nothing of training and files.
