@@ -1,17 +1,25 @@
 """skorch's net: what it records, what it decays, and X as the estimator takes it."""
 
+import copy
+import pickle
+import re
+
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from _fits import LOW_RATE, Recorder, X, Y, assert_consistent, make, weights_of
 from _inputs import make_table
 from sklearn.metrics import brier_score_loss, log_loss
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, PassthroughScoring
 from torch import nn
 
+from sklearn_mtl import Task
+from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training.net import MultiTaskLoss
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 # -- the record ----------------------------------------------------------------------------------
 
@@ -100,6 +108,71 @@ def test_a_callable_loss_has_effective_weights():
     np.testing.assert_allclose(history["effective_weight"], 0.5 * history["train_loss"] ** -0.5)
 
 
+SHARES = np.array([1 - Y[:, 0].mean(), Y[:, 0].mean()])
+
+
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "objective"),
+    [
+        ("weighted", lambda losses, w, _: losses @ w),
+        ("masked_mse", lambda losses, w, _: losses @ w),
+        ("logprod", lambda losses, w, floor: np.log(losses + floor) @ w),
+        ("uncertainty", lambda losses, w, floor: (np.log(losses + floor) + 1) @ w / 2),
+        (sum_of_roots, lambda losses, w, _: np.sqrt(losses).sum(axis=1)),
+    ],
+)
+def test_the_losses_of_the_net_are_the_objective(loss, objective, holes):
+    """Of losses over the whole epoch, by its formula; a task without targets is left out."""
+    X_val, y_val = make_table(20, seed=1)
+    if holes:
+        y_val[:, 2] = np.nan
+    floor = 0.1 * np.array([-SHARES @ np.log(SHARES), 1, 1])  # a tenth of the constant's losses
+    task_weights = np.array([1.0, 2.0, 3.0]) if isinstance(loss, str) else None
+    estimator = make(loss=loss, task_weights=task_weights, precision="float64", max_epochs=5)
+    estimator.fit(X, Y, X_val=X_val, y_val=y_val)
+    for name in ("train_loss", "valid_loss"):
+        losses = estimator.history_[name]
+        seen = np.isfinite(losses[0])
+        assert seen.tolist() == [True, True, not holes or name == "train_loss"]
+        w = task_weights[seen] if isinstance(loss, str) else None
+        expected = objective(losses[:, seen], w, floor[seen])
+        np.testing.assert_allclose(estimator.net_.history[:, name], expected, rtol=1e-6)
+
+
+def test_the_net_knows_the_losses_of_its_tasks():
+    """And when they were the best so far; never, if they were not observed."""
+    X_val, y_val = make_table(20, seed=1)
+    y_val[:, 2] = np.nan
+    tasks = [Task("size", "classification"), Task("b best", "regression"), Task("c", "regression")]
+    estimator = make(tasks=tasks, max_epochs=12, learning_rate=0.05)
+    estimator.fit(X, Y, X_val=X_val, y_val=y_val)
+    history = estimator.net_.history
+    for part in ("train_loss", "valid_loss"):
+        columns = {f"{part}/{t.name}": estimator.history_[part][:, k] for k, t in enumerate(tasks)}
+        columns[part] = np.array(history[:, part])
+        for name, column in columns.items():
+            np.testing.assert_array_equal(history[:, name], column)
+            best = [np.isfinite(v) and (v < column[:k]).all() for k, v in enumerate(column)]
+            assert history[:, f"{name}_best"] == best
+    assert not any(history[:, "valid_loss/c_best"])
+    assert 0 < sum(history[:, "valid_loss_best"]) < 12
+    assert history[:, "valid_objective"] == history[:, "valid_loss"]  # its earlier name
+
+
+def test_a_task_may_be_called_what_its_neighbour_s_flag_is_called():
+    tasks = [Task("a", "classification"), Task("a_best", "regression"), Task("c", "regression")]
+    estimator = make(tasks=tasks).fit(X, Y)
+    found = estimator.net_.history[:, "train_loss/a_best"]
+    np.testing.assert_array_equal(found, estimator.history_["train_loss"][:, 1])
+
+
+def test_a_net_has_no_scores_of_skorch():
+    """They would average over batches, and overwrite the objective."""
+    callbacks = dict(make().fit(X, Y).net_.callbacks_).values()
+    assert not any(isinstance(callback, PassthroughScoring) for callback in callbacks)
+
+
 # -- steps ---------------------------------------------------------------------------------------
 
 
@@ -139,6 +212,21 @@ def test_a_callback_may_come_and_go():
 def test_epochs_are_printed_if_asked_for(verbose, capsys):
     make(verbose=verbose).fit(X, Y)
     assert ("train_loss" in capsys.readouterr().out) == bool(verbose)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_each_task_has_a_column(validated, capsys):
+    validation = {"X_val": X[:20], "y_val": Y[:20]} if validated else {}
+    estimator = make(verbose=1).fit(X, Y, **validation)
+    head, line, *rows = capsys.readouterr().out.splitlines()
+    losses = ["train_loss", "valid_loss"] if validated else ["train_loss"]
+    columns = [f"{loss}{task}" for loss in losses for task in ("", "/y0", "/y1", "/y2")]
+    assert head.split() == ["epoch", *columns, "dur"]
+    assert len(line.split()) == len(head.split())
+    assert len(rows) == 3
+    for row, epoch in zip(rows, estimator.net_.history, strict=True):
+        plain = re.sub(r"\x1b\[\d+m", "", row).split()
+        assert plain[1:-1] == [f"{epoch[name]:.4f}" for name in columns]
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
@@ -185,3 +273,97 @@ def test_decay_of_dense_trunks(trunk, matrices):
     assert decayed == {f"trunk.{name}" for name in matrices} | {"heads.weight"}
     assert spared == set(names.values()) - decayed
     assert not [name for name in spared if name.endswith("weight")]
+
+
+@pytest.mark.parametrize("pattern", ["heads.*", "*"])
+def test_groups_of_the_user(pattern):
+    """They keep what the user says of them, and the others are as they were."""
+    groups = [(pattern, {"lr": LOW_RATE, "weight_decay": 0.25})]
+    params = {"trunk": nn.Linear(3, 8), "weight_decay": 0.5}
+    estimator = make(net_params={"optimizer__param_groups": groups}, **params).fit(X, Y)
+    still = make(learning_rate=LOW_RATE, **params).fit(X, Y)
+    found, *others = estimator.net_.optimizer_.param_groups
+    assert found["weight_decay"] == 0.25
+    assert len(found["params"]) == (2 if pattern == "heads.*" else 4)
+    assert [group["weight_decay"] for group in others] == [0.5, 0]
+    assert sum(len(group["params"]) for group in others) == 4 - len(found["params"])
+    heads, trunk = estimator.module_.heads, estimator.module_.trunk
+    torch.testing.assert_close(heads.weight, still.module_.heads.weight)
+    moved = (trunk.weight - estimator.trunk.weight).abs().max()
+    assert (moved > 1e-4) == (pattern == "heads.*")
+
+
+def test_groups_that_match_nothing():
+    groups = [("heads.*", {"lr": 0.1}), ("trnk.*", {"lr": 0.1})]
+    estimator = make(net_params={"optimizer__param_groups": groups})
+    message = r"optimizer__param_groups: no parameter matches 'trnk\.\*'.*'heads\.weight'"
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X, Y)
+    with pytest.raises(ValueError, match=message):
+        estimator.partial_fit(X, Y)
+
+
+# -- a net of skorch ----------------------------------------------------------------------------
+
+
+def images():
+    rng = np.random.default_rng(0)
+    return rng.integers(256, size=(40, 6, 5, 3), dtype=np.uint8), rng.normal(size=(40, 2))
+
+
+def as_frame(values):
+    return pd.DataFrame(values, columns=["p", "q", "r"])
+
+
+CHANNELS_LAST = {"data_format": "channels_last", "trunk": ConvTrunk(width=4)}
+INPUTS = {
+    "array": (X, Y, {}),
+    "list": (X.tolist(), Y, {}),
+    "frame": (as_frame(X), Y, {}),
+    "polars": (pl.DataFrame(as_frame(X)), Y, {}),
+    "integers": (X.astype(int), Y, {"precision": "float64"}),
+    "half precision": (X, Y, {"precision": "bfloat16"}),
+    "channels last": (*images(), CHANNELS_LAST),
+    "in another shape": (*images(), {"input_shape": (2, 45), "trunk": ConvTrunk(width=4)}),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_a_net_takes_what_the_estimator_takes(case):
+    """Whatever the module was set to since; the estimator makes its predictions of the same."""
+    given, y, params = INPUTS[case]
+    estimator = make(max_epochs=1, batch_size=32, **params).fit(given, y)
+    net, expected = estimator.net_, fitted_of(estimator).raw(given)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if case != "half precision" else {"atol": 0.02}
+    net.module_.train()
+    np.testing.assert_allclose(net.predict(given), expected, **tolerance)
+    np.testing.assert_array_equal(net.predict_proba(given), net.predict(given))
+    np.testing.assert_array_equal(net.forward(given).numpy(), net.predict(given))
+    parts = list(net.forward_iter(given))
+    assert [len(part) for part in parts] == [32, len(expected) - 32]
+    np.testing.assert_array_equal(torch.cat(parts).numpy(), net.predict(given))
+    twin = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(twin.predict(given), net.predict(given))
+
+
+def test_a_net_refuses_what_the_estimator_refuses():
+    net = make().fit(X, Y).net_
+    with pytest.raises(ValueError, match=r"X has 2 features.*expecting 3"):
+        net.predict(X[:, :2])
+    with pytest.raises(ValueError, match="NaN"):
+        net.forward(np.full_like(X, np.nan))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_loop"])
+def test_a_net_is_trained_by_its_estimator(method):
+    """And nothing has happened to it when it says so."""
+    estimator = make(warm_start=True).fit(X, Y)
+    net, before = estimator.net_, weights_of(estimator)
+    record, history = copy.deepcopy(net.record_), copy.deepcopy(net.history)
+    with pytest.raises(TypeError, match=r"trained by its estimator\. Call fit or partial_fit of"):
+        getattr(net, method)(X, Y)
+    assert torch.equal(weights_of(estimator), before)
+    assert str(net.record_) == str(record)
+    assert net.history == history
+    assert_consistent(estimator, n_iter=3)
+    assert_consistent(estimator.fit(X, Y), n_iter=3)
