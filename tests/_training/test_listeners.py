@@ -4,9 +4,23 @@ import warnings
 
 import numpy as np
 import pytest
-from _fits import N_TASKS, Recorder, X, Y, assert_consistent, make
-from skorch.callbacks import BatchScoring, EarlyStopping, EpochScoring, LRScheduler
+import torch
+from _fits import LOW_RATE, N_TASKS, Recorder, X, Y, assert_consistent, make
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    Initializer,
+    LRScheduler,
+    Unfreezer,
+)
+from skorch.utils import noop
+from torch import nn
 
+from sklearn_mtl import Task
 from sklearn_mtl._training.listeners import CosineSchedule
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import DenseTrunk
@@ -112,3 +126,165 @@ def test_early_stopping_waits_while_the_loss_falls():
 def test_early_stopping_of_the_user_is_no_interruption():
     callback = EarlyStopping("train_loss", patience=2, threshold=10, threshold_mode="abs")
     assert_consistent(make([callback], max_epochs=9).fit(X, Y), n_iter=3)
+
+
+# -- skorch's own callbacks, on the objective or on a task ---------------------------------------
+
+
+class Weights(Callback):
+    """Keeps the weights of every epoch, but for the bias, which is shifted after the training."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs.append(self.of(net))
+
+    @staticmethod
+    def of(net):
+        named = net.module_.named_parameters()
+        return torch.cat(
+            [p.detach().flatten().clone() for name, p in named if name != "heads.bias"]
+        )
+
+
+def fit_noise(*callbacks, **params):
+    """One task of noise, whose validation loss soon rises, and one that is learned."""
+    rng = np.random.default_rng(0)
+    X, X_val = rng.normal(size=(60, 5)), rng.normal(size=(40, 5))
+    y, y_val = rng.normal(size=(60, 2)), rng.normal(size=(40, 2))
+    y[:, 1], y_val[:, 1] = X[:, 0], X_val[:, 0]
+    tasks = [Task("noise", "regression"), Task("signal", "regression")]
+    defaults = {"max_epochs": 30, "learning_rate": 0.01, "task_weights": [2, 1]}
+    estimator = make(callbacks, tasks=tasks, trunk=DenseTrunk((64,)), **(defaults | params))
+    return estimator.fit(X, y, X_val=X_val, y_val=y_val)
+
+
+def assert_best(estimator, weights, monitor="valid_loss"):
+    """The weights are those of the best epoch, which was neither the first nor the last."""
+    losses = estimator.history_["valid_loss"]
+    column = {"valid_loss": np.log(losses + 0.1) @ [2, 1], "valid_loss/noise": losses[:, 0]}[
+        monitor
+    ]
+    best = column.argmin()
+    assert 0 < best < len(column) - 1
+    assert torch.equal(Weights.of(estimator.net_), weights.epochs[best])
+    assert not torch.equal(weights.epochs[best], weights.epochs[best + 1])
+
+
+@pytest.mark.parametrize("monitor", ["valid_loss", "valid_loss/noise"])
+def test_early_stopping_of_the_user_restores_the_best_epoch(monitor):
+    weights = Weights()
+    stopping = EarlyStopping(monitor, patience=3, threshold=0, load_best=True, sink=noop)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is no interruption
+        estimator = fit_noise(weights, stopping)
+    assert_best(estimator, weights, monitor)
+    found = estimator.net_.history[:, monitor]
+    assert len(found) == np.argmin(found) + 1 + 3 < 30
+
+
+def test_a_task_is_watched_for_itself():
+    """The noise stops first; the signal is still learned when both together stop."""
+
+    def n_epochs(monitor):
+        stopping = EarlyStopping(monitor, patience=3, threshold=0, sink=noop)
+        return fit_noise(stopping).n_iter_
+
+    noise, both, signal = map(n_epochs, ["valid_loss/noise", "valid_loss", "valid_loss/signal"])
+    assert noise < both < signal
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    ["valid_loss_best", "valid_loss/noise_best", lambda net: net.history[-1, "valid_loss_best"]],
+    ids=str,
+)
+def test_checkpoints_of_the_best_epoch(monitor, tmp_path):
+    weights = Weights()
+    checkpoint = Checkpoint(monitor, dirname=tmp_path, load_best=True, f_history=None)
+    estimator = fit_noise(weights, checkpoint)
+    name = monitor.removesuffix("_best") if isinstance(monitor, str) else "valid_loss"
+    assert_best(estimator, weights, name)
+    assert estimator.n_iter_ == len(estimator.net_.history) == 30
+
+
+@pytest.mark.parametrize("monitor", ["valid_loss", "valid_loss/noise", "train_loss"])
+def test_a_plateau_is_one_of_the_objective(monitor):
+    """The rates are those of torch's schedule that is told what the history says."""
+    settings = {"patience": 1, "factor": 0.5, "threshold": 0.0}
+    policy = LRScheduler("ReduceLROnPlateau", monitor=monitor, **settings)
+    history = fit_noise(policy, max_epochs=20, learning_rate=0.03).net_.history
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.03)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **settings)
+    expected = []
+    for loss in history[:, monitor]:
+        expected.append(optimizer.param_groups[0]["lr"])
+        schedule.step(loss)
+    assert history[:, "event_lr"] == expected
+    if monitor != "train_loss":
+        assert expected[-1] < 0.03
+
+
+# -- callbacks that look for parameters ----------------------------------------------------------
+
+
+def is_of_trunk(name):
+    return name.startswith("trunk")
+
+
+@pytest.mark.parametrize("pattern", ["trunk.*", ["trunk.weight", "trunk.b*"], is_of_trunk])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_freezer_keeps_what_it_names(method, pattern):
+    trunk = nn.Linear(3, 8)
+    estimator = make([Freezer(pattern)], trunk=trunk)
+    module = getattr(estimator, method)(X, Y).module_
+    assert torch.equal(module.trunk.weight, trunk.weight)
+    assert torch.equal(module.trunk.bias, trunk.bias)
+    assert [p.requires_grad for p in module.parameters()] == [False, False, True, True]
+    plain = getattr(make(trunk=trunk), method)(X, Y).module_
+    assert not torch.equal(plain.trunk.weight, trunk.weight)
+
+
+def test_an_unfreezer_lets_go_later():
+    """Here at the second of three epochs."""
+    weights, trunk = Weights(), nn.Linear(3, 8)
+    make([Freezer("trunk.*"), Unfreezer("trunk.*", at=2), weights], trunk=trunk).fit(X, Y)
+    start = nn.utils.parameters_to_vector(trunk.parameters()).detach()
+    still = [torch.equal(found[: len(start)], start) for found in weights.epochs]
+    assert still == [True, False, False]
+
+
+def test_an_initializer_finds_its_parameters():
+    zero = Initializer("trunk.weight", fn=nn.init.zeros_)
+    module = make([zero], trunk=nn.Linear(3, 8), learning_rate=LOW_RATE).fit(X, Y).module_
+    assert module.trunk.weight.abs().max() < 1e-9
+    assert module.heads.weight.abs().max() > 0
+
+
+def test_what_the_loss_learns_can_be_frozen():
+    frozen = make([Freezer("combine.*")], loss="uncertainty", learning_rate=0.05).fit(X, Y)
+    still = make(loss="uncertainty", learning_rate=LOW_RATE).fit(X, Y)
+    found, expected = (e.net_.criterion_.combine.log_variance for e in (frozen, still))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", [Freezer, Unfreezer, Initializer])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(
+    ("patterns", "named"),
+    [
+        ("trnk.*", r"'trnk\.\*'"),
+        (["heads.*", "module.heads.*"], r"'module\.heads\.\*'"),
+        (str.isupper, "isupper"),
+    ],
+    ids=["one", "several", "callable"],
+)
+def test_patterns_that_match_nothing(kind, method, patterns, named):
+    arguments = {"fn": nn.init.zeros_} if kind is Initializer else {}
+    estimator = make([("mine", kind(patterns, **arguments))], trunk=nn.Linear(3, 8))
+    names = r"\['trunk\.weight', 'trunk\.bias', 'heads\.weight', 'heads\.bias'\]"
+    message = f"callback mine, a {kind.__name__}, but no parameter matches .*{named}.*{names}"
+    with pytest.raises(ValueError, match=message):
+        getattr(estimator, method)(X, Y)
+    assert not hasattr(estimator, "net_")
