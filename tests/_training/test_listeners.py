@@ -142,10 +142,8 @@ class Weights(Callback):
 
     @staticmethod
     def of(net):
-        named = net.module_.named_parameters()
-        return torch.cat(
-            [p.detach().flatten().clone() for name, p in named if name != "heads.bias"]
-        )
+        params = [p for name, p in net.module_.named_parameters() if name != "heads.bias"]
+        return nn.utils.parameters_to_vector(params).detach()
 
 
 def fit_noise(*callbacks, **params):
@@ -163,9 +161,7 @@ def fit_noise(*callbacks, **params):
 def assert_best(estimator, weights, monitor="valid_loss"):
     """The weights are those of the best epoch, which was neither the first nor the last."""
     losses = estimator.history_["valid_loss"]
-    column = {"valid_loss": np.log(losses + 0.1) @ [2, 1], "valid_loss/noise": losses[:, 0]}[
-        monitor
-    ]
+    column = losses[:, 0] if monitor == "valid_loss/noise" else np.log(losses + 0.1) @ [2, 1]
     best = column.argmin()
     assert 0 < best < len(column) - 1
     assert torch.equal(Weights.of(estimator.net_), weights.epochs[best])
