@@ -54,7 +54,7 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
         precision_of(net),
         frozen_of(net),
         dict(module.state_dict()),
-        dict(rule.state_dict()) if _is_of(rule, estimator.loss) else {},
+        _learned_by(rule) if type(rule) is _type_of(estimator.loss) else {},
     )
     packed = store.pack(saved)
     # What cannot be loaded again is found now, and not when it is needed.
@@ -68,15 +68,16 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
     store.write(path, packed)
 
 
-def _is_of(rule: Any, loss: Any) -> bool:
-    """Tell whether a rule of ours is of the `loss` as it is now: it may be another since fit."""
+def _type_of(loss: Any) -> Any:
+    """Return the type of rule of ours that a `loss` stands for: it may be another since fit."""
     if isinstance(loss, str):
-        return type(rule) is LOSSES[loss] and rule.weights is not None
-    return (
-        type(rule) is type(loss)
-        and type(rule) in LOSSES.values()
-        and (rule.weights is None) == (loss.weights is None)
-    )
+        return LOSSES[loss]
+    return type(loss) if type(loss) in LOSSES.values() else None
+
+
+def _learned_by(rule: Any) -> dict[str, Any]:
+    """State of a rule but for the weights, which are parameters of it."""
+    return {name: value for name, value in rule.state_dict().items() if name != "weights"}
 
 
 def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
@@ -125,7 +126,7 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
         bias = np.zeros(sum(encoder.n_outputs))
         net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
         _check_learned(saved, net, n_tasks=len(encoder.names))
-        restore(net, saved.weights, saved.rule, saved.frozen)
+        restore(net, saved.weights, _state_of(net.criterion.combine, saved.rule), saved.frozen)
     Fitted.from_state(saved.fitted, net).keep_in(estimator)
     return estimator
 
@@ -143,6 +144,14 @@ def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:
                 f"what the loss has learned, {name}, is of shape {tuple(tensor.shape)} for "
                 f"{n_tasks} tasks"
             )
+
+
+def _state_of(rule: Any, learned: dict[str, Any]) -> dict[str, Any]:
+    """Complete what `_learned_by` returned; the rule loses what a training has to start anew."""
+    for name, _ in list(rule.named_parameters()):
+        if name not in learned:
+            setattr(rule, name, None)
+    return learned if rule.weights is None else learned | {"weights": rule.weights}
 
 
 def to_onnx(path: str | PathLike[str], fitted: Fitted) -> None:

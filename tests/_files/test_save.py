@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ from torch import nn
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._files.codec import encode
 from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._training.copies import frozen_of, rule_of
+from sklearn_mtl.kinds import OrdinalTarget, QuantileTarget
 from sklearn_mtl.losses import LogProd, MaskedMSE, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -382,6 +386,166 @@ def test_a_subclass_loads_as_itself(path):
     assert_alike(loaded.predict(X), estimator.predict(X))
     with pytest.raises(ValueError, match=r"takes no \['extra'"):
         MultiTaskCNNEstimator.load(path)
+
+
+# -- what was learned besides the weights --------------------------------------------------------
+
+
+def learned(estimator: MultiTaskCNNEstimator) -> dict[str, Any]:
+    """All that a training leaves: weights, what the loss has learned, what is frozen."""
+    return {
+        "module": {**estimator.module_.state_dict()},
+        "rule": {**rule_of(estimator.net_).state_dict()},
+        "frozen": frozen_of(estimator.net_),
+        **fitted_of(estimator).state(),
+    }
+
+
+LEARNING = {
+    "logprod": {"loss": "logprod"},
+    "logprod, weighted": {"loss": "logprod", "task_weights": [1.0, 3.0]},
+    "LogProd": {"loss": LogProd(decay=0.5)},
+    "LogProd, weighted": {"loss": LogProd(torch.tensor([1.0, 2.0]))},
+    "LogProd of batches": {"loss": LogProd(decay=None)},
+    "uncertainty": {"loss": "uncertainty", "learning_rate": 0.1},
+    "Uncertainty": {"loss": Uncertainty(), "learning_rate": 0.1},
+    "weighted": {"loss": "weighted"},
+    "masked_mse": {"loss": "masked_mse"},
+}
+
+
+@pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
+@pytest.mark.parametrize("name", LEARNING)
+def test_training_goes_on_as_without_the_file(name, go_on, path):
+    """To the last bit: not from other denominators, or variances, than those of the fit."""
+    y = np.column_stack([CODE > 0, HOLES])
+    estimator = make(warm_start=True, max_epochs=3, batch_size=10, **LEARNING[name]).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_alike(learned(loaded), learned(estimator))
+    before = copy.deepcopy(learned(loaded))
+    for _ in range(2):
+        getattr(estimator, go_on)(X, y)
+        getattr(loaded, go_on)(X, y)
+        assert_alike(learned(loaded), learned(estimator))
+    assert_predicts_the_same(loaded, estimator, X, y)
+    assert not torch.equal(before["module"]["heads.bias"], loaded.module_.heads.bias)
+
+
+@pytest.mark.parametrize("loss", ["logprod", "uncertainty"])
+def test_what_the_loss_has_learned_is_not_what_it_starts_with(loss, path):
+    """Or the test above would say nothing."""
+    y = np.column_stack([CODE > 0, HOLES])
+    estimator = make(loss=loss, max_epochs=9, batch_size=10, learning_rate=0.1).fit(X, y)
+    name = {"logprod": "running", "uncertainty": "log_variance"}[loss]
+    loaded = saved_and_loaded(estimator, path)
+    found = rule_of(loaded.net_).state_dict()[name]
+    start = rule_of(make(loss=loss, learning_rate=1e-12).fit(X, y).net_).state_dict()[name]
+    assert_alike(found, rule_of(estimator.net_).state_dict()[name])
+    assert (found - start).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
+def test_what_is_frozen_stays_frozen(go_on, path):
+    y = np.column_stack([CODE > 0, HOLES])
+    estimator = make(trunk=DenseTrunk((5, 4)), warm_start=True).fit(X, y)
+    names = [name for name, _ in estimator.module_.named_parameters() if "trunk" in name][1:]
+    for name, parameter in estimator.module_.named_parameters():
+        parameter.requires_grad_(name not in names)
+    loaded = saved_and_loaded(estimator, path)
+    before = copy.deepcopy(dict(loaded.module_.named_parameters()))
+    for _ in range(2):
+        assert frozen_of(loaded.net_) == names
+        getattr(estimator, go_on)(X, y)
+        getattr(loaded, go_on)(X, y)
+        assert_alike(learned(loaded), learned(estimator))
+    for name, parameter in loaded.module_.named_parameters():
+        assert torch.equal(parameter, before[name]) == (name in names)
+    assert [p.requires_grad for p in before.values()].count(False) == len(names) > 1
+
+
+def test_names_of_features_survive(path):
+    frame = pd.DataFrame(X, columns=["p", "q", "r"])
+    estimator = make(warm_start=True).fit(frame, NUMBER)
+    loaded = saved_and_loaded(estimator, path)
+    assert_alike(loaded.feature_names_in_, np.array(["p", "q", "r"], dtype=object))
+    assert_alike(loaded.predict(frame), estimator.predict(frame))
+    moved = frame[["q", "p", "r"]]
+    for method in (loaded.predict, loaded.embed, lambda X: loaded.fit(X, NUMBER)):
+        with pytest.raises(ValueError, match="feature names should match"):
+            method(moved)
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but MultiTaskCNN"):
+        loaded.predict(X)
+    nameless = saved_and_loaded(make().fit(X, NUMBER), path)
+    assert not hasattr(nameless, "feature_names_in_")
+    with pytest.warns(UserWarning, match="X has feature names, but MultiTaskCNN"):
+        nameless.predict(frame)
+
+
+def documented() -> list[str]:
+    """Names of the fitted attributes in the docstring."""
+    doc = inspect.getdoc(MultiTaskCNNEstimator)
+    section = doc.partition("\nAttributes\n")[2].partition("\nSee Also\n")[0]
+    return re.findall(r"^(\w+) :", section, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("train", ["fit", "partial_fit"])
+@pytest.mark.parametrize("columns", [["word"], ["word", "flag"], []], ids=str)
+def test_documented_attributes_exist(columns, train, path):
+    """After a training, and after loading, with the same values."""
+    names = documented()
+    assert len(names) == 13
+    assert {"tasks_", "classes_", "noise_std_", "module_"} <= set(names)
+    y = pd.DataFrame({"word": WORDS, "flag": CODE > 0, "holes": HOLES})[[*columns, "holes"]]
+    frame = pd.DataFrame(X, columns=["p", "q", "r"])
+    estimator = getattr(make(), train)(frame, y)
+    loaded = saved_and_loaded(estimator, path)
+    for name in names:
+        if name == "classes_" and not columns:
+            assert not hasattr(estimator, name)
+            assert not hasattr(loaded, name)
+            continue
+        found, expected = getattr(loaded, name), getattr(estimator, name)
+        if name == "net_":
+            assert type(found) is type(expected)
+            assert found.module_ is loaded.module_
+            found, expected = found.module_, expected.module_
+        assert_alike(found, expected)
+    assert (type(loaded.classes_) is list) == (len(columns) > 1) if columns else True
+    public = {name for name in vars(estimator) if name.endswith("_")}
+    assert public | {"module_"} == set(names) - ({"classes_"} if not columns else set())
+
+
+def test_tasks_with_kinds_that_are_objects(path):
+    tasks = [Task("a", QuantileTarget(0.9)), Task("b", OrdinalTarget(["high", "low", "mid"]))]
+    y = pd.DataFrame({"a": HOLES, "b": WORDS})
+    estimator = make(tasks=tasks).fit(X, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert loaded.tasks_ == estimator.tasks_ == loaded.tasks == tasks
+    assert_predicts_the_same(loaded, estimator, X, y)
+
+
+OTHER_LOSSES = [
+    "weighted",
+    "uncertainty",
+    Uncertainty(),
+    Uncertainty(torch.ones(3)),
+    LogProd(),
+    LogProd(torch.ones(3), decay=0.5),
+]
+
+
+@pytest.mark.parametrize("loss", OTHER_LOSSES, ids=str)
+def test_a_loss_that_was_changed_after_fit(loss, fitted, path):
+    """A training goes on from what is of the same type, and starts all else anew."""
+    estimator = copy.copy(fitted).set_params(loss=loss, warm_start=True)
+    loaded = saved_and_loaded(estimator, path)
+    again = saved_and_loaded(loaded, path)
+    for other in (loaded, again):
+        assert_alike(other.loss, loss)
+        assert_predicts_the_same(other, fitted, *make_table(30))
+    for other in (estimator, loaded, again):
+        other.fit(*make_table(30))
+        assert_alike(learned(other), learned(estimator))
 
 
 # -- trunks that are no data ---------------------------------------------------------------------

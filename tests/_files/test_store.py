@@ -150,7 +150,6 @@ CHANGES = {
     "rule of other size": put_tensor("rule.running", torch.ones(4)),
     "rule of no size": put_tensor("rule.running", torch.tensor(1.0)),
     "rule that the loss has not": put_tensor("rule.log_variance", torch.ones(3)),
-    "part of a rule": drop_tensor("rule.weights"),
     "rule of another loss": put("params", "loss", value="uncertainty"),
     "rule of a loss without one": put("params", "loss", value="weighted"),
 }
