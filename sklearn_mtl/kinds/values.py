@@ -28,9 +28,13 @@ def narrow(values: NDArray[Any]) -> NDArray[Any]:
     if all(isinstance(v, (bool, np.bool_)) for v in values):
         return values.astype(bool)
     if all(isinstance(v, (Real, Decimal)) for v in values):
-        whole = all(isinstance(v, Integral) for v in values)
-        narrowed = np.array(values.tolist()) if whole else values
-        return narrowed if narrowed.dtype.kind in "iu" else values.astype(float)
+        if all(isinstance(v, Integral) for v in values):
+            narrowed = np.array(values.tolist())
+            if narrowed.dtype.kind in "iu":
+                return narrowed
+            if values.min() >= 0 and values.max() < 2**64:  # numpy makes floats of some of them
+                return values.astype(np.uint64)
+        return values.astype(float)
     return values
 
 
