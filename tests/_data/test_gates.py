@@ -12,7 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._data.gates import chains, gates_first, holds, resolve_gates
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl.kinds import ClassificationTarget, RegressionTarget
+from sklearn_mtl.kinds.values import as_column
 
 
 @pytest.mark.parametrize(
@@ -245,3 +248,78 @@ def test_zeros_where_the_gate_does_not_hold_are_told_as_such() -> None:
     est = small(tasks=tasks).fit(inputs(), y.replace({"spend": 0.0}, np.nan))
     with pytest.raises(ValueError, match=message):
         est.score(inputs(), y)
+
+
+# -- one by one -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gates", "order"),
+    [
+        ([None, None], [0, 1]),
+        ([1, None], [1, 0]),
+        ([None, 0, 1, 2], [0, 1, 2, 3]),
+        ([3, 0, None, 2], [2, 3, 0, 1]),
+        ([2, 2, None, None, 0], [2, 3, 0, 1, 4]),
+    ],
+)
+def test_gates_come_before_what_depends_on_them(gates: Any, order: list[int]) -> None:
+    assert gates_first(gates) == order
+
+
+@pytest.mark.parametrize("gates", [[0], [1, 0], [None, 2, 3, 1]])
+def test_gates_in_a_circle(gates: Any) -> None:
+    with pytest.raises(ValueError, match=r"given= of the tasks runs in a circle\. Remove one"):
+        gates_first(gates)
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "expected"),
+    [
+        (["a", "b", "c"], "b", [False, True, False]),
+        (["a", "b", "c"], ["c", "a"], [True, False, True]),
+        ([0, 1, 2], 1.0, [False, True, False]),
+        ([0.0, 1.0], [True], [False, True]),
+        ([False, True], 1, [False, True]),
+        (["1", "2"], 1, [False, False]),
+        ([1, 2], "1", [False, False]),
+        ([True, "a"], ["a"], [False, True]),
+    ],
+)
+def test_where_a_gate_holds(labels: list[Any], wanted: Any, expected: list[bool]) -> None:
+    task = Task("size", "regression", given=("flag", wanted))
+    assert holds(task, as_column(labels)).tolist() == expected
+
+
+def test_a_label_that_is_rare_is_a_warning() -> None:
+    """As in a fold without it; all of them unknown are an error."""
+    kinds = [ClassificationTarget().fit(np.array(["a", "b"]), np.ones(2)), RegressionTarget()]
+    flag = Task("flag", "classification")
+
+    def resolved(labels: Any) -> list[int | None]:
+        return resolve_gates([flag, Task("size", "regression", given=("flag", labels))], kinds)
+
+    assert resolved(["a", "b"]) == [None, 0]
+    with pytest.warns(UserWarning, match=r"'flag' has no label \['z'\] here; .* \['a', 'b'\]"):
+        assert resolved(["a", "z"]) == [None, 0]
+    with pytest.raises(ValueError, match="'flag' has no such label"):
+        resolved(["y", "z"])
+
+
+def test_probabilities_of_a_chain_are_multiplied() -> None:
+    """And all of its gates have to hold; a task without one always applies."""
+    tasks = [
+        Task("depth", "regression", given=("shape", "a")),
+        Task("flag", "classification"),
+        Task("shape", "classification", given=("flag", [1, 2])),
+    ]
+    predicted = [np.zeros(4), np.array([1, 1, 0, 2]), np.array(["a", "b", "a", "a"])]
+    share = {(1, "shape"): [0.9, 0.8, 0.2, 0.6], (2, "depth"): [0.5, 0.4, 0.9, 0.5]}
+    found = chains(tasks, [2, None, 1], predicted, lambda k, t: np.array(share[k, t.name]))
+    assert [hold.tolist() for hold, _ in found] == [
+        [True, False, False, True],
+        [True] * 4,
+        [True, True, False, True],
+    ]
+    expected = [[0.45, 0.32, 0.18, 0.3], [1] * 4, [0.9, 0.8, 0.2, 0.6]]
+    np.testing.assert_allclose([probability for _, probability in found], expected)

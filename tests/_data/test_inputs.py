@@ -489,3 +489,42 @@ def test_stores_that_cannot_be_X(X: np.ndarray, message: str) -> None:
 def test_memory_maps_stay_maps(tmp_path: Path) -> None:
     stored = memmap(tmp_path, draw(6))
     assert np.shares_memory(as_input(stored), stored)
+
+
+# -- names of columns -------------------------------------------------------------------------
+
+
+def test_column_names_are_learned_and_checked() -> None:
+    frame = pd.DataFrame(draw(3), columns=list("abc"))
+    reader = InputReader(None, FIRST, "Est").fit_names(frame)
+    assert reader.feature_names_in_.tolist() == ["a", "b", "c"]
+    reader.check_names(frame + 1)
+    for other, message in (
+        (frame[["b", "a", "c"]], "(?s)names should match those.*must be in the same order"),
+        (frame.rename(columns={"c": "d"}), "(?s)unseen at fit time:.*- d.*yet now missing:.*- c"),
+        (frame[["a", "b"]], "(?s)yet now missing:.*- c"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reader.check_names(other)
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but Est was fitted"):
+        reader.check_names(frame.to_numpy())
+
+
+def test_arrays_have_no_names() -> None:
+    reader = InputReader(None, FIRST, "Est").fit_names(draw(3))
+    assert reader.feature_names_in_ is None
+    reader.check_names(draw(3))
+    with pytest.warns(UserWarning, match="X has feature names, but Est was fitted without"):
+        reader.check_names(pd.DataFrame(draw(3), columns=list("abc")))
+    # Those of an earlier frame are forgotten.
+    reader.fit_names(pd.DataFrame(draw(3), columns=list("abc")))
+    assert reader.fit_names(draw(3)).feature_names_in_ is None
+
+
+def test_errors_speak_of_the_estimator() -> None:
+    with pytest.raises(ValueError, match="minimum of 1 is required by Est"):
+        as_input(np.zeros((0, 3)), estimator_name="Est")
+    X = draw(3)
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="Est does not accept missing values"):
+        fitted(X)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from _columns import inputs, small
 
+from sklearn_mtl._data.labels import declared_labels
 from sklearn_mtl._data.targets import TargetEncoder
 
 
@@ -49,3 +50,59 @@ def test_balanced_weights_count_a_weight_of_two_as_the_row_twice() -> None:
     np.testing.assert_allclose(
         np.repeat(weighted.weight[:, 0] / repeat, repeat), repeated.weight[:, 0]
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "expected"),
+    [
+        (None, ["a", "b"], {}),
+        (["x", "y"], ["a"], {"a": ["x", "y"]}),
+        ({"b": np.array([1, 2])}, ["a", "b"], {"b": [1, 2]}),
+        (
+            {"a": ("x",), "b": pd.Series([True, False])},
+            ["a", "b"],
+            {"a": ["x"], "b": [True, False]},
+        ),
+        ({}, [], {}),
+    ],
+)
+def test_labels_are_declared_by_task(classes: Any, names: list[str], expected: Any) -> None:
+    found = declared_labels(classes, names, None)
+    assert {name: labels.tolist() for name, labels in found.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "message"),
+    [
+        (["x"], ["a", "b"], r"there are 2 class tasks: \['a', 'b'\]\. Pass a dict"),
+        (["x"], [], r"there are 0 class tasks"),
+        (
+            {"c": ["x"]},
+            ["a"],
+            r"classes names \['c'\], which are not class tasks; these are \['a'\]",
+        ),
+        ({"a": "xy"}, ["a"], r"classes holds 'xy' for 'a'\. Pass a list of labels"),
+        ({"a": [["x"]]}, ["a"], r"classes holds \[\['x'\]\] for 'a'"),
+        ({"a": 3}, ["a"], r"classes holds 3 for 'a'"),
+        ({"a": ["x", None]}, ["a"], r"a missing value among the labels \['x', None\] of 'a'"),
+        ({"a": [1.0, np.nan]}, ["a"], r"a missing value among the labels"),
+        ({"a": [1, -9]}, ["a"], r"a missing value among the labels \[1, -9\] of 'a'\. Leave it"),
+    ],
+)
+def test_declared_labels_that_are_refused(classes: Any, names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        declared_labels(classes, names, -9)
+
+
+def test_class_weights_are_named_by_task() -> None:
+    """By the position of the class; None where nothing was said, and for numbers."""
+    y = pd.DataFrame({"a": ["x", "y", "x"], "size": [1.0, 2.0, 3.0], "b": [0, 1, 1]})
+    for spec, expected in (
+        (None, [None, None, None]),
+        ({"b": {1: 2.0}}, [None, None, [1, 2]]),
+        ("balanced", [[0.75, 1.5], None, [1.5, 0.75]]),
+    ):
+        encoder = TargetEncoder(class_weight=spec)
+        encoder.fit_encode(y)
+        found = [None if w is None else w.tolist() for w in encoder._class_weights]
+        assert found == expected

@@ -24,7 +24,7 @@ from _columns import (
 )
 
 from sklearn_mtl import Task
-from sklearn_mtl._data.tables import read_table
+from sklearn_mtl._data.tables import RawColumn, clean, read_table
 
 # One vector each: y, labels in order (None for a number), and the frame's dtype (None: not y's).
 VECTORS: dict[str, tuple[Any, list[Any] | None, Any]] = {
@@ -176,3 +176,28 @@ def test_table_columns_are_those_of_y() -> None:
     assert not table.columns["a"].categorical
     assert read_table([1, 2, 3]).ndim == 1
     assert read_table(pd.Series(["x"], dtype="category")).columns["y0"].categorical
+
+
+@pytest.mark.parametrize(
+    ("values", "missing", "seen", "expected"),
+    [
+        ([1.0, np.nan, 3.0], None, [True, False, True], [1.0, 3.0]),
+        (np.array([1, -9, 3]), -9, [True, False, True], [1, 3]),
+        (np.array(["a", None, "b"], dtype=object), None, [True, False, True], ["a", "b"]),
+        (np.array(["a", "?", pd.NA], dtype=object), "?", [True, False, False], ["a"]),
+        (np.array([True, None], dtype=object), None, [True, False], [True]),
+        (np.array([1, None, 2**63], dtype=object), None, [True, False, True], [1, 2**63]),
+    ],
+)
+def test_holes_are_told_from_values(values: Any, missing: Any, seen: Any, expected: Any) -> None:
+    column = clean(RawColumn(np.asarray(values)), "a", missing)
+    assert column.seen.tolist() == seen
+    assert column.values[column.seen].tolist() == expected
+    assert len(column.values) == len(seen)
+    assert column.categorical == (type(expected[0]) in (bool, str))
+
+
+def test_an_order_does_not_count_what_means_missing() -> None:
+    raw = RawColumn(np.array(["a", "?", "b"]), True, ("?", "b", "a"))
+    assert clean(raw, "a", "?").order == ("b", "a")
+    assert clean(raw, "a", None).order == ("?", "b", "a")

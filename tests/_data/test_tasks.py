@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,16 @@ from _columns import BOOL, REAL, WORD, N, inputs, small
 
 from sklearn_mtl import Task
 from sklearn_mtl._data.targets import TargetEncoder
-from sklearn_mtl.kinds import KINDS
+from sklearn_mtl.kinds import (
+    KINDS,
+    ClassificationTarget,
+    GammaTarget,
+    Kind,
+    OrdinalTarget,
+    PoissonTarget,
+    QuantileTarget,
+    RegressionTarget,
+)
 
 
 @pytest.mark.parametrize("kind", ["frame", "array", "polars"])
@@ -167,3 +178,123 @@ def test_kinds_are_not_guessed() -> None:
     assert counts.tasks_ == [Task("y0", "regression")]
     assert words.tasks_ == [Task("y0", "classification")]
     assert words.classes[0].tolist() == sorted(levels)
+
+
+# -- kinds as objects -------------------------------------------------------------------------
+
+OBJECTS = {
+    "Task('a', PoissonTarget())": lambda: Task("a", PoissonTarget()),
+    "Task('a', QuantileTarget(quantile=0.9))": lambda: Task("a", QuantileTarget(0.9)),
+    "Task('a', QuantileTarget(quantile=0.5))": lambda: Task("a", QuantileTarget()),
+    "Task('a', OrdinalTarget(categories=('low', 'mid')))": lambda: Task(
+        "a", OrdinalTarget(["low", "mid"])
+    ),
+    "Task('a', GammaTarget(), given=('flag', ['x', 'y']))": lambda: Task(
+        "a", GammaTarget(), given=("flag", ["x", "y"])
+    ),
+    "Task('b', PoissonTarget())": lambda: Task("b", PoissonTarget()),
+}
+
+
+@pytest.mark.parametrize("said", OBJECTS)
+def test_a_task_with_an_object_says_how_to_make_it(said: str) -> None:
+    task = OBJECTS[said]()
+    assert repr(task) == said
+    for same in (OBJECTS[said](), pickle.loads(pickle.dumps(task)), copy.deepcopy(task)):
+        assert same == task
+        assert repr(same) == said
+    assert all(task != other() for name, other in OBJECTS.items() if name != said)
+    assert all(task != eval(other) for other in SAID)
+
+
+def test_tasks_with_objects_are_keys() -> None:
+    """Equal ones are one, in sets and dicts."""
+    assert len({Task("a", QuantileTarget(level)) for level in (0.5, 0.9, 0.5)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Task("a", QuantileTarget),
+            "kind=QuantileTarget is a class. Pass an object: QuantileTarget(...).",
+        ),
+        (lambda: Task("a", Kind), "kind=Kind is a class. Pass an object: Kind(...)."),
+        (
+            lambda: Task("a", QuantileTarget(0.9), quantile=0.9),
+            "pass quantile to QuantileTarget instead.",
+        ),
+        (
+            lambda: Task("a", OrdinalTarget(), categories=["x", "y"]),
+            "pass categories to OrdinalTarget instead.",
+        ),
+        (
+            lambda: Task("a", RegressionTarget(), quantile=0.9, categories=["x"]),
+            "pass quantile, categories to RegressionTarget instead.",
+        ),
+        (lambda: Task("a", None), "kind=None is unknown. Use one of ['classification', 'gamma'"),
+        (lambda: Task("a", 3), "or an object of sklearn_mtl.kinds."),
+    ],
+)
+def test_objects_that_do_not_fit_a_task(make: Callable[[], Task], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"Task 'a': .*{re.escape(message)}"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        (QuantileTarget(0.9), "quantile", {"quantile": 0.9}),
+        (QuantileTarget(), "quantile", {}),
+        (RegressionTarget(), "regression", {}),
+        (PoissonTarget(), "poisson", {}),
+        (GammaTarget(), "gamma", {}),
+        (ClassificationTarget(), "classification", {}),
+        (OrdinalTarget([3, 1, 2]), "ordinal", {"categories": [3, 1, 2]}),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("way", ["list", "dict", "stream"])
+def test_an_object_is_what_its_name_is(
+    kind: Kind, name: str, options: dict[str, Any], way: str
+) -> None:
+    """The same network bit for bit, and the same report of it."""
+    X, y = inputs(60), np.random.default_rng(1).choice([1.0, 2.0, 3.0], size=60)
+    tasks = [Task("y0", kind), Task("y0", name, **options)]
+    tasks = [{"y0": kind}, {"y0": tasks[1]}] if way == "dict" else [[task] for task in tasks]
+    by_object, by_name = (small(tasks=each, max_epochs=3) for each in tasks)
+    for est in (by_object, by_name):
+        est.partial_fit(X, y) if way == "stream" else est.fit(X, y)
+    np.testing.assert_array_equal(by_object.predict(X), by_name.predict(X))
+    np.testing.assert_array_equal(by_object.history_["train_loss"], by_name.history_["train_loss"])
+    assert by_object.score_tasks(X, y) == by_name.score_tasks(X, y)
+    for est in (by_object, by_name):
+        assert est.tasks_[0].kind_name == name
+        assert est._fitted.encoder.kinds_ == [kind]
+    assert "classes_" not in vars(kind)
+    assert "scale_" not in vars(kind)
+
+
+def test_an_object_in_several_tasks_is_fitted_for_each() -> None:
+    kind = RegressionTarget()
+    encoder = TargetEncoder([Task("a", kind), Task("b", kind)])
+    encoder.fit_encode(np.column_stack([np.arange(4.0), 10 * np.arange(4.0)]))
+    assert [fitted.mean_ for fitted in encoder.kinds_] == [1.5, 15]
+    assert vars(kind) == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (Task("a", "ordinal"), Task("a", OrdinalTarget(["x", "y"]))),
+        (Task("a", OrdinalTarget()), Task("a", OrdinalTarget(["x", "y"]))),
+        (Task("a", "ordinal", categories=["y", "x"]), None),
+        (Task("a", OrdinalTarget(["y", "x"])), None),
+        (Task("a", "classification"), None),
+        (Task("a", "quantile", quantile=0.9), None),
+        (Task("a", "poisson", given=("flag", 1)), None),
+    ],
+)
+def test_an_order_is_taken_by_kinds_that_lack_one(task: Task, expected: Task | None) -> None:
+    assert task.with_order(["x", "y"]) == (expected or task)
+    assert task.with_order(None) == task

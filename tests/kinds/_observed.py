@@ -20,7 +20,7 @@ from sklearn_mtl.kinds import (
     QuantileTarget,
     RegressionTarget,
 )
-from sklearn_mtl.losses import LOSSES, TaskLosses
+from sklearn_mtl.losses import LOSSES, KindLoss, TaskLosses
 from sklearn_mtl.networks import DenseTrunk
 
 RNG = np.random.default_rng(0)
@@ -59,9 +59,11 @@ def clone_kind(kind: Kind) -> Kind:
     return pickle.loads(pickle.dumps(kind))
 
 
-def loss_of(kind_name: str, kind: Kind, family: str, codes: np.ndarray, weight: np.ndarray) -> Any:
-    """Mean loss of a constant raw output."""
-    losses = TaskLosses([kind_name], [kind.n_outputs], family, [kind.loss_params])
+def loss_of(
+    measure: str | KindLoss, kind: Kind, family: str, codes: np.ndarray, weight: np.ndarray
+) -> Any:
+    """Mean loss of a constant raw output; `measure` is the name of the kind, or its losses."""
+    losses = TaskLosses([measure], [kind.n_outputs], family, [kind.loss_params])
     target, mass = (torch.from_numpy(part).unsqueeze(-1) for part in (codes, weight))
 
     def loss(raw: np.ndarray) -> float:

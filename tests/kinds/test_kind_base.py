@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from _inputs import EVERY_KIND, make_every_kind
 from _observed import (
     EVERY_LOSS,
     EVERY_OBSERVED,
     NUMBERS,
+    OBSERVED,
     clone_kind,
     fitted,
     loss_of,
@@ -20,8 +24,22 @@ from _observed import (
 )
 from scipy.optimize import minimize
 from sklearn.base import clone
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV
 
-from sklearn_mtl.kinds import ClassificationTarget, QuantileTarget
+from sklearn_mtl import MultiTaskCNNEstimator, Task, task_view
+from sklearn_mtl.kinds import (
+    KINDS,
+    ClassificationTarget,
+    GammaTarget,
+    Kind,
+    OrdinalTarget,
+    PoissonTarget,
+    QuantileTarget,
+    RegressionTarget,
+)
+from sklearn_mtl.losses import CELL_LOSSES, KindLoss
+from sklearn_mtl.networks import DenseTrunk
 
 # -- codes and back -------------------------------------------------------------------------
 
@@ -40,10 +58,131 @@ def test_a_network_that_knows_the_codes_gives_the_values_back(name: str) -> None
 @EVERY_OBSERVED
 def test_a_copy_of_a_kind_is_the_same(name: str) -> None:
     _, kind, values, _ = fitted(name)
-    copied = clone_kind(kind)
-    np.testing.assert_array_equal(copied.encode(values), kind.encode(values))
-    assert copied.n_outputs == kind.n_outputs
-    assert copied.loss_params == kind.loss_params
+    for copied in (clone_kind(kind), copy.deepcopy(kind)):
+        assert copied == kind
+        np.testing.assert_array_equal(copied.encode(values), kind.encode(values))
+        assert copied.n_outputs == kind.n_outputs
+        assert copied.loss_params == kind.loss_params
+        assert copied.units == kind.units
+
+
+# -- links ----------------------------------------------------------------------------------
+
+
+def extreme_outputs(kind: Kind) -> np.ndarray:
+    """Raw outputs (n, 3, n_outputs) of an ensemble, near and far out."""
+    sizes = np.array([0, 1e-9, 1, 19.9, 20.1, 50, 1e3, 1e8])
+    signs = np.random.default_rng(0).choice([-1, 1], size=(200, 3, kind.n_outputs))
+    return np.random.default_rng(1).choice(sizes, size=signs.shape) * signs
+
+
+def test_kinds_with_observed_values_are_all_kinds() -> None:
+    assert {name for name, _, _ in OBSERVED.values()} == KINDS.keys()
+    assert all(type(kind) is KINDS[name] for name, kind, _ in OBSERVED.values())
+
+
+@EVERY_OBSERVED
+def test_the_link_of_tensors_is_that_of_arrays(name: str) -> None:
+    _, kind, _, _ = fitted(name)
+    raw = extreme_outputs(kind)
+    values, tensor = kind.link(raw), kind.link(torch.from_numpy(raw))
+    assert values.shape == ((200, 3, len(kind.classes_)) if kind.is_class else (200, 3))
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_allclose(tensor.numpy(), values, rtol=1e-12, atol=0)
+    np.testing.assert_array_equal(kind.link(raw[:, 0]), values[:, 0])  # of any shape
+
+
+@EVERY_OBSERVED
+def test_predictions_are_the_mean_of_the_link_over_members(name: str) -> None:
+    """In the units of y; of classes, what is most probable, or the median."""
+    _, kind, _, _ = fitted(name)
+    raw = extreme_outputs(kind)
+    for part in (raw, raw[:, :1]):
+        mean = np.mean([kind.link(part[:, m]) for m in range(part.shape[1])], axis=0)
+        if not kind.is_class:
+            scale, shift = kind.units
+            np.testing.assert_allclose(kind.decode(part), scale * mean + shift, rtol=1e-12)
+            continue
+        assert kind.units == (1, 0)
+        np.testing.assert_allclose(kind.proba(part), mean, rtol=1e-12)
+        np.testing.assert_allclose(mean.sum(axis=1), 1, rtol=1e-12)
+        ordered = isinstance(kind, OrdinalTarget)
+        best = (kind.proba(part).cumsum(axis=1) < 0.5).sum(axis=1) if ordered else mean.argmax(1)
+        assert kind.decode(part).tolist() == kind.classes_[best].tolist()
+
+
+@pytest.mark.parametrize("family", ["likelihood", "squared"])
+@EVERY_OBSERVED
+def test_losses_may_be_given_by_the_kind_itself(name: str, family: str) -> None:
+    """As they are by its name in a bare loop."""
+    kind_name, kind, values, weight = fitted(name, weighted=True)
+    codes = kind.encode(values)
+    assert kind.cell_loss is CELL_LOSSES[kind_name]
+    by_name, by_kind = (
+        loss_of(each, kind, family, codes, weight) for each in (kind_name, kind.cell_loss)
+    )
+    for raw in extreme_outputs(kind)[:20, 0]:
+        assert by_name(raw) == by_kind(raw)
+
+
+# -- identity -------------------------------------------------------------------------------
+
+# Each of another class, or of other parameters, than all others.
+DIFFERENT = {
+    "ClassificationTarget()": (ClassificationTarget, {}),
+    "OrdinalTarget(categories=None)": (OrdinalTarget, {"categories": None}),
+    "OrdinalTarget(categories=('low', 'mid'))": (
+        lambda: OrdinalTarget(["low", "mid"]),
+        {"categories": ("low", "mid")},
+    ),
+    "OrdinalTarget(categories=('mid', 'low'))": (
+        lambda: OrdinalTarget(["mid", "low"]),
+        {"categories": ("mid", "low")},
+    ),
+    "RegressionTarget()": (RegressionTarget, {}),
+    "QuantileTarget(quantile=0.5)": (QuantileTarget, {"quantile": 0.5}),
+    "QuantileTarget(quantile=0.9)": (lambda: QuantileTarget(0.9), {"quantile": 0.9}),
+    "PoissonTarget()": (PoissonTarget, {}),
+    "GammaTarget()": (GammaTarget, {}),
+}
+
+
+@pytest.mark.parametrize("said", DIFFERENT)
+def test_kinds_are_equal_by_class_and_parameters(said: str) -> None:
+    make, params = DIFFERENT[said]
+    kind = make()
+    assert repr(kind) == said
+    assert kind.get_params() == params
+    for same in (make(), clone_kind(kind), copy.deepcopy(kind), copy.copy(kind)):
+        assert same == kind
+        assert (same != kind) is False
+        assert hash(same) == hash(kind)
+        assert repr(same) == said
+        assert same is not kind
+    assert all(kind != other() for name, (other, _) in DIFFERENT.items() if name != said)
+    assert kind != said
+    assert kind != params
+
+
+@EVERY_OBSERVED
+def test_a_fitted_kind_equals_the_one_it_was(name: str) -> None:
+    """What it has learned is no parameter, of whatever values."""
+    _, kind, values, weight = fitted(name)
+    unfitted = OBSERVED[name][1]
+    assert not any(attribute.endswith("_") for attribute in vars(unfitted))
+    assert kind == unfitted
+    assert hash(kind) == hash(unfitted)
+    assert repr(kind) == repr(unfitted)
+    assert clone_kind(kind) == copy.deepcopy(kind) == unfitted
+    assert kind == copy.deepcopy(unfitted).fit(values[:-1], weight[:-1])
+
+
+def test_kinds_of_one_class_that_derives_from_another_differ() -> None:
+    class Own(RegressionTarget):
+        pass
+
+    assert Own() != RegressionTarget()
+    assert RegressionTarget() != Own()
 
 
 # -- the best constant ----------------------------------------------------------------------
@@ -140,6 +279,190 @@ def test_inputs_far_from_all_others(loss: str) -> None:
     assert (predicted[:, [0, 2]] > 0).all()
     for proba in est.predict_proba(far):
         np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-9)
+
+
+# -- kinds of one's own ---------------------------------------------------------------------
+
+
+def expectile_loss(raw: torch.Tensor, target: torch.Tensor, level: Any = 0.5) -> torch.Tensor:
+    """Squared error, of which those above and below weigh differently."""
+    error = target - raw[..., 0]
+    return torch.where(error > 0, 2 * level, 2 * (1 - level)) * error * error
+
+
+class ExpectileTarget(Kind):
+    """Numbers of which an expectile is predicted; one half is the mean. Stands in no dict."""
+
+    cell_loss = KindLoss(expectile_loss, expectile_loss)
+
+    def __init__(self, level: float = 0.5, offset: float = 0.0) -> None:
+        self.level = level
+        self.offset = offset
+
+    def fit(self, values: Any, weight: Any, order: Any = None) -> Kind:
+        reference = RegressionTarget().fit(values, weight)
+        self.mean_, self.scale_ = reference.mean_ + self.offset, reference.scale_
+        return self
+
+    def encode(self, values: Any) -> Any:
+        return (values - self.mean_) / self.scale_
+
+    @property
+    def loss_params(self) -> dict[str, float]:
+        return {"level": self.level}
+
+    def constant(self, codes: Any, weight: Any) -> Any:
+        found = np.average(codes, weights=weight, keepdims=True)
+        for _ in range(100):
+            mass = weight * np.where(codes > found, self.level, 1 - self.level)
+            found = np.average(codes, weights=mass, keepdims=True)
+        return found
+
+    @property
+    def units(self) -> tuple[float, float]:
+        return self.scale_, self.mean_
+
+    def link(self, raw: Any) -> Any:
+        return raw[..., 0]
+
+    @property
+    def metric(self) -> Any:
+        return r2_score
+
+
+def one_number(n_samples: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """X, and a number with holes and skewed noise."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_samples, 3))
+    y = X[:, 0] + rng.exponential(size=n_samples)
+    y[::7] = np.nan
+    return X, y
+
+
+def own(*params: float, **options: Any) -> MultiTaskCNNEstimator:
+    return trained(tasks=[Task("y0", ExpectileTarget(*params))], max_epochs=20, **options)
+
+
+@EVERY_LOSS
+def test_a_kind_of_ones_own_learns_as_a_kind_of_the_library(loss: str) -> None:
+    """A half is the mean: the same network, but for the rounding of other sums."""
+    X, y = one_number()
+    est = own(loss=loss).fit(X, y)
+    expected = trained(tasks={"y0": "regression"}, max_epochs=20, loss=loss).fit(X, y)
+    np.testing.assert_allclose(est.predict(X), expected.predict(X), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(est.history_["train_loss"], expected.history_["train_loss"])
+    assert est.score(X, y) == pytest.approx(expected.score(X, y))
+    assert est.score(X, y) > 0.5
+    assert est.tasks_[0].kind_name == "ExpectileTarget"
+
+
+def test_the_parameters_of_a_kind_of_ones_own_tell() -> None:
+    X, y = one_number()
+    low, high = (own(level).fit(X, y).predict(X) for level in (0.1, 0.9))
+    assert (low < high).mean() > 0.99
+    above = np.nanmean(y > high)
+    assert above < np.nanmean(y > low) - 0.3
+    # Beside others of its class, each with its own.
+    levels = [0.1, 0.9, 0.5]
+    tasks = [Task(f"y{k}", ExpectileTarget(level)) for k, level in enumerate(levels)]
+    several = trained(tasks=tasks, max_epochs=20).fit(X, np.column_stack([y] * 3)).predict(X)
+    assert (several[:, 0] < several[:, 2]).mean() > 0.9
+    assert (several[:, 2] < several[:, 1]).mean() > 0.9
+
+
+def test_a_kind_of_ones_own_in_a_stream() -> None:
+    X, y = one_number()
+    task = Task("y0", ExpectileTarget(0.5, offset=0.5))
+    est, twin = small(tasks=[task]), small(tasks=[Task("y0", ExpectileTarget())])
+    plain = small(tasks={"y0": "regression"})
+    for each in (est, twin, plain):
+        for rows in (slice(0, 100), slice(100, 200)):
+            each.partial_fit(X[rows], y[rows])
+        assert each.n_iter_ == 2
+    np.testing.assert_allclose(twin.predict(X), plain.predict(X), rtol=1e-9, atol=1e-12)
+    # The first call decides, and the object of the user has learned nothing.
+    assert est._fitted.encoder.kinds_[0].mean_ == pytest.approx(np.nanmean(y[:100]) + 0.5)
+    assert vars(task.kind) == {"level": 0.5, "offset": 0.5}
+
+
+def test_a_kind_of_ones_own_is_cloned_and_pickled() -> None:
+    X, y = one_number()
+    est = own(0.9).fit(X, y)
+    assert clone(est).tasks == est.tasks == [Task("y0", ExpectileTarget(0.9))]
+    assert "Task('y0', ExpectileTarget(level=0.9, offset=0.0))" in repr(est)
+    np.testing.assert_array_equal(clone(est).fit(X, y).predict(X), est.predict(X))
+    for again in (pickle.loads(pickle.dumps(est)), copy.deepcopy(est)):
+        assert again.tasks_ == est.tasks_
+        np.testing.assert_array_equal(again.predict(X), est.predict(X))
+        assert again.score_tasks(X, y) == est.score_tasks(X, y)
+        view = task_view(again, "y0")
+        np.testing.assert_array_equal(view.predict(X), est.predict(X))
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_kinds_of_ones_own_are_searched(n_jobs: int | None) -> None:
+    """A task list is a parameter, and so are the parameters of its kinds."""
+    X, y = one_number(120)
+    y = np.nan_to_num(y)
+    levels = [0.05, 0.5, 0.95]
+    grid = {"tasks": [[Task("y0", ExpectileTarget(level))] for level in levels]}
+    search = GridSearchCV(own(), grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(X, y)
+    assert [found.kind.level for (found,) in search.cv_results_["param_tasks"]] == levels
+    # Scored by the variance that is explained, of which the mean explains most.
+    assert search.best_params_ == {"tasks": [Task("y0", ExpectileTarget(0.5))]}
+    assert search.best_estimator_.tasks_[0].kind == ExpectileTarget(0.5)
+    expected = own().fit(X, y)
+    np.testing.assert_array_equal(search.predict(X), expected.predict(X))
+
+
+class Certain(ClassificationTarget):
+    """Classes, whose probabilities are squared."""
+
+    def link(self, raw: Any) -> Any:
+        return super().link(2 * raw)
+
+
+def test_a_kind_of_class_of_ones_own_behind_gates() -> None:
+    """Derived from classification: it has probabilities, and may be a gate."""
+    X, y = make_every_kind(200)
+    level, size = y[:, 1], np.where(y[:, 1] == 3, y[:, 5], np.nan)
+    both = np.column_stack([level, size])
+    size_task = Task("size", "regression", given=("level", 3))
+    trunk = DenseTrunk((4,), n_members=1)
+    fits = [
+        small(tasks=[Task("level", kind), size_task], trunk=trunk).fit(X, both)
+        for kind in (Certain(), "classification")
+    ]
+    for est in fits:
+        est.set_params(conditional_output="expected")
+    certain, plain = fits
+    np.testing.assert_array_equal(certain.predict(X)[:, 0], plain.predict(X)[:, 0])
+    odds, sure = plain.predict_proba(X), certain.predict_proba(X)
+    np.testing.assert_allclose(sure, odds**2 / (odds**2).sum(axis=1, keepdims=True), rtol=1e-9)
+    ratio = certain.predict(X)[:, 1] / plain.predict(X)[:, 1]
+    np.testing.assert_allclose(ratio, sure[:, 2] / odds[:, 2], rtol=1e-9)
+
+
+def test_what_a_kind_of_ones_own_has_to_say() -> None:
+    """The base says what is missing, and what need not be."""
+    bare, ones = Kind(), np.ones(3)
+    for call in (
+        lambda: bare.fit(ones, ones),
+        lambda: bare.encode(ones),
+        lambda: bare.constant(ones, ones),
+        lambda: bare.link(ones),
+        lambda: bare.metric,
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
+    assert bare.check(ones) is None
+    assert bare.ordered(["a", "b"]) is bare
+    assert bare.loss_params == {}
+    assert bare.units == (1, 0)
+    assert bare.balance(np.ones((3, 1, 1)), ones, ones).tolist() == [0]
+    assert np.isnan(bare.noise_std(np.ones((3, 1, 1)), ones, ones))
+    assert bare.measured(ones) is ones
+    assert not hasattr(bare, "cell_loss")
 
 
 # -- found by breaking it -------------------------------------------------------------------

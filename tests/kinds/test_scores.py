@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from _inputs import EVERY_KIND, make_every_kind
 from _observed import EVERY_OBSERVED, LEVELS, NUMBERS, fitted, trained
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import (
     accuracy_score,
     d2_absolute_error_score,
@@ -13,6 +16,9 @@ from sklearn.metrics import (
     d2_tweedie_score,
     r2_score,
 )
+
+from sklearn_mtl import metrics
+from sklearn_mtl.kinds.scores import masked_score, typed
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
@@ -62,3 +68,45 @@ def test_scores_by_hand() -> None:
         expected = metric(truth, guess, sample_weight=weight[seen], **options)
         assert scores[name] == pytest.approx(expected, rel=1e-9)
     assert est.score(X, y, weight) == pytest.approx(np.mean(list(scores.values())))
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@EVERY_OBSERVED
+def test_a_kind_scores_what_was_measured(name: str, weighted: bool) -> None:
+    """Labels in the units of y, ranks, and numbers; cells of weight 0 are left out."""
+    _, kind, values, weight = fitted(name, weighted)
+    predicted = np.roll(values, 1)
+    if name in NUMBERS:
+        predicted = predicted + 0.1
+    weight[::4] = 0
+    seen = weight > 0
+    expected = kind.metric(
+        kind.measured(values[seen]), kind.measured(predicted[seen]), sample_weight=weight[seen]
+    )
+    assert kind.score(values, predicted, weight, "a") == expected
+    few = np.zeros(len(values))
+    few[: kind.min_samples - 1] = 1
+    metric = getattr(kind.metric, "func", kind.metric).__name__
+    message = (
+        f"Task 'a' has {kind.min_samples - 1} observed rows, {metric} needs {kind.min_samples}"
+    )
+    with pytest.warns(UndefinedMetricWarning, match=message):
+        assert np.isnan(kind.score(values, predicted, few, "a"))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.array([1, 2], dtype=object), np.int64),
+        (np.array([1.5, 2], dtype=object), float),
+        (np.array(["a", "b"], dtype=object), np.dtype("<U1")),
+        (np.array([1, 2], dtype=np.int8), np.int8),
+    ],
+)
+def test_metrics_see_numbers_and_strings(values: np.ndarray, dtype: Any) -> None:
+    assert typed(values).dtype == dtype
+    assert typed(values).tolist() == values.tolist()
+
+
+def test_the_score_is_public_with_the_metrics() -> None:
+    assert metrics.masked_score is masked_score

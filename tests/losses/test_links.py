@@ -10,6 +10,107 @@ from _rules import FAMILIES, TORCH_DTYPES, cell_loss, naive_proba
 
 from sklearn_mtl.kinds import GammaTarget, OrdinalTarget
 from sklearn_mtl.losses.cells import sequential_logit
+from sklearn_mtl.losses.links import exp, log_mean, log_sigmoid, sequential_log_proba, softmax
+
+# -- the same for tensors and arrays --------------------------------------------------------
+
+# Around every turn of a formula, and far out.
+SIZES = np.array([0, 1e-300, 1e-9, 0.3, 1, 19.9, 20, 20.1, 36, 50, 700, 1e4, 1e100])
+EXTREMES = np.concatenate([-SIZES[:0:-1], SIZES])
+LINKS = {
+    "exp": lambda raw: exp(raw.clip(-80, 80)),
+    "softmax": softmax,
+    "log_sigmoid": log_sigmoid,
+    "sequential_log_proba": sequential_log_proba,
+    "log_mean": lambda raw: log_mean(raw[..., None]),
+    "log_mean of a spread": lambda raw: log_mean(raw[..., None], 0.3),
+}
+EVERY_LINK = pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
+
+
+def extremes(width):
+    """All pairs, or as many wider rows, of extreme numbers."""
+    if width < 3:
+        return np.stack(np.meshgrid(*[EXTREMES] * width), axis=-1).reshape(-1, width)
+    return np.random.default_rng(0).choice(EXTREMES, size=(2000, width))
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@EVERY_LINK
+def test_tensors_and_arrays_give_the_same_values(link, width):
+    """Whatever the shape, far out too; a tensor gives a tensor, and an array an array."""
+    raw = extremes(width)
+    values, tensor = link(raw), link(torch.from_numpy(raw))
+    assert type(values) is np.ndarray
+    assert type(tensor) is torch.Tensor
+    assert np.isfinite(values).all()
+    np.testing.assert_allclose(tensor.numpy(), values, rtol=1e-12, atol=0)
+    members = raw[: len(raw) // 2 * 2].reshape(2, -1, 1, width)
+    np.testing.assert_array_equal(link(members).ravel(), link(members.reshape(-1, width)).ravel())
+    np.testing.assert_allclose(
+        link(torch.from_numpy(members)).numpy(), link(members), rtol=1e-12, atol=0
+    )
+
+
+@EVERY_LINK
+def test_links_keep_the_precision(link):
+    raw = extremes(2).clip(-1e4, 1e4).astype(np.float32)
+    values, tensor = link(raw), link(torch.from_numpy(raw))
+    assert values.dtype == np.float32
+    assert tensor.dtype == torch.float32
+    # Exponentials magnify the rounding of what they are taken of.
+    np.testing.assert_allclose(tensor.numpy(), values, rtol=1e-4, atol=1e-38)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy], ids=["array", "tensor"])
+def test_probabilities_sum_to_one(of, width):
+    raw = of(extremes(width))
+    for proba, n_classes in (
+        (softmax(raw), width),
+        (exp(sequential_log_proba(raw)), width + 1),
+    ):
+        assert proba.shape == (len(raw), n_classes)
+        proba = np.asarray(proba)
+        assert (proba >= 0).all()
+        np.testing.assert_allclose(proba.sum(axis=-1), 1, rtol=1e-12)
+
+
+def test_links_by_hand():
+    """In extended precision, by their definitions."""
+    x = EXTREMES[np.abs(EXTREMES) < 1e4]
+    long = x.astype(np.longdouble)
+    np.testing.assert_allclose(log_sigmoid(x), -np.log1p(np.exp(-long)).astype(float), rtol=1e-12)
+    raw = np.random.default_rng(0).normal(size=(50, 3)) * 3
+    odds = np.exp(raw.astype(np.longdouble))
+    proba = (odds / odds.sum(axis=1, keepdims=True)).astype(float)
+    np.testing.assert_allclose(softmax(raw), proba, rtol=1e-12)
+    np.testing.assert_allclose(np.exp(sequential_log_proba(raw)), naive_proba(raw), rtol=1e-12)
+    for spread in (1.0, 0.3):
+        inside = np.linspace(-20, 20, 41) / spread
+        np.testing.assert_allclose(log_mean(inside[:, None], spread), spread * inside, rtol=1e-15)
+        beyond = np.array([20.0, 21.0, 1e4, 1e100]) / spread
+        expected = 20 + np.log1p(spread * beyond - 20)
+        np.testing.assert_allclose(log_mean(beyond[:, None], spread), expected, rtol=1e-15)
+        np.testing.assert_allclose(log_mean(-beyond[:, None], spread), -expected, rtol=1e-15)
+
+
+def test_tasks_may_have_a_spread_each():
+    raw = np.random.default_rng(0).normal(size=(4, 3, 1)) * 30
+    spread = np.array([0.1, 1.0, 2.0])
+    expected = np.stack([log_mean(raw[:, k], spread[k]) for k in range(3)], axis=1)
+    np.testing.assert_array_equal(log_mean(raw, spread), expected)
+    tensor = log_mean(torch.from_numpy(raw), torch.from_numpy(spread))
+    np.testing.assert_allclose(tensor.numpy(), expected, rtol=1e-12)
+
+
+@EVERY_LINK
+def test_links_of_tensors_have_gradients(link):
+    raw = torch.from_numpy(extremes(2))
+    _, gradient = value_and_gradient(lambda f: link(f).clamp(-1e3, 1e3).sum(), raw)
+    assert_finite(gradient)
+    assert gradient.any()
+
 
 # -- ordered classes ------------------------------------------------------------------------
 
