@@ -6,15 +6,18 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from _asserts import assert_predicts_the_same, assert_random_states_untouched
+from _asserts import assert_alike, assert_predicts_the_same, assert_random_states_untouched
 from _inputs import make_table
-from _saved import as_text, drop, drop_tensor, fit_table, put, put_tensor, rewrite
+from _saved import as_text, drop, drop_tensor, fit_table, opened, put, put_tensor, rewrite
 from safetensors.torch import save_file
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._files import store
+from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._training.copies import rule_of
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +194,78 @@ def test_parameters_that_an_older_file_lacks_are_at_their_defaults(fitted, path)
     fitted.save(path)
     rewrite(path, drop("params", "tol"))
     assert MultiTaskCNNEstimator.load(path).tol == MultiTaskCNNEstimator().tol
+
+
+# -- the first format ----------------------------------------------------------------------------
+
+FIRST = Path(__file__).parents[1] / "golden" / "format_1.safetensors"
+X = np.random.default_rng(0).normal(size=(40, 4))
+
+
+@pytest.fixture
+def first(path: Path) -> Path:
+    """A copy of a file of format 1."""
+    path.write_bytes(FIRST.read_bytes())
+    return path
+
+
+def test_a_file_of_the_first_format_is_of_that_format(first):
+    header, tensors = opened(first)
+    assert header["format_version"] == 1
+    assert not {"others", "frozen"} & set(header)
+    assert not any(name.startswith("rule.") for name in tensors)
+
+
+def test_a_file_of_the_first_format_becomes_one_of_the_second(first):
+    old = MultiTaskCNNEstimator.load(first)
+    old.save(first)
+    header, _ = opened(first)
+    assert header["format_version"] == 2
+    assert sorted(header["fitted"]) == sorted(fitted_of(old).state())
+    assert header["others"] == {}
+    new = MultiTaskCNNEstimator.load(first)
+    y = old.predict_frame(X)
+    assert_predicts_the_same(new, old, X, y)
+    for estimator in (old, new):
+        estimator.set_params(warm_start=True, conditional_output="estimate").fit(X, y)
+    assert_predicts_the_same(new, old, X, y)
+
+
+@pytest.mark.parametrize("loss", ["logprod", "uncertainty", "weighted"])
+def test_training_starts_what_the_first_format_lacks(loss, first):
+    """As after a loss of another type, of which nothing is taken: denominators and variances."""
+    estimators = []
+    for loaded in (loss, "masked_mse"):
+        rewrite(first, put("params", "loss", value=loaded))
+        estimators.append(MultiTaskCNNEstimator.load(first))
+    y = estimators[0].predict_frame(X)
+    for estimator in estimators:
+        estimator.set_params(loss=loss, warm_start=True).fit(X, y)
+    states = [dict(rule_of(estimator.net_).state_dict()) for estimator in estimators]
+    assert_alike(*states)
+    assert_predicts_the_same(*estimators, X, y)
+    assert "factor" in states[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop("fitted"),
+        drop("fitted", "_encoder"),
+        drop("fitted", "_reader"),
+        drop("fitted", "history_"),
+        put("fitted", "_encoder", value=5),
+        put("fitted", "_reader", value={"encoder": {"dict": []}}),
+        put("fitted", "predict", value=1),
+        put("fitted", "tol", value=1),
+        put("fitted", "_skl_callbacks", value=[1]),
+        put("params", "backdoor", value=1),
+        put_tensor("rule.running", torch.ones(7)),
+        drop_tensor("module.heads.bias"),
+    ],
+)
+def test_damaged_files_of_the_first_format(change, first):
+    rewrite(first, change)
+    with pytest.raises(ValueError, match="is damaged") as raised:
+        MultiTaskCNNEstimator.load(first)
+    assert str(first) in str(raised.value)
