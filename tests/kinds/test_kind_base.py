@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -339,8 +340,8 @@ def one_number(n_samples: int = 200) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def own(*params: float, **options: Any) -> MultiTaskCNNEstimator:
-    return trained(tasks=[Task("y0", ExpectileTarget(*params))], max_epochs=20, **options)
+def own(level: float = 0.5, offset: float = 0.0, **options: Any) -> MultiTaskCNNEstimator:
+    return trained(tasks=[Task("y0", ExpectileTarget(level, offset))], max_epochs=20, **options)
 
 
 @EVERY_LOSS
@@ -413,6 +414,18 @@ def test_kinds_of_ones_own_are_searched(n_jobs: int | None) -> None:
     assert search.best_estimator_.tasks_[0].kind == ExpectileTarget(0.5)
     expected = own().fit(X, y)
     np.testing.assert_array_equal(search.predict(X), expected.predict(X))
+
+
+def test_a_kind_of_ones_own_as_onnx(tmp_path: Path) -> None:
+    """By its link and units alone."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the graphs")
+    X, y = one_number()
+    est = own(0.9, offset=0.5).fit(X, y)
+    est.to_onnx(tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"X": X.astype(np.float32)})
+    np.testing.assert_allclose(out, est.predict(X), rtol=1e-4, atol=1e-4)
 
 
 class Certain(ClassificationTarget):

@@ -1,0 +1,82 @@
+"""What `import sklearn_mtl` gives, in a process of its own: nothing else has imported a part."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sklearn_mtl
+
+# Each submodule, and something in it.
+OFFERED = {
+    "datasets": "make_digit_scenes",
+    "inspection": "transfer_report",
+    "kinds": "KINDS",
+    "losses": "LOSSES",
+    "metrics": "task_scorer",
+    "model_selection": "cross_val_predict_tasks",
+    "networks": "TRUNKS",
+}
+
+
+def run(code: str) -> list[str]:
+    """Run code in a fresh process; the lines that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("first", ["datasets", "networks"])
+def test_submodules_answer_to_a_bare_import(first: str) -> None:
+    """Whichever is asked for first; the same object again, and by an import."""
+    order = list(OFFERED) if first == "datasets" else list(OFFERED)[::-1]
+    code = f"""
+import sys
+import sklearn_mtl
+for module in {order}:
+    found = getattr(sklearn_mtl, module)
+    assert hasattr(found, {OFFERED}[module]), module
+    assert found.__name__ == "sklearn_mtl." + module
+    assert found is getattr(sklearn_mtl, module) is sys.modules[found.__name__]
+    print(module)
+"""
+    assert run(code) == order
+
+
+def test_what_is_there_is_listed_and_all_else_an_attribute_error() -> None:
+    strangers = ["plotting", "nothing", "_nothing", "os", "SUBMODULE"]
+    code = f"""
+import sklearn_mtl
+print(*dir(sklearn_mtl))
+for name in {strangers}:
+    assert not hasattr(sklearn_mtl, name)
+    try:
+        getattr(sklearn_mtl, name)
+    except AttributeError as error:
+        assert str(error) == f"module 'sklearn_mtl' has no attribute {{name!r}}"
+try:
+    from sklearn_mtl import nothing
+except ImportError:
+    print("END")
+"""
+    listed = run(code)
+    assert listed.pop() == "END"
+    assert listed == sorted(set(listed))
+    assert {*OFFERED, *sklearn_mtl.__all__} <= set(listed)
+    assert not set(strangers) & set(listed)
+
+
+def test_what_is_offered_is_all_there_is() -> None:
+    assert set(sklearn_mtl.SUBMODULES) == set(OFFERED)
+    package = Path(sklearn_mtl.__file__).parent
+    public = {path.stem for path in package.iterdir() if path.stem[0] not in "._"}
+    assert public - {"py"} == set(OFFERED)
+    names: dict[str, Any] = {}
+    exec("from sklearn_mtl import *", names)
+    assert set(sklearn_mtl.__all__) <= set(names)
