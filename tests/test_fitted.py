@@ -281,6 +281,26 @@ def test_the_estimator_shows_its_attributes_and_no_others(train: Any) -> None:
     assert estimator.module_ is estimator.net_.module_
 
 
+def test_attributes_say_what_was_learned() -> None:
+    frame = pd.DataFrame(X, columns=["p", "q", "r"])
+    estimator = make_small(GATED, task_weights={"size": 2.0}).fit(frame, Y)
+    shown = fitted_of(estimator).attributes()
+    assert shown["tasks_"] == GATED
+    assert shown["task_names_"] == ["label", "number", "size"]
+    assert shown["classes_"].tolist() == [0.0, 1.0]
+    assert shown["n_features_in_"] == 3
+    assert shown["feature_names_in_"].tolist() == ["p", "q", "r"]
+    assert shown["n_iter_"] == 3
+    assert shown["n_observed_"].tolist() == (~np.isnan(Y)).sum(axis=0).tolist()
+    assert shown["n_applicable_"].tolist() == [60, 60, Y[:, 0].sum()]
+    assert shown["n_observed_"][1] < 60
+    assert shown["task_weights_"].tolist() == [1.0, 1.0, 2.0]
+    assert np.isnan(shown["noise_std_"]).tolist() == [True, False, False]
+    assert set(shown["history_"]) == {"train_loss", "effective_weight"}
+    assert {rows.shape for rows in shown["history_"].values()} == {(3, 3)}
+    assert shown["net_"].module_ is estimator.module_
+
+
 def test_attributes_that_not_every_fit_sets_go() -> None:
     frame = pd.DataFrame(X, columns=["p", "q", "r"])
     estimator = make_small(GATED).fit(frame, Y)

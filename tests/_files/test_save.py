@@ -442,6 +442,10 @@ def test_what_the_loss_has_learned_is_not_what_it_starts_with(loss, path):
     start = rule_of(make(loss=loss, learning_rate=1e-12).fit(X, y).net_).state_dict()[name]
     assert_alike(found, rule_of(estimator.net_).state_dict()[name])
     assert (found - start).abs().min() > 1e-3
+    # One step of a training that goes on moves it a little; one from the start would be there.
+    loaded.set_params(warm_start=True, max_epochs=1, batch_size=N, learning_rate=1e-12).fit(X, y)
+    after = rule_of(loaded.net_).state_dict()[name]
+    assert ((after - found).abs() < 0.2 * (start - found).abs()).all()
 
 
 @pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
@@ -461,6 +465,20 @@ def test_what_is_frozen_stays_frozen(go_on, path):
     for name, parameter in loaded.module_.named_parameters():
         assert torch.equal(parameter, before[name]) == (name in names)
     assert [p.requires_grad for p in before.values()].count(False) == len(names) > 1
+
+
+def test_what_is_frozen_is_told_by_the_file(path):
+    """And not by the trunk that is passed to go with it."""
+    trunk = small_trunk()
+    trunk[0].weight.requires_grad_(False)
+    estimator = make(trunk=trunk).fit(X, NUMBER)
+    loaded = saved_and_loaded(estimator, path, trunk=small_trunk())
+    assert frozen_of(loaded.net_) == frozen_of(estimator.net_) == ["trunk.0.weight"]
+    trunk[0].weight.requires_grad_(True)
+    make(trunk=trunk).fit(X, NUMBER).save(path)
+    trunk[0].weight.requires_grad_(False)
+    assert frozen_of(MultiTaskCNNEstimator.load(path, trunk=trunk).net_) == []
+    assert not trunk[0].weight.requires_grad
 
 
 def test_names_of_features_survive(path):

@@ -212,6 +212,7 @@ def first(path: Path) -> Path:
 def test_a_file_of_the_first_format_is_of_that_format(first):
     header, tensors = opened(first)
     assert header["format_version"] == 1
+    assert "compile" in header["params"]  # which is none any more
     assert not {"others", "frozen"} & set(header)
     assert not any(name.startswith("rule.") for name in tensors)
 
