@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from _inputs import EVERY_KIND, EnsembleTrunk, make_every_kind
 from _observed import (
     EVERY_LOSS,
@@ -24,6 +25,7 @@ from _observed import (
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.kinds import KINDS, GammaTarget, PoissonTarget, QuantileTarget, RegressionTarget
+from sklearn_mtl.losses import TaskLosses
 from sklearn_mtl.networks import DenseTrunk
 
 
@@ -321,3 +323,40 @@ def test_the_unit_of_a_truth_does_not_matter_to_its_score(kind: Any, unit: float
     same = np.full(3, 0.3) * unit  # constant, and met but for rounding
     assert metric(same, same * (1 + 1e-15)) == 1
     assert metric(same, same * 1.01) == 0
+
+
+@pytest.mark.parametrize("family", ["likelihood", "squared"])
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("regression", lambda rng: 1e6 + rng.standard_t(2.1, size=4000)),
+        ("poisson", lambda rng: rng.poisson(0.003, size=8000).astype(float)),  # 2.0 over the spread
+        ("poisson", lambda rng: rng.poisson(40, size=4000).astype(float)),
+        ("poisson", lambda rng: rng.poisson(rng.gamma(0.2, 10, size=4000)).astype(float)),
+        ("gamma", lambda rng: 1e-9 + rng.gamma(0.1, size=4000)),  # 6.8 over the spread
+        ("gamma", lambda rng: rng.gamma(9.0, size=4000)),
+        ("gamma", lambda rng: np.exp(3 * rng.normal(size=4000))),
+    ],
+)
+def test_the_loss_of_the_best_constant_is_one(kind: str, values: Any, family: str) -> None:
+    """Whatever the tails are, so that `weighted` does not count one task more than another."""
+    rng = np.random.default_rng(0)
+    observed = values(rng)
+    weight = rng.uniform(0.5, 2, size=len(observed))
+    target = KINDS[kind]().fit(observed, weight)
+    codes = target.encode(observed)
+    raw = torch.from_numpy(target.constant(codes, weight)).expand(len(codes), 1)
+    task_losses = TaskLosses([target.cell_loss], [1], family, [target.loss_params])
+    losses, _ = task_losses(
+        raw, torch.from_numpy(codes)[:, None], torch.from_numpy(weight)[:, None]
+    )
+    # Of the overall mean: Poisson and gamma deviances are least there, squared errors too.
+    assert losses.item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gamma"])
+def test_the_unit_of_equal_values_is_that_of_float32(kind: str) -> None:
+    """There is no deviance to measure by; and none that float32 could tell from rounding."""
+    for values in (np.full(9, 3.0), 3 + 1e-9 * np.arange(9)):
+        target = KINDS[kind]().fit(values, np.ones(9))
+        assert target.loss_params == {"spread": 1e-3, "unit": 1e-6}

@@ -521,3 +521,70 @@ def test_a_floor_that_is_none_is_refused(rule, floor):
 def test_a_decay_that_is_none_is_refused(decay):
     with pytest.raises(ValueError, match=r"decay=.* must be in \[0, 1\), or None"):
         LogProd(decay=decay)
+
+
+# -- states ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("make", [LogProd, lambda: LogProd(decay=None)])
+def test_a_rule_takes_the_state_of_another_started_or_not(make, started):
+    """What the other one has not measured yet, it has not either."""
+    rule, other = make(), make()
+    rule.start(*expectations(3))
+    rule(torch.ones(3).double(), torch.ones(3).double())
+    if started:
+        other.start(*expectations(3))
+    rule.load_state_dict(other.state_dict())
+    assert rule.state_dict().keys() == other.state_dict().keys()
+    losses, counts = torch.tensor([0.3, 2.0, 5.0]).double(), torch.tensor([1.0, 0, 4]).double()
+    for _ in range(3):
+        assert rule(losses, counts) == other(losses, counts)
+
+
+def test_weights_belong_to_the_constructor():
+    """A state with weights does not fit a rule without, nor the other way round."""
+    weighted, plain = LogProd(torch.ones(2)), LogProd()
+    with pytest.raises(RuntimeError, match="weights"):
+        plain.load_state_dict(weighted.state_dict())
+    with pytest.raises(RuntimeError, match="weights"):
+        weighted.load_state_dict(plain.state_dict())
+
+
+def test_decay_pulls_learned_variances_to_one_unless_they_are_spared():
+    """As the notes say of a loop of your own, with AdamW as it comes."""
+
+    def learned(**group):
+        rule = Uncertainty(torch.ones(1), floor=0)
+        optimizer = torch.optim.AdamW(
+            [{"params": rule.parameters(), **group}], 0.05, weight_decay=1
+        )
+        for _ in range(600):
+            optimizer.zero_grad()
+            rule(torch.tensor([math.e**2]), torch.ones(1)).backward()
+            optimizer.step()
+        return rule.log_variance.item()
+
+    assert learned(weight_decay=0.0) == pytest.approx(2, abs=0.02)
+    assert learned() < 1.7
+
+
+def test_a_rule_resumes_the_denominators_of_another():
+    """But keeps its own floor and expected counts."""
+    rule, other = LogProd(), LogProd()
+    for part, reference in ((rule, [1.0, 1.0]), (other, [4.0, 9.0])):
+        part.start(torch.tensor(reference), torch.ones(2))
+    floor = rule.lowest.clone()
+    rule.resume(other)
+    assert rule.running.tolist() == [4.0, 9.0]
+    assert rule.lowest.equal(floor)
+    other.running += 1
+    assert rule.running.tolist() == [4.0, 9.0]
+
+
+@pytest.mark.parametrize("other", [LogProd(), Uncertainty(torch.ones(2))])
+def test_a_rule_resumes_nothing_from_one_that_has_measured_nothing(other):
+    rule = LogProd()
+    rule.start(torch.ones(2), torch.ones(2))
+    rule.resume(other)
+    assert rule.running.tolist() == [1.0, 1.0]

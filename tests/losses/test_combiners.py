@@ -33,7 +33,7 @@ from _rules import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_mtl.losses import LOSSES, Combiner, LogProd, TaskLosses
+from sklearn_mtl.losses import LOSSES, Combiner, LogProd, TaskLosses, Weighted
 
 # -- properties of the batch loss -----------------------------------------------------------
 
@@ -485,3 +485,16 @@ def test_a_rule_without_objective_has_that_of_a_batch():
             return losses.max()
 
     assert Largest().objective(torch.tensor([1.0, 3.0]), torch.ones(2)) == 3
+
+
+def test_the_mean_over_the_batches_of_an_epoch_is_the_objective():
+    """Of `Weighted` after `start`, however unevenly a rare task falls."""
+    rule = Weighted(torch.tensor([1.0, 3.0]).double())
+    counts = torch.tensor([[4.0, 0], [4, 3], [4, 0], [2, 1]]).double()
+    losses = torch.tensor([[1.0, 0], [3, 5], [2, 0], [7, 11]]).double()
+    rule.start(torch.ones(2).double(), counts.mean(dim=0))
+    mean = torch.stack(
+        [rule(loss, count) for loss, count in zip(losses, counts, strict=True)]
+    ).mean()
+    overall = (losses * counts).sum(dim=0) / counts.sum(dim=0)
+    torch.testing.assert_close(mean, rule.objective(overall, counts.sum(dim=0)))
