@@ -11,10 +11,12 @@ import pytest
 import torch
 from _asserts import pickled
 from _fits import N_TASKS, X, Y, make, weights_of
+from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._training.copies import frozen_of
 from sklearn_mtl.losses import LogProd
+from sklearn_mtl.networks import DenseTrunk
 
 
 def fitted(**params: Any) -> MultiTaskCNNEstimator:
@@ -120,8 +122,10 @@ def test_what_is_frozen_in_a_stream_stays_as_it_is() -> None:
 
 
 @ON
-def test_what_is_frozen_may_be_trained_again(method: str) -> None:
-    estimator = fitted()
+@pytest.mark.parametrize("trunk", [DenseTrunk((8,)), nn.Linear(3, 8).requires_grad_(False)])
+def test_what_is_frozen_may_be_trained_again(trunk: Any, method: str) -> None:
+    """Also where it was passed frozen: what counts is how the fitted module is left."""
+    estimator = fitted(trunk=trunk)
     estimator.module_.trunk.requires_grad_(False)
     getattr(estimator, method)(X, Y)
     before = weights_of(estimator)

@@ -95,6 +95,7 @@ SAME: dict[str, tuple[Any, Any]] = {
     "lazy modules": (nn.LazyLinear(3), nn.LazyLinear(3)),
     "tensors": (torch.ones(3), torch.ones(3)),
     "sparse tensors": (one_hot().to_sparse(), one_hot().to_sparse()),
+    "strided tensors": (torch.ones(1).expand(3), torch.ones(6)[::2]),
     "transposed tensors": (torch.arange(6).view(2, 3).T, torch.tensor([[0, 3], [1, 4], [2, 5]])),
     "partial": (functools.partial(DenseTrunk, (8,)), functools.partial(DenseTrunk, [8])),
     "closures": (of_closure(2), of_closure(2.0)),
