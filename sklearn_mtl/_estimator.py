@@ -442,7 +442,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _parameters(self) -> SimpleNamespace:
         """Return the parameters as they are now, and the name that errors call the estimator by."""
-        return SimpleNamespace(**self.get_params(deep=False), estimator_name=type(self).__name__)
+        names = MultiTaskCNNEstimator._get_param_names()  # a subclass may list fewer
+        params = {name: getattr(self, name) for name in names}
+        return SimpleNamespace(**params, estimator_name=type(self).__name__)
 
     def _previous(self) -> Fitted | None:
         """Return what an earlier training has left, if there was one."""

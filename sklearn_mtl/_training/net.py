@@ -117,11 +117,12 @@ class Unlabelled:
     """Batches of X as the estimator takes it, without targets, for a net that predicts."""
 
     def __init__(self, net: TaskNet, X: Any) -> None:
-        X = as_input(X)
-        net.reader_.check_shape(X)
+        reader, rows = net.reader_, as_input(X)
+        reader.check_names(X)
+        reader.check_shape(rows)
         dtype = next(net.module_.parameters()).dtype
-        self.inputs = Inputs(net.reader_.of(X), dtype, torch.device(net.device))
-        self.n_rows, self.batch_size = X.shape[0], net.batch_size
+        self.inputs = Inputs(reader.of(rows), dtype, torch.device(net.device))
+        self.n_rows, self.batch_size = rows.shape[0], net.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, None]]:
         """Read batch by batch."""

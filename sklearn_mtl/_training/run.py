@@ -52,6 +52,11 @@ def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
 
 
 def _initialize(net: TaskNet) -> None:
+    if not any(p.requires_grad for p in net.module.parameters()):
+        raise ValueError(
+            "All parameters of the network are frozen. Set requires_grad of those in module_ that "
+            "are to be trained."
+        )
     if not net.initialized_:
         net.initialize()
         check_callbacks(net)
@@ -78,5 +83,6 @@ def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
     if not np.isfinite(shift).all():
         raise ValueError("Training ended with outputs that are not finite. Lower learning_rate.")
     bias = net.module_.heads.bias
-    with torch.no_grad():
-        bias += torch.from_numpy(shift).to(bias)
+    if bias.requires_grad:  # else somebody has frozen it
+        with torch.no_grad():
+            bias += torch.from_numpy(shift).to(bias)

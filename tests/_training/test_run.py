@@ -145,3 +145,22 @@ def test_an_error_in_a_callback_is_not_swallowed():
     with pytest.raises(RuntimeError, match="mine"):
         estimator.fit(X, Y)
     assert not hasattr(estimator, "net_")
+
+
+def test_a_network_of_frozen_parameters_is_refused():
+    """By name, and not by what autograd has to say of it."""
+    est = make(warm_start=True).fit(X, Y)
+    est.module_.requires_grad_(False)
+    with pytest.raises(ValueError, match="All parameters of the network are frozen"):
+        est.fit(X, Y)
+
+
+def test_frozen_heads_are_not_balanced_either():
+    """The closing constant of counts belongs to the bias of the heads."""
+    counts = np.random.default_rng(0).poisson(np.exp(X[:, 0])).astype(float)
+    est = make(tasks=[Task("n", "poisson")], warm_start=True, max_epochs=2).fit(X, counts)
+    est.module_.heads.requires_grad_(False)
+    before = est.module_.heads.bias.clone()
+    assert est.fit(X, counts).module_.heads.bias.equal(before)
+    est.module_.heads.requires_grad_(True)
+    assert not est.fit(X, counts).module_.heads.bias.equal(before)
