@@ -10,8 +10,8 @@
     on 30,000 rows, and a convolutional one, 16-32 on 10,000 images of 28 x 28. Every peer has a
     process of its own, with one thread; they take turns, and ratios are those of one turn. "First"
     is all until the end of the first epochs: imports, data, and what other libraries compile, of
-    which nothing is left from earlier runs. The product of matrices is one of 1024 x 1024 numbers. bfloat16 is left out
-    where the processor does not multiply in it.
+    which nothing is left from earlier runs. The product of matrices is one of 1024 x 1024 numbers.
+    bfloat16 is left out where the processor does not multiply in it.
 ``bfloat16``
     Scores of networks trained in bfloat16 and in float32: as many starts as turns, which are to
     differ by less than starts do.

@@ -139,9 +139,10 @@ class Kind:
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is of the same class, with equal parameters."""
-        return isinstance(other, Kind) and (
-            type(self) is type(other) and self.get_params() == other.get_params()
-        )
+        if not isinstance(other, Kind) or type(self) is not type(other):
+            return False
+        pairs = zip(self.get_params().values(), other.get_params().values(), strict=True)
+        return all(np.array_equal(a, b) if np.ndim(a) else a == b for a, b in pairs)
 
     def __hash__(self) -> int:
         """Return the same for all of a class, as parameters need not have a hash."""

@@ -298,3 +298,10 @@ def test_an_object_in_several_tasks_is_fitted_for_each() -> None:
 def test_an_order_is_taken_by_kinds_that_lack_one(task: Task, expected: Task | None) -> None:
     assert task.with_order(["x", "y"]) == (expected or task)
     assert task.with_order(None) == task
+
+
+@pytest.mark.parametrize("kind", [["classification"], {"regression"}, None, 3])
+def test_what_is_no_kind_is_named(kind: Any) -> None:
+    """Whether it can be looked up in a dict or not."""
+    with pytest.raises(ValueError, match=re.escape(f"kind={kind!r} is unknown")):
+        Task("a", kind)

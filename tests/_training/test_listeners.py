@@ -194,7 +194,7 @@ def test_a_task_is_watched_for_itself():
 @pytest.mark.parametrize(
     "monitor",
     ["valid_loss_best", "valid_loss/noise_best", lambda net: net.history[-1, "valid_loss_best"]],
-    ids=str,
+    ids=["objective", "one task", "function"],
 )
 def test_checkpoints_of_the_best_epoch(monitor, tmp_path):
     weights = Weights()

@@ -11,6 +11,8 @@ import torch
 from _fits import Recorder, X, Y, assert_consistent, make, weights_of
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_mtl import Task
+
 # -- interruption --------------------------------------------------------------------------------
 
 

@@ -494,3 +494,16 @@ def test_huge_weights_are_weights() -> None:
     X, y = make_every_kind(60)
     fits = [small(tasks=EVERY_KIND).fit(X, y, np.full(60, w)).predict(X) for w in (1.0, 1e308)]
     np.testing.assert_array_equal(*fits)
+
+
+def test_parameters_may_be_arrays() -> None:
+    """Which do not compare as one."""
+
+    class Binned(RegressionTarget):
+        def __init__(self, edges: Any) -> None:
+            self.edges = edges
+
+    assert Binned(np.arange(3)) == Binned(np.arange(3))
+    assert Binned(np.arange(3)) != Binned(np.arange(4))
+    assert Binned([0, 1]) == Binned([0, 1]) != Binned(None)
+    assert Task("a", Binned(np.arange(3))) == Task("a", Binned(np.arange(3)))
