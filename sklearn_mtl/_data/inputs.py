@@ -165,6 +165,8 @@ class InputReader:
 
     def check_names(self, X: Any) -> None:
         """Refuse columns of other names, or in another order, than those seen in `fit_names`."""
+        if self.feature_names_in_ is None and type(X) is np.ndarray:
+            return
         owner = self._owner()
         if self.feature_names_in_ is not None:
             owner.feature_names_in_ = self.feature_names_in_

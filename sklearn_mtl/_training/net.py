@@ -1,4 +1,4 @@
-"""skorch's net: with the loss of every task per epoch, and few calls between the batches."""
+"""skorch's net: with the loss of every task per epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._predict import Inputs, infer
 from sklearn_mtl._training.batches import Batches
-from sklearn_mtl._training.listeners import EpochListener
+from sklearn_mtl._training.listeners import CosineSchedule, EpochListener
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 
 __all__ = ["MultiTaskLoss", "TaskNet"]
@@ -153,16 +153,13 @@ class TaskNet(NeuralNet):
     amp_dtype_: torch.dtype | None = None
     task_names_: list[str]
     reader_: InputReader
-    listeners_: dict[str, list[Callable[..., Any]]] | None = None  # by event, during an epoch
+    modules_set_ = False  # whether the modules were set to training or not, in this epoch
+    listening_: dict[str, bool]  # by event: whether others than our schedule act between steps
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         """Those of skorch, but for the losses: what they would average is but a surrogate."""
         return [("epoch_timer", EpochTimer()), ("print_log", PrintLog(keys_ignored=[OBJECTIVE]))]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to a training under way."""
-        return super().__getstate__() | {"listeners_": None}
 
     def task_history(self) -> dict[str, NDArray[np.float64]]:
         """Return the record as arrays of shape (n_epochs, n_tasks)."""
@@ -221,26 +218,41 @@ class TaskNet(NeuralNet):
     # -- steps -------------------------------------------------------------------------------
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Call those that listen; most callbacks have no use for single batches."""
-        getattr(self, method_name)(self, **kwargs)
-        methods = self._listeners(method_name)
-        for method in methods:
-            method(self, **kwargs)
-        if methods and method_name == "on_grad_computed":
+        """Take gradients that callbacks have made in any memory order."""
+        super().notify(method_name, **kwargs)
+        if method_name == "on_grad_computed" and self.listening_["on_grad_computed"]:
             _align_gradients(self.module_.parameters())
 
-    def _listeners(self, method_name: str) -> list[Callable[..., Any]]:
-        """Methods of callbacks that do something then; in an epoch, they are looked up once."""
-        if self.listeners_ is not None and method_name in self.listeners_:
-            return self.listeners_[method_name]
-        silent = getattr(Callback, method_name)
-        methods = [getattr(callback, method_name) for _, callback in self.callbacks_]
-        listening = [
-            method for method in methods if getattr(method, "__func__", method) is not silent
-        ]
-        if self.listeners_ is not None:
-            self.listeners_[method_name] = listening
-        return listening
+    def _look_who_listens(self) -> None:
+        """Look which events between two steps have callbacks that do something then."""
+        ours = {"on_batch_end": CosineSchedule}
+        self.listening_ = {
+            event: any(
+                getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
+                and type(callback) is not ours.get(event)
+                for _, callback in self.callbacks_
+            )
+            for event in ("on_batch_begin", "on_batch_end", "on_grad_computed")
+        }
+
+    def _set_training(self, training: bool = True) -> None:
+        """Walk through the modules only where something may have changed since the last step.
+
+        Else it takes 8 % of an epoch of a small network, 2 to 6 % with the default trunk.
+        """
+        roots = self.module_.training == self.criterion_.training == training
+        if not (roots and self.modules_set_) or any(self.listening_.values()):
+            super()._set_training(training)
+            self.modules_set_ = True
+
+    def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
+        """Forget the gradients.
+
+        `zero_grad` takes 5 % of an epoch of a small network, 1 to 4 % with the default trunk.
+        """
+        for group in self.optimizer_.param_groups:
+            for param in group["params"]:
+                param.grad = None
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
@@ -284,18 +296,18 @@ class TaskNet(NeuralNet):
         if iterator is None:
             return
         self.tally_ = tally = Tally()
-        self.listeners_ = {}
+        self.modules_set_ = False
+        self._look_who_listens()
         rows = self.history[-1]["batches"]
         try:
             for batch in iterator:
                 self.notify("on_batch_begin", batch=batch, training=training)
                 step = step_fn(batch, **kwargs)
-                # As skorch does it, but for History's own slow look-ups.
+                # As skorch does it, but for History's own look-ups, 3 % of an epoch.
                 rows[-1][f"{prefix}_loss"] = step["loss"].item()
                 rows[-1][f"{prefix}_batch_size"] = len(batch[0])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
-            self.listeners_ = None
             self.tally_ = Tally()
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
