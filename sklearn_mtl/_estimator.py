@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from os import PathLike
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from sklearn_mtl._files import save as files
 from sklearn_mtl._fitted import Fitted, fitted_of
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
+from sklearn_mtl._training.plan import parameters_of
 from sklearn_mtl._training.recipe import DTYPES
 from sklearn_mtl._views import TaskClassifier, TaskRegressor, task_view
 from sklearn_mtl.losses import LOSSES
@@ -387,7 +387,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         fitted = train(
-            self._parameters(),
+            parameters_of(self),
             Samples(X, y, sample_weight),
             self._previous() if self.warm_start else None,
             validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
@@ -437,14 +437,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             If `early_stopping` is set, or `class_weight` is 'balanced': they need all rows at once.
         """
         samples = Samples(X, y, sample_weight)
-        train_on(self._parameters(), samples, self._previous(), classes).keep_in(self)
+        train_on(parameters_of(self), samples, self._previous(), classes).keep_in(self)
         return self
-
-    def _parameters(self) -> SimpleNamespace:
-        """Return the parameters as they are now, and the name that errors call the estimator by."""
-        names = MultiTaskCNNEstimator._get_param_names()  # a subclass may list fewer
-        params = {name: getattr(self, name) for name in names}
-        return SimpleNamespace(**params, estimator_name=type(self).__name__)
 
     def _previous(self) -> Fitted | None:
         """Return what an earlier training has left, if there was one."""

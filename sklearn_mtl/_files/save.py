@@ -19,6 +19,7 @@ from sklearn_mtl._training.copies import (
     rule_of,
 )
 from sklearn_mtl._training.identity import identity
+from sklearn_mtl._training.plan import parameters_of
 from sklearn_mtl._training.random import seeded
 from sklearn_mtl._training.recipe import device_or_cpu, resolve
 from sklearn_mtl.losses import LOSSES
@@ -118,7 +119,7 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
             "optimizer and switches alone. Leave them out, or pickle the estimator."
         )
     encoder, reader = saved.fitted["encoder"], saved.fitted["reader"]
-    parameters = estimator._parameters()
+    parameters = parameters_of(estimator)
     parameters.device = device_or_cpu(estimator.device)
     recipe = resolve(parameters, reader.input_shape_, n_rows=1)
     recipe = recipe._replace(precision=saved.precision)

@@ -48,7 +48,7 @@ def train(
     Parameters
     ----------
     parameters : namespace
-        Of the estimator, and its `estimator_name`.
+        Of the estimator, as `parameters_of` returns them.
     samples : Samples
         X, y and weights.
     previous : Fitted, optional

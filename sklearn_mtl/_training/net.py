@@ -6,8 +6,9 @@ import contextlib
 import copy
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,8 @@ class TaskNet(NeuralNet):
     task_names_: list[str]
     reader_: InputReader
     modules_set_ = False  # whether the modules were set to training or not, in this epoch
-    listening_: dict[str, bool]  # by event: whether others than our schedule act between steps
+    # By event: whether others than our schedule act between two steps.
+    listening_: Mapping[str, bool] = MappingProxyType({})
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -220,7 +222,7 @@ class TaskNet(NeuralNet):
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Take gradients that callbacks have made in any memory order."""
         super().notify(method_name, **kwargs)
-        if method_name == "on_grad_computed" and self.listening_["on_grad_computed"]:
+        if method_name == "on_grad_computed" and self.listening_.get(method_name):
             _align_gradients(self.module_.parameters())
 
     def _look_who_listens(self) -> None:
@@ -308,7 +310,7 @@ class TaskNet(NeuralNet):
                 rows[-1][f"{prefix}_batch_size"] = len(batch[0])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
-            self.tally_ = Tally()
+            self.tally_, self.modules_set_ = Tally(), False
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
         self.history.record(f"{prefix}_batch_count", len(iterator))

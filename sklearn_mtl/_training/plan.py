@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length
 
 from sklearn_mtl._data.inputs import InputReader, Source, as_input
@@ -19,10 +21,28 @@ from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.identity import identity
 from sklearn_mtl._training.recipe import Recipe, resolve
 
-__all__ = ["Plan", "plan_fit", "plan_refit", "plan_stream", "validation_batches"]
+__all__ = [
+    "Plan",
+    "parameters_of",
+    "plan_fit",
+    "plan_refit",
+    "plan_stream",
+    "validation_batches",
+]
 
 FloatArray = NDArray[np.float64]
 RowIndex = NDArray[np.intp]
+
+
+def parameters_of(estimator: Any) -> SimpleNamespace:
+    """Return the parameters as they are now, and the name that errors call the estimator by.
+
+    Also those of its bases: a subclass may list fewer.
+    """
+    kinds = [kind for kind in type(estimator).__mro__ if issubclass(kind, BaseEstimator)]
+    names = {name for kind in kinds for name in kind._get_param_names()}
+    params = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+    return SimpleNamespace(**params, estimator_name=type(estimator).__name__)
 
 
 class Plan(NamedTuple):
@@ -31,7 +51,7 @@ class Plan(NamedTuple):
     Attributes
     ----------
     parameters : namespace
-        Of the estimator.
+        As `parameters_of` returns them.
     encoder, targets
         What y is, and y encoded.
     task_weights : ndarray of shape (n_tasks,)
@@ -83,7 +103,7 @@ def plan_fit(
     Parameters
     ----------
     parameters : namespace
-        Of the estimator, and its `estimator_name`.
+        As `parameters_of` returns them.
     samples : Samples
         X, y and weights.
     classes : object
