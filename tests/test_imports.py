@@ -103,7 +103,9 @@ HOUSE = {
     "_training.net": Room(".batches .listeners _predict", "skorch"),
     "_training.build": Room(".batches .listeners .net .recipe"),
     "_training.copies": Room(".listeners .net", "skorch"),
-    "_training.plan": Room(".batches .copies .identity .recipe _fitted", "sklearn.utils"),
+    "_training.plan": Room(
+        ".batches .copies .identity .recipe _fitted", "sklearn.base sklearn.utils"
+    ),
     "_training.run": Room(".batches .listeners .net .recipe", "sklearn.exceptions"),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.fit": Room(
@@ -117,7 +119,8 @@ HOUSE = {
     "_files.onnx": Room("", "importlib"),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
         ".onnx .store _fitted"
-        " _training.build _training.copies _training.identity _training.random _training.recipe"
+        " _training.build _training.copies _training.identity _training.plan _training.random"
+        " _training.recipe"
     ),
     "_files": Room(),
     # Tools: they take any fitted estimator with tasks, and know nothing of training and files.
@@ -129,7 +132,8 @@ HOUSE = {
         "_data.rows _data.targets _fitted losses metrics", "numpy sklearn pandas scipy"
     ),
     "_estimator": Room(
-        "_data.rows _fitted _training.fit _training.fit_tasks _training.recipe _files.save _views"
+        "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
+        " _files.save _views"
         " losses networks",
         "numpy sklearn",
     ),

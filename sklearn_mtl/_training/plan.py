@@ -39,7 +39,7 @@ def parameters_of(estimator: Any) -> SimpleNamespace:
 
     Also those of its bases: a subclass may list fewer.
     """
-    kinds = [kind for kind in type(estimator).__mro__ if issubclass(kind, BaseEstimator)]
+    kinds: list[Any] = [k for k in type(estimator).__mro__ if issubclass(k, BaseEstimator)]
     names = {name for kind in kinds for name in kind._get_param_names()}
     params = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
     return SimpleNamespace(**params, estimator_name=type(estimator).__name__)
