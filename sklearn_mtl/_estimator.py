@@ -230,14 +230,14 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "tasks": [None, list, tuple, Mapping],
-        "loss": [StrOptions(set(LOSSES)), callable],
+        "loss": [StrOptions(LOSSES.keys()), callable],
         "task_weights": [None, StrOptions({"n_observed"}), "array-like", Mapping],
         "class_weight": [None, StrOptions({"balanced"}), Mapping],
         "missing_values": [None, Real, str],
         "conditional_output": [StrOptions({"estimate", "nan", "expected"})],
         "input_shape": [None, tuple, list],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
-        "trunk": [StrOptions({"auto", *TRUNKS}), HasMethods("build"), callable],
+        "trunk": [StrOptions({"auto"}), StrOptions(TRUNKS.keys()), HasMethods("build"), callable],
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],

@@ -67,7 +67,7 @@ def predict_raw(
 ) -> NDArray[np.floating[Any]]:
     """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
     module.eval()  # all of its parts, whatever they were set to since
-    dtype = next(module.parameters()).dtype
+    dtype = module.heads.weight.dtype
     inputs = Inputs(source, dtype, torch.device(device))
     widest = max(math.prod(source.shape), module.n_features)
     n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import torch
 
 from sklearn_mtl._files import onnx, store
 from sklearn_mtl._fitted import Fitted, fitted_of
@@ -19,7 +20,7 @@ from sklearn_mtl._training.copies import (
     rule_of,
 )
 from sklearn_mtl._training.identity import identity
-from sklearn_mtl._training.plan import parameters_of
+from sklearn_mtl._training.plan import parameter_names, parameters_of
 from sklearn_mtl._training.random import seeded
 from sklearn_mtl._training.recipe import device_or_cpu, resolve
 from sklearn_mtl.losses import LOSSES
@@ -39,9 +40,12 @@ OF_CALLBACKS = {
 def save(path: str | PathLike[str], estimator: Any) -> None:
     """Write a fitted estimator to one file of plain data."""
     fitted = fitted_of(estimator)
-    net, params = fitted.net, estimator.get_params(deep=False)
+    net, attributes = fitted.net, vars(estimator)
+    # In the order of the class, those of its bases last.
+    names = dict.fromkeys([*estimator.get_params(deep=False), *parameter_names(type(estimator))])
+    params = {name: attributes[name] for name in names if name in attributes}
     known = {*params, *fitted.attributes(), *OF_CALLBACKS}
-    others = {name: value for name, value in vars(estimator).items() if name not in known}
+    others = {name: value for name, value in attributes.items() if name not in known}
     module = plain_module(net)
     trunk = None
     if type(estimator.trunk) not in (str, *TRUNKS.values()):
@@ -100,13 +104,16 @@ def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
 
 def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     """Make a fitted estimator of what was saved, with `trunk` if none was."""
-    names = set(kind._get_param_names())
+    names = set(parameter_names(kind))
     unknown = sorted(set(saved.params) - names)
     unknown += sorted(n for n in saved.others if hasattr(kind, n) or n in names | OF_CALLBACKS)
     if unknown:
         raise ValueError(f"{kind.__name__} takes no {unknown}")
-    estimator = kind(**({"trunk": trunk} | saved.params))
-    vars(estimator).update(saved.others)
+    params = {"trunk": trunk} | saved.params
+    own = kind._get_param_names()
+    estimator = kind(**{name: value for name, value in params.items() if name in own})
+    inherited = {name: value for name, value in params.items() if name not in own}
+    vars(estimator).update(inherited | saved.others)
     # Options of torch.compile name programs to run, and other objects' options who knows what.
     refused = [
         name
@@ -139,8 +146,12 @@ def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:
     unknown = set(saved.frozen) - {name for name, _ in net.module.named_parameters()}
     if unknown:
         raise ValueError(f"{sorted(unknown)} are frozen, but no parameters")
+    started = copy.deepcopy(net.criterion.combine)
+    if saved.rule:
+        started.start(*torch.ones(3, n_tasks))
+        shapes = {name: tensor.shape for name, tensor in started.state_dict().items()}
     for name, tensor in saved.rule.items():
-        if tensor.shape != (n_tasks,):
+        if tensor.shape != shapes.get(name, (n_tasks,)):
             raise ValueError(
                 f"what the loss has learned, {name}, is of shape {tuple(tensor.shape)} for "
                 f"{n_tasks} tasks"

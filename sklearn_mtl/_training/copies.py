@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ __all__ = [
     "restore",
     "rule_of",
     "take_learned",
+    "toggled_by_user",
 ]
 
 
@@ -49,7 +50,9 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
         if net.__dict__.get(name) is known:
             twin.__dict__[name] = part
     del twin.__dict__["optimizer_"]
+    twin.module = plain_module(twin)  # what skorch has compiled stands beside it
     if with_optimizer:  # not all optimizers can be copied as they are
+        twin.toggled_ = toggled_by_user(net)
         twin.initialize_optimizer()
         twin.optimizer_.load_state_dict(copy.deepcopy(net.optimizer_.state_dict()))
     return twin
@@ -78,13 +81,25 @@ def frozen_of(net: TaskNet) -> list[str]:
     return [name for name, p in plain_module(net).named_parameters() if not p.requires_grad]
 
 
+def toggled_by_user(net: TaskNet) -> dict[str, bool]:
+    """Tell which parameters the user has frozen or set free on the module of a trained net.
+
+    What a callback has done in training, or a trunk came with, is their business the next time too.
+    """
+    flags = {name: p.requires_grad for name, p in plain_module(net).named_parameters()}
+    return net.toggled_ | {k: flag for k, flag in flags.items() if flag != net.flags_.get(k, flag)}
+
+
 def take_learned(net: TaskNet, trained: TaskNet) -> None:
     """Put into a new net what another one has learned.
 
-    Its weights, what is frozen of them, and what its loss has learned, if that is of the same type.
+    Its weights, what the user has frozen of them, and what its loss has learned, if that is of the
+    same type.
     """
     _take_weights(net, plain_module(trained).state_dict())
-    _freeze(net, frozen_of(trained))
+    net.toggled_ = toggled_by_user(trained)
+    for name, p in net.module.named_parameters():
+        p.requires_grad_(net.toggled_.get(name, p.requires_grad))
     rule, known = net.criterion.combine, rule_of(trained)
     if isinstance(rule, nn.Module) and type(rule) is type(known):
         _take_rule(rule, known)
@@ -95,12 +110,6 @@ def _take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
         net.module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
-
-
-def _freeze(net: TaskNet, frozen: Iterable[str]) -> None:
-    names = set(frozen)
-    for name, p in net.module.named_parameters():
-        p.requires_grad_(name not in names)
 
 
 def _take_rule(rule: nn.Module, known: nn.Module) -> None:
@@ -118,12 +127,14 @@ def restore(
     net: TaskNet,
     weights: Mapping[str, Any],
     rule: Mapping[str, Any] | None = None,
-    frozen: Iterable[str] = (),
+    frozen: Collection[str] = (),
 ) -> None:
     """Put what a file holds into a new net, which can predict then."""
     _take_weights(net, weights)
-    _freeze(net, frozen)
     if rule:
         net.criterion.combine.load_state_dict(rule)
+    net.flags_ = {name: p.requires_grad for name, p in net.module.named_parameters()}
+    for name, p in net.module.named_parameters():
+        p.requires_grad_(name not in frozen)
     net.initialize()
     net.module_.eval()

@@ -63,11 +63,11 @@ def train(
     fitted : Fitted
         A new one; `previous` stays as it was.
     """
-    inner_split = validation is None
+    hold_out = parameters.early_stopping and validation is None
     if previous is None:
-        plan = plan_fit(parameters, samples, inner_split=inner_split)
+        plan = plan_fit(parameters, samples, hold_out=hold_out)
     else:
-        plan = plan_refit(parameters, samples, previous, inner_split=inner_split)
+        plan = plan_refit(parameters, samples, previous, hold_out=hold_out)
     batches, valid = plan.batches(), validation_batches(plan, validation)
     learned = functools.partial(_learned, plan)
     epochs = None
@@ -111,6 +111,7 @@ def train_on(
     with seeded(plan.seed, plan.recipe.device):
         if previous is not None and goes_on:
             net = copied(previous.net, with_optimizer=True)
+            net.batch_size = plan.recipe.batch_size
         else:
             net = _new_net(plan, batches, previous)
         run_one_pass(net, plan.recipe, batches)
@@ -145,7 +146,8 @@ def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
 def _learned(plan: Plan, net: TaskNet) -> Fitted:
     """Balance the outputs over the rows that were trained on; return what was learned."""
     raw = _raw(plan, net)
-    shift_outputs(net, plan.encoder.balance(raw, plan.trained_targets))
+    shift = shift_outputs(net, plan.encoder.balance(raw, plan.trained_targets))
+    raw = raw + shift if shift.any() else raw
     noise_std = plan.encoder.noise_std(raw, plan.trained_targets)
     history = net.task_history()
     return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {})

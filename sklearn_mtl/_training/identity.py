@@ -18,8 +18,8 @@ __all__ = ["identity"]
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
-# What every module has, and what says nothing of its value.
-OF_MODULES = frozenset(vars(nn.Module())) - {"training"}
+# What every module has, and what says nothing of its value, as its mode.
+OF_MODULES = frozenset(vars(nn.Module()))
 
 
 def identity(value: Any) -> Any:

@@ -121,7 +121,7 @@ class Unlabelled:
         reader, rows = net.reader_, as_input(X)
         reader.check_names(X)
         reader.check_shape(rows)
-        dtype = next(net.module_.parameters()).dtype
+        dtype = net.module_.heads.weight.dtype
         self.inputs = Inputs(reader.of(rows), dtype, torch.device(net.device))
         self.n_rows, self.batch_size = rows.shape[0], net.batch_size
 
@@ -154,7 +154,11 @@ class TaskNet(NeuralNet):
     amp_dtype_: torch.dtype | None = None
     task_names_: list[str]
     reader_: InputReader
-    modules_set_ = False  # whether the modules were set to training or not, in this epoch
+    # What requires gradients: at the end of the last training, and by the hand of the user.
+    flags_: Mapping[str, bool] = MappingProxyType({})
+    toggled_: dict[str, bool]
+    in_epoch_ = False  # whether an epoch is under way
+    modules_set_ = False  # whether the modules were set to training or not, in it
     # By event: whether others than our schedule act between two steps.
     listening_: Mapping[str, bool] = MappingProxyType({})
 
@@ -209,6 +213,11 @@ class TaskNet(NeuralNet):
         """Refuse: the net knows nothing of y as the estimator takes it."""
         raise TypeError("net_ is trained by its estimator. Call fit or partial_fit of that.")
 
+    def partial_fit(self, X: Any, y: Any = None, *args: Any, **fit_params: Any) -> Any:
+        """Train on the pair that the estimator passes; refuse all else before anything happens."""
+        self.get_split_datasets(X)
+        return super().partial_fit(X, y, *args, **fit_params)
+
     def get_dataset(self, X: Any, y: Any = None) -> Any:
         """Batches of X as the estimator takes it."""
         return Unlabelled(self, X)
@@ -245,7 +254,7 @@ class TaskNet(NeuralNet):
         roots = self.module_.training == self.criterion_.training == training
         if not (roots and self.modules_set_) or any(self.listening_.values()):
             super()._set_training(training)
-            self.modules_set_ = True
+            self.modules_set_ = self.in_epoch_
 
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
         """Forget the gradients.
@@ -298,7 +307,7 @@ class TaskNet(NeuralNet):
         if iterator is None:
             return
         self.tally_ = tally = Tally()
-        self.modules_set_ = False
+        self.in_epoch_, self.modules_set_ = True, False
         self._look_who_listens()
         rows = self.history[-1]["batches"]
         try:
@@ -310,7 +319,7 @@ class TaskNet(NeuralNet):
                 rows[-1][f"{prefix}_batch_size"] = len(batch[0])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
-            self.tally_, self.modules_set_ = Tally(), False
+            self.tally_, self.in_epoch_, self.modules_set_ = Tally(), False, False
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
         self.history.record(f"{prefix}_batch_count", len(iterator))

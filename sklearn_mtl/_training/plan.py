@@ -23,6 +23,7 @@ from sklearn_mtl._training.recipe import Recipe, resolve
 
 __all__ = [
     "Plan",
+    "parameter_names",
     "parameters_of",
     "plan_fit",
     "plan_refit",
@@ -34,14 +35,16 @@ FloatArray = NDArray[np.float64]
 RowIndex = NDArray[np.intp]
 
 
-def parameters_of(estimator: Any) -> SimpleNamespace:
-    """Return the parameters as they are now, and the name that errors call the estimator by.
+def parameter_names(kind: type) -> list[str]:
+    """Names of the parameters of a class of estimators and its bases: it may list fewer itself."""
+    kinds: list[Any] = [k for k in kind.__mro__ if issubclass(k, BaseEstimator)]
+    return sorted({name for k in kinds for name in k._get_param_names()})
 
-    Also those of its bases: a subclass may list fewer.
-    """
-    kinds: list[Any] = [k for k in type(estimator).__mro__ if issubclass(k, BaseEstimator)]
-    names = {name for kind in kinds for name in kind._get_param_names()}
-    params = {name: getattr(estimator, name) for name in names if hasattr(estimator, name)}
+
+def parameters_of(estimator: Any) -> SimpleNamespace:
+    """Return the parameters as they are now, and the name that errors call the estimator by."""
+    names = [name for name in parameter_names(type(estimator)) if hasattr(estimator, name)]
+    params = {name: getattr(estimator, name) for name in names}
     return SimpleNamespace(**params, estimator_name=type(estimator).__name__)
 
 
@@ -96,7 +99,7 @@ def plan_fit(
     classes: Any = None,
     *,
     more_comes: bool = False,
-    inner_split: bool = False,
+    hold_out: bool = False,
 ) -> Plan:
     """Plan a training from scratch: tasks, labels, means and scales are learned from the rows.
 
@@ -110,7 +113,7 @@ def plan_fit(
         Labels that are yet to come, as in `partial_fit`.
     more_comes : bool
         Whether these are the first rows of a stream.
-    inner_split : bool
+    hold_out : bool
         Whether some rows are held out for early stopping.
     """
     reader = InputReader(
@@ -123,14 +126,14 @@ def plan_fit(
     read_by = parameters.tasks, parameters.missing_values, parameters.class_weight
     encoder = TargetEncoder(*copy.deepcopy(read_by))
     targets = encoder.fit_encode(samples.y, samples.sample_weight, classes, more_comes)
-    return _plan(parameters, samples, inputs, reader, encoder, targets, inner_split, learn_X=True)
+    return _plan(parameters, samples, inputs, reader, encoder, targets, hold_out, learn_X=True)
 
 
 def plan_refit(
-    parameters: Any, samples: Samples, previous: Fitted, *, inner_split: bool = False
+    parameters: Any, samples: Samples, previous: Fitted, *, hold_out: bool = False
 ) -> Plan:
     """Plan a training that goes on from `previous`: what it has learned of X and y stays."""
-    return _plan_on(parameters, samples, previous, None, add=False, inner_split=inner_split)
+    return _plan_on(parameters, samples, previous, None, add=False, hold_out=hold_out)
 
 
 def plan_stream(
@@ -140,11 +143,9 @@ def plan_stream(
     if previous is None:
         plan = plan_fit(parameters, samples, classes, more_comes=True)
     else:
-        plan = _plan_on(parameters, samples, previous, classes, add=True, inner_split=False)
-        # Other shifts and shuffles than before; and no change of precision on the way.
-        seed = (plan.seed + previous.n_iter) % 2**31
-        recipe = plan.recipe._replace(precision=precision_of(previous.net))
-        plan = plan._replace(seed=seed, recipe=recipe)
+        plan = _plan_on(parameters, samples, previous, classes, add=True, hold_out=False)
+        # Other shifts and shuffles than before.
+        plan = plan._replace(seed=(plan.seed + previous.n_iter) % 2**31)
     return plan._replace(recipe=plan.recipe._replace(max_epochs=1))
 
 
@@ -155,7 +156,7 @@ def _plan_on(
     classes: Any,
     *,
     add: bool,
-    inner_split: bool,
+    hold_out: bool,
 ) -> Plan:
     """Plan by what `previous` knows of X and y; counts of targets `add` up, or begin anew."""
     reader = previous.reader
@@ -166,7 +167,7 @@ def _plan_on(
     reader.check_names(samples.X)
     reader.check_shape(inputs)
     encoder, targets = previous.encoder.encode_more(samples.y, samples.sample_weight, add=add)
-    plan = _plan(parameters, samples, inputs, reader, encoder, targets, inner_split, learn_X=False)
+    plan = _plan(parameters, samples, inputs, reader, encoder, targets, hold_out, learn_X=False)
     if parameters.precision != "auto":
         return plan
     return plan._replace(recipe=plan.recipe._replace(precision=precision_of(previous.net)))
@@ -179,7 +180,7 @@ def _plan(
     reader: InputReader,
     encoder: TargetEncoder,
     targets: EncodedTargets,
-    inner_split: bool,
+    hold_out: bool,
     learn_X: bool,
 ) -> Plan:
     """Sort the rows, and resolve the parameters."""
@@ -188,7 +189,7 @@ def _plan(
     cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
     weight = cells.max(axis=1)
     seed = random_seed(parameters.random_state)
-    rows, held_out = _split(parameters, encoder, targets, weight, seed, inner_split)
+    rows, held_out = _split(parameters, encoder, targets, weight, seed, hold_out)
     if learn_X:
         reader.fit(inputs, rows, weight[rows])
     recipe = resolve(parameters, reader.input_shape_, len(rows))
@@ -252,11 +253,11 @@ def _split(
     targets: EncodedTargets,
     weight: FloatArray,
     seed: int,
-    inner_split: bool,
+    hold_out: bool,
 ) -> tuple[RowIndex, RowIndex | None]:
     """Rows to train on (those with weight), and rows held out for early stopping."""
     rows = np.flatnonzero(weight)
-    if not (parameters.early_stopping and inner_split):
+    if not hold_out:
         return rows, None
     train, valid = split_rows(
         targets.weight[rows] > 0,

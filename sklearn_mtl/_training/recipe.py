@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sklearn_mtl.networks import ConvTrunk, DenseTrunk, TabMTrunk
+from sklearn_mtl.networks import TRUNKS, DenseTrunk
 
 __all__ = [
     "DTYPES",
@@ -23,9 +23,6 @@ __all__ = [
 ]
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
-
-# Trunks for which the default weight decay was found.
-TUNED = (ConvTrunk, DenseTrunk, TabMTrunk)
 
 
 class Recipe(NamedTuple):
@@ -132,12 +129,12 @@ def auto_weight_decay(trunk: Any, optimizer: Any, n_rows: int, images: bool) -> 
 
     Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
     With more than 1,111 images it is 100 over the square root of their number. It was found for the
-    trunks of this library, which begin with random weights; those of others, pretrained perhaps,
+    trunks that have a name, which begin with random weights; those of others, pretrained perhaps,
     would be forgotten with it: there it is 0.01, PyTorch's own.
     """
     if optimizer not in ("AdamW", torch.optim.AdamW):
         return 0.0
-    if not isinstance(trunk, (str, *TUNED)):
+    if not (isinstance(trunk, str) or type(trunk) in TRUNKS.values()):
         return 0.01
     return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
 

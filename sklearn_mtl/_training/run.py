@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.copies import plain_module
 from sklearn_mtl._training.listeners import (
     EpochListener,
     check_callbacks,
@@ -52,18 +53,19 @@ def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
 
 
 def _initialize(net: TaskNet) -> None:
-    if not any(p.requires_grad for p in net.module.parameters()):
+    if not net.initialized_:
+        net.initialize()
+        check_callbacks(net)
+    if not any(p.requires_grad for p in net.module_.parameters()):
         raise ValueError(
             "All parameters of the network are frozen. Set requires_grad of those in module_ that "
             "are to be trained."
         )
-    if not net.initialized_:
-        net.initialize()
-        check_callbacks(net)
 
 
 def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
     """Refuse weights that are not finite, and say so if somebody interrupted."""
+    net.flags_ = {name: p.requires_grad for name, p in plain_module(net).named_parameters()}
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
         raise ValueError(
             "Training ended with non-finite weights. Lower learning_rate "
@@ -78,11 +80,13 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         )
 
 
-def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> None:
-    """Add constants (n_outputs,) to the raw outputs."""
+def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add constants (n_outputs,) to the raw outputs, but if they are frozen; return what it was."""
     if not np.isfinite(shift).all():
         raise ValueError("Training ended with outputs that are not finite. Lower learning_rate.")
     bias = net.module_.heads.bias
-    if bias.requires_grad:  # else somebody has frozen it
-        with torch.no_grad():
-            bias += torch.from_numpy(shift).to(bias)
+    if not bias.requires_grad:
+        return np.zeros_like(shift)
+    with torch.no_grad():
+        bias += torch.from_numpy(shift).to(bias)
+    return shift

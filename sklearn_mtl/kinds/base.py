@@ -54,7 +54,11 @@ class Kind:
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
     ) -> Kind:
-        """Learn from observed `values` (n,); `order` lists labels as y's type orders them."""
+        """Learn from observed `values` (n,); `order` lists labels as y's type orders them.
+
+        It refuses what `check` does, by calling it where that needs nothing of the fit, and returns
+        the kind itself.
+        """
         raise NotImplementedError
 
     def check(self, values: NDArray[Any]) -> None:
@@ -133,9 +137,8 @@ class Kind:
     # -- identity ----------------------------------------------------------------------------
 
     def get_params(self) -> dict[str, Any]:
-        """Return the parameters of the constructor."""
-        names = signature(type(self)).parameters
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+        """Return the parameters of the constructor, which keeps them under their names."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is of the same class, with equal parameters."""

@@ -156,9 +156,9 @@ class _LogMean(_Number):
     and not an infinite one. Losses are measured in units of `unit_`, the mean deviance from the
     overall mean: that of the best constant predictor is 1, however heavy the tails are.
 
-    After training, a constant is added to the raw outputs with which predicted and observed targets
-    have the same sum over the training rows. A deviance alone does not see to that [1]_, and a
-    gamma deviance tends to put the total too low.
+    At the end of `fit` (not of `partial_fit`), a constant is added to the raw outputs with which
+    predicted and observed targets have the same sum over the training rows. A deviance alone does
+    not see to that [1]_, and a gamma deviance tends to put the total too low.
 
     References
     ----------

@@ -56,7 +56,10 @@ class Combiner(nn.Module):
         return self(losses, counts)
 
     def resume(self, other: Combiner) -> None:
-        """Take over what another rule of this type has learned from earlier batches."""
+        """Take over the buffers that another rule of this type has learned in an earlier training.
+
+        Called after `start`. Parameters are taken over anyway.
+        """
 
     def extra_repr(self) -> str:
         """Show what was set."""

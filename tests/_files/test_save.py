@@ -725,3 +725,40 @@ def test_options_that_may_run_programs_are_in_no_file(net_params, tmp_path):
     rewrite(path, change)
     with pytest.raises(ValueError, match=r"cannot be loaded: .*net_params holds"):
         MultiTaskCNNEstimator.load(path)
+
+
+@pytest.mark.parametrize("train", ["module", "trunk", "forward"])
+def test_a_module_in_training_mode_is_saved(train, tmp_path):
+    """The mode says nothing of what was learned."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    est = MultiTaskCNNEstimator(max_epochs=1, random_state=0).fit(X, X[:, 0])
+    before = est.predict(X)
+    if train == "forward":
+        est.net_.forward(X, training=True)
+    else:
+        (est.module_ if train == "module" else est.module_.trunk).train()
+    est.save(tmp_path / "m")
+    np.testing.assert_array_equal(MultiTaskCNNEstimator.load(tmp_path / "m").predict(X), before)
+
+
+class Short(MultiTaskCNNEstimator):
+    """A subclass with parameters of its own choice."""
+
+    def __init__(self, width=8, random_state=None, trunk_made=False):
+        super().__init__(max_epochs=2, trunk=DenseTrunk((width,)), random_state=random_state)
+        if trunk_made:
+            self.trunk = nn.Linear(3, width)
+        self.width = width
+        self.trunk_made = trunk_made
+
+
+@pytest.mark.parametrize("trunk_made", [False, True])
+def test_a_subclass_may_list_fewer_parameters(trunk_made, tmp_path):
+    """Those of its bases are in the file too, and a trunk of its own is asked for."""
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    est = Short(5, 0, trunk_made).fit(X, X[:, 0])
+    est.save(tmp_path / "m")
+    again = Short.load(tmp_path / "m", trunk=nn.Linear(3, 5) if trunk_made else None)
+    assert (again.width, again.max_epochs, again.trunk_made) == (5, 2, trunk_made)
+    np.testing.assert_array_equal(again.predict(X), est.predict(X))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from _asserts import pickled
 from _fits import N_TASKS, X, Y, make, weights_of
+from skorch.callbacks import Freezer
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator
@@ -142,3 +144,54 @@ def test_a_cold_fit_knows_nothing_of_what_was_frozen() -> None:
     assert torch.equal(weights_of(estimator.fit(X, Y)), expected)
     assert frozen_of(estimator.net_) == []
     assert estimator.history_["train_loss"].shape == (3, N_TASKS)
+
+
+# -- who has frozen what -------------------------------------------------------------------------
+
+
+def moved(before, est):
+    """Whether the trunk is another than before."""
+    return not all(torch.equal(a, b) for a, b in zip(before, trunk_of(est), strict=True))
+
+
+def trunk_of(est):
+    return [p.detach().clone() for p in est.module_.trunk.parameters()]
+
+
+@pytest.mark.parametrize("by", ["in place", "another"])
+@pytest.mark.parametrize("frozen_first", [True, False])
+def test_a_trunk_that_is_passed_frozen_or_free_is_taken_at_its_word(frozen_first, by):
+    """First the heads, then all of it: what the last training found does not matter."""
+    trunk = nn.Sequential(nn.Linear(X.shape[1], 8), nn.ReLU()).requires_grad_(not frozen_first)
+    est = make(trunk=trunk, warm_start=True)
+    start = [p.detach().clone() for p in trunk.parameters()]
+    assert moved(start, est.fit(X, Y)) is not frozen_first
+    before = trunk_of(est)
+    if by == "in place":
+        trunk.requires_grad_(frozen_first)
+    else:
+        est.set_params(trunk=copy.deepcopy(trunk).requires_grad_(frozen_first))
+    assert moved(before, est.fit(X, Y)) is frozen_first
+
+
+def test_what_a_callback_froze_is_free_without_it():
+    freezer = {"callbacks": [Freezer("trunk*")]}
+    est = make(warm_start=True, net_params=freezer).fit(X, Y)
+    before = trunk_of(est)
+    assert not moved(
+        before, est.set_params(net_params={"callbacks": [Freezer("trunk*")]}).fit(X, Y)
+    )
+    assert moved(before, est.set_params(net_params=None).fit(X, Y))
+
+
+def test_what_the_user_froze_stays_so_until_he_sets_it_free():
+    """Over any number of trainings, of either sort, and through a file."""
+    est = make(warm_start=True).fit(X, Y)
+    est.module_.trunk.requires_grad_(False)
+    before = trunk_of(est)
+    for train in (est.fit, est.fit, est.partial_fit, est.partial_fit, est.fit):
+        assert not moved(before, train(X, Y))
+    est.module_.trunk.requires_grad_(True)
+    assert moved(before, est.fit(X, Y))
+    before = trunk_of(est)
+    assert moved(before, est.partial_fit(X, Y))

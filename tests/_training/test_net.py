@@ -381,3 +381,15 @@ def test_a_net_is_trained_by_its_estimator(method):
     assert net.history == history
     assert_consistent(estimator, n_iter=3)
     assert_consistent(estimator.fit(X, Y), n_iter=3)
+
+
+def test_the_net_predicts_in_evaluation_mode_whatever_was_set_since():
+    """A part that was set to training, as for dropout, learns nothing from predictions."""
+    trunk = nn.Sequential(nn.Linear(X.shape[1], 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+    est = make(trunk=trunk).fit(X, Y)
+    before = est.predict(X)
+    raw = est.net_.predict(X)
+    est.module_.trunk.train()
+    np.testing.assert_array_equal(est.net_.predict(X + 5), est.net_.predict(X + 5))
+    np.testing.assert_array_equal(est.net_.predict(X), raw)
+    np.testing.assert_array_equal(est.predict(X), before)
