@@ -106,7 +106,7 @@ HOUSE = {
     "_training.plan": Room(
         ".batches .copies .identity .recipe _fitted", "sklearn.base sklearn.utils"
     ),
-    "_training.run": Room(".batches .listeners .net .recipe", "sklearn.exceptions"),
+    "_training.run": Room(".batches .copies .listeners .net .recipe", "sklearn.exceptions"),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.fit": Room(
         ".batches .build .copies .fit_tasks .identity .net .plan .random .run _fitted _predict"

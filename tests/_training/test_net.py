@@ -211,7 +211,7 @@ def test_a_callback_may_come_and_go():
                 net.callbacks_.append(("late", recorder))
 
     recorder = Recorder()
-    estimator = make([Adder()]).fit(X, Y)
+    make([Adder()]).fit(X, Y)
     assert recorder.events.count("batch_end") == 8
 
 
