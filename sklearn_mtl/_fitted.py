@@ -45,6 +45,7 @@ class Fitted:
         Losses and weights per epoch.
     built_by : dict of str to object
         Identity of the parameters that the net was built by, so that a change of them can be told.
+        Empty after `fit` and `load`: the next `partial_fit` starts an optimizer of its own.
     """
 
     encoder: TargetEncoder

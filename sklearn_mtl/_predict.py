@@ -17,7 +17,7 @@ from sklearn_mtl._data.inputs import Rows, Source
 __all__ = ["Inputs", "infer", "predict_raw"]
 
 # Input values or features, and rows, per chunk. In larger ones, what is between the layers leaves
-# the processor's cache: half as fast; and malloc does not give all memory back.
+# the processor's cache, which is half as fast, and the memory that the process holds grows.
 CHUNK_VALUES, CHUNK_ROWS = 2**19, 2**13
 
 
@@ -65,7 +65,7 @@ def predict_raw(
     amp_dtype: torch.dtype | None = None,
     embed: bool = False,
 ) -> NDArray[np.floating[Any]]:
-    """Raw outputs (n, O) or (n, M, O), or the representation (n, F), of `rows`."""
+    """Raw outputs (n, n_outputs) or (n, M, n_outputs), or the representation (n, F), of `rows`."""
     module.eval()  # all of its parts, whatever they were set to since
     dtype = module.heads.weight.dtype
     inputs = Inputs(source, dtype, torch.device(device))

@@ -117,7 +117,8 @@ class TargetEncoder:
                 if kind.is_class
             } | labels
         self._fit_kinds(columns, weight, is_class, labels)
-        # Before numbers are looked at: 0 stands in many a cell that should be a hole.
+        # Before numbers are looked at: many tables hold 0 where a conditional number should be a
+        # hole, and the error should name the gate, and not the 0.
         self._gates = resolve_gates(self.tasks_, self.kinds_)
         self._count(columns)
         self._fit_kinds(columns, weight, [not known for known in is_class])
@@ -287,7 +288,7 @@ class TargetEncoder:
     # -- back to y ---------------------------------------------------------------------------
 
     def part_of(self, raw: Outputs, k: int) -> FloatArray:
-        """Raw outputs (n, M, n_outputs) of task `k`, of (n, O) or (n, M, O) of all."""
+        """Raw outputs (n, M, n_outputs) of task `k`, of those of all, for members or without."""
         return next(itertools.islice(self._parts(raw), k, None))
 
     def _parts(self, raw: Outputs) -> Iterator[FloatArray]:

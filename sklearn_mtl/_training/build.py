@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.criterion import MultiTaskLoss
 from sklearn_mtl._training.listeners import check_whose
-from sklearn_mtl._training.net import MultiTaskLoss, TaskNet
+from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
 from sklearn_mtl.networks import MultiTaskModule, build_trunk, takes_channels_last

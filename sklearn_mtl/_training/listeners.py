@@ -126,8 +126,13 @@ def own_callbacks(net: NeuralNet, recipe: Recipe, n_steps: int) -> list[Callback
 
 
 def check_whose(callbacks: Any) -> None:
-    """Refuse callbacks of scikit-learn, which have another way in."""
-    for given in callbacks if isinstance(callbacks, list | tuple) else ():
+    """Refuse callbacks of scikit-learn, which have another way in, and what is no list of them."""
+    if not (callbacks is None or callbacks == "disable" or isinstance(callbacks, list | tuple)):
+        raise ValueError(
+            f"net_params holds callbacks={callbacks!r}. Pass a list of callbacks, or of pairs "
+            "(name, callback)."
+        )
+    for given in callbacks or ():
         callback = given[-1] if isinstance(given, tuple) else given
         if hasattr(callback, "on_fit_task_begin"):
             raise ValueError(
@@ -136,8 +141,8 @@ def check_whose(callbacks: Any) -> None:
             )
 
 
-def check_callbacks(net: NeuralNet) -> None:
-    """Refuse callbacks that take the targets of a batch for one array, or name no parameter."""
+def check_callbacks(net: NeuralNet, has_valid: bool) -> None:
+    """Refuse callbacks that take targets for one array, or name no parameter, or no loss."""
     for name, callback in net.callbacks_:
         if isinstance(callback, BatchScoring | EpochScoring):
             raise ValueError(
@@ -147,6 +152,21 @@ def check_callbacks(net: NeuralNet) -> None:
             )
         if isinstance(callback, ParamMapper):
             _check_patterns(net, name, callback)
+        watched = getattr(callback, "monitor", None)
+        if isinstance(watched, str) and watched.startswith(("train_loss", "valid_loss")):
+            _check_watched(net, name, watched, has_valid)
+
+
+def _check_watched(net: NeuralNet, name: str, watched: str, has_valid: bool) -> None:
+    """Refuse to watch the loss of an unknown task, or of validation data that are not there."""
+    prefixes = ["train_loss", *["valid_loss"] * has_valid]
+    losses = [*prefixes, *(f"{p}/{task}" for p in prefixes for task in net.task_names_)]
+    if watched not in losses and watched not in [f"{loss}_best" for loss in losses]:
+        advice = "" if has_valid else " Those of validation data ask for X_val or early_stopping."
+        raise ValueError(
+            f"net_params holds the callback {name}, which watches {watched!r}. The losses are "
+            f"{losses}.{advice}"
+        )
 
 
 def _check_patterns(net: NeuralNet, name: str, callback: ParamMapper) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
+from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
@@ -21,97 +21,16 @@ from torch import Tensor, nn
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._predict import Inputs, infer
 from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
 from sklearn_mtl._training.listeners import CosineSchedule, EpochListener
-from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
+from sklearn_mtl.losses import Cells
 
-__all__ = ["MultiTaskLoss", "TaskNet"]
+__all__ = ["TaskNet"]
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 # An earlier name of 'valid_loss' in the history, which callbacks may watch.
 OBJECTIVE = "valid_objective"
-
-
-class Tally:
-    """Losses per task over an epoch: their mean is one pass over all observed targets.
-
-    Sums are made of many batches at once, which costs less, and yet soon: small tensors that stay
-    keep the memory of batches, which lies between them, from being used again.
-    """
-
-    def __init__(self) -> None:
-        self.n_batches = 0
-        self.batches: list[tuple[Tensor, Tensor]] = []
-        self.sums: Tensor | None = None  # of losses, and counts
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return self.n_batches
-
-    def add(self, losses: Tensor, counts: Tensor) -> None:
-        """Add a batch."""
-        self.n_batches += 1
-        self.batches.append((losses, counts))
-        if len(self.batches) == 64:
-            self._sum()
-
-    def _sum(self) -> None:
-        losses, counts = (torch.stack(t).double() for t in zip(*self.batches, strict=True))
-        sums = torch.stack([losses * counts, counts]).sum(dim=1)
-        self.sums = sums if self.sums is None else self.sums.add_(sums)
-        self.batches.clear()
-
-    def means(self) -> tuple[Tensor, Tensor]:
-        """Mean losses (0 where there is none) and counts, where the combiner is."""
-        if self.batches:
-            self._sum()
-        assert self.sums is not None
-        sums, total = self.sums
-        return sums / torch.where(total > 0, total, 1), total
-
-
-class MultiTaskLoss(nn.Module):
-    """skorch's criterion: per-task losses, then one number."""
-
-    def __init__(
-        self,
-        task_losses: TaskLosses,
-        combine: Callable[[Tensor, Tensor], Tensor],
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        self.task_losses, self.combine, self.dtype = task_losses, combine, dtype
-
-    def forward(self, output: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Return the scalar to minimise, and the losses of the tasks."""
-        losses = self.task_losses.compare(output, cells)
-        return self.combine(losses, cells.counts), losses.detach()
-
-    def objective(self, losses: Tensor, counts: Tensor) -> float:
-        """Return the scalar for mean losses over a whole data set."""
-        losses, counts = losses.to(self.dtype), counts.to(self.dtype)
-        with torch.no_grad(), _at_rest(self.combine) as rule:
-            return float((rule.objective if isinstance(rule, Combiner) else rule)(losses, counts))
-
-    def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
-        """Differentiate the batch's scalar by each task's mean loss."""
-        losses = losses.to(self.dtype, copy=True).requires_grad_()
-        with torch.enable_grad(), _at_rest(self.combine) as rule:
-            (gradient,) = torch.autograd.grad(rule(losses, counts.to(self.dtype)), losses)
-        return gradient
-
-
-@contextlib.contextmanager
-def _at_rest(rule: Any) -> Iterator[Any]:
-    """Let look at a rule without a change of what it has learned, or of the random state."""
-    if type(rule) in LOSSES.values():  # which do not, in evaluation mode
-        training = rule.training
-        try:
-            yield rule.eval()
-        finally:
-            rule.train(training)
-    else:
-        rule = copy.deepcopy(rule)
-        with torch.random.fork_rng(devices=[]):
-            yield rule.eval() if isinstance(rule, nn.Module) else rule
 
 
 class Unlabelled:
@@ -186,22 +105,48 @@ class TaskNet(NeuralNet):
         Nor what a part of the network names in `no_weight_decay()`, as models of timm do.
         """
         named_parameters = list(named_parameters)
-        for pattern, _ in self.get_params_for(prefix).get("param_groups", ()):
-            names = [name for name, _ in named_parameters]
+        self._check_groups(prefix, [name for name, _ in named_parameters])
+        (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if not kwargs.get("weight_decay"):
+            return (groups,), kwargs
+        spared, split = _spared(self.module_), []
+        for group in groups:
+            if "weight_decay" in group:  # the user's word
+                split.append(group)
+                continue
+            params = group["params"]
+            vectors = [p for p in params if p.ndim <= 1 or id(p) in spared]
+            matrices = [p for p in params if p.ndim > 1 and id(p) not in spared]
+            split += [
+                group | {"params": matrices},
+                group | {"params": vectors, "weight_decay": 0.0},
+            ]
+        return (split,), kwargs
+
+    def _check_groups(self, prefix: str, names: list[str]) -> None:
+        """Refuse groups of no parameters, and options that the optimizer does not have."""
+        params = signature(self.optimizer).parameters
+        options = set(params) - {"params"}
+        is_open = any(p.kind is p.VAR_KEYWORD for p in params.values())
+        for group in self.get_params_for(prefix).get("param_groups", ()):
+            if not (
+                isinstance(group, list | tuple) and len(group) == 2 and hasattr(group[1], "keys")
+            ):
+                raise ValueError(
+                    f"{prefix}__param_groups holds {group!r}. Pass a list of pairs (pattern, "
+                    '{option: value}), such as [("heads.*", {"lr": 0.01})].'
+                )
+            pattern, chosen = group
             if not any(fnmatch(name, pattern) for name in names):
                 raise ValueError(
                     f"{prefix}__param_groups: no parameter matches {pattern!r}. The names are "
                     f"{names}."
                 )
-        (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if not kwargs.get("weight_decay"):
-            return (groups,), kwargs
-        own = [group for group in groups if set(group) > {"params"}]  # the user's
-        rest = [p for group in groups if set(group) == {"params"} for p in group["params"]]
-        spared = _spared(self.module_)
-        vectors = [p for p in rest if p.ndim <= 1 or id(p) in spared]
-        matrices = [p for p in rest if p.ndim > 1 and id(p) not in spared]
-        return ([*own, {"params": matrices}, {"params": vectors, "weight_decay": 0.0}],), kwargs
+            if (unknown := sorted(set(chosen) - options)) and not is_open:
+                raise ValueError(
+                    f"{prefix}__param_groups: {unknown} are no options of "
+                    f"{self.optimizer.__name__}, which has {sorted(options)}."
+                )
 
     def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
         """X is the pair (training batches, validation batches or None)."""
@@ -254,6 +199,9 @@ class TaskNet(NeuralNet):
         roots = self.module_.training == self.criterion_.training == training
         if not (roots and self.modules_set_) or any(self.listening_.values()):
             super()._set_training(training)
+            for part in self.module_.modules() if training else ():
+                if isinstance(part, BATCH_NORMS) and _is_frozen(part):
+                    part.eval()  # its statistics stand still too
             self.modules_set_ = self.in_epoch_
 
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
@@ -344,6 +292,11 @@ class TaskNet(NeuralNet):
             self.history.record(name, value)
         if prefix == "valid":
             self.history.record(OBJECTIVE, values["valid_loss"])
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    params = list(module.parameters())
+    return bool(params) and not any(p.requires_grad for p in params)
 
 
 def _align_gradients(params: Any) -> None:

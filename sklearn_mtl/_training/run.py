@@ -31,7 +31,7 @@ def run(
     listener: EpochListener | None,
 ) -> None:
     """Train the net in place, with our schedule; the caller holds it back until all went well."""
-    _initialize(net)
+    _initialize(net, has_valid=valid is not None)
     own = own_callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs)
     net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
     kept = list(net.callbacks_)
@@ -46,16 +46,16 @@ def run(
 
 def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
     """Train the net in place for one pass over some rows of a stream, at a constant rate."""
-    _initialize(net)
+    _initialize(net, has_valid=False)
     refuse_schedules(net)
     net.partial_fit((batches, None))
     _check_outcome(net, recipe)
 
 
-def _initialize(net: TaskNet) -> None:
+def _initialize(net: TaskNet, has_valid: bool) -> None:
     if not net.initialized_:
         net.initialize()
-        check_callbacks(net)
+        check_callbacks(net, has_valid)
     if not any(p.requires_grad for p in net.module_.parameters()):
         raise ValueError(
             "All parameters of the network are frozen. Set requires_grad of those in module_ that "

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from _fits import LOW_RATE, N_TASKS, Recorder, X, Y, assert_consistent, make
@@ -20,7 +21,7 @@ from skorch.callbacks import (
 from skorch.utils import noop
 from torch import nn
 
-from sklearn_mtl import Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._training.listeners import CosineSchedule
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import DenseTrunk
@@ -284,3 +285,30 @@ def test_patterns_that_match_nothing(kind, method, patterns, named):
     with pytest.raises(ValueError, match=message):
         getattr(estimator, method)(X, Y)
     assert not hasattr(estimator, "net_")
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping, Checkpoint])
+@pytest.mark.parametrize(
+    ("watched", "valid", "message"),
+    [
+        ("valid_loss/signa", True, r"watches 'valid_loss/signa(_best)?'.*'valid_loss/signal'"),
+        ("valid_loss", False, "ask for X_val or early_stopping"),
+        ("valid_loss/signal", False, "ask for X_val or early_stopping"),
+        ("train_loss/", True, r"'train_loss/(_best)?'.*'train_loss/signal'"),
+    ],
+)
+def test_a_loss_that_is_not_there_is_named_before_training(callback, watched, valid, message):
+    """skorch would say so after the first epoch, in its own words."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = pd.DataFrame({"signal": X[:, 0], "noise": X[:, 1]})
+    monitor = watched if callback is EarlyStopping else f"{watched}_best"
+    estimator = MultiTaskCNNEstimator(max_epochs=1, net_params={"callbacks": [callback(monitor)]})
+    data = {"X_val": X, "y_val": y} if valid else {}
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X, y, **data)
+
+
+def test_callbacks_have_to_be_listed():
+    with pytest.raises(ValueError, match="Pass a list of callbacks"):
+        MultiTaskCNNEstimator(net_params={"callbacks": EarlyStopping()}).fit(X, Y)
+    MultiTaskCNNEstimator(max_epochs=1, net_params={"callbacks": "disable"}).fit(X, Y)

@@ -17,7 +17,7 @@ from torch import nn
 
 from sklearn_mtl import Task
 from sklearn_mtl._fitted import fitted_of
-from sklearn_mtl._training.net import MultiTaskLoss
+from sklearn_mtl._training.criterion import MultiTaskLoss
 from sklearn_mtl.losses import LOSSES, LogProd, TaskLosses
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -292,12 +292,59 @@ def test_groups_of_the_user(pattern):
     found, *others = estimator.net_.optimizer_.param_groups
     assert found["weight_decay"] == 0.25
     assert len(found["params"]) == (2 if pattern == "heads.*" else 4)
-    assert [group["weight_decay"] for group in others] == [0.5, 0]
+    assert [group["weight_decay"] for group in others] == [0.5, 0] * (pattern == "heads.*")
     assert sum(len(group["params"]) for group in others) == 4 - len(found["params"])
     heads, trunk = estimator.module_.heads, estimator.module_.trunk
     torch.testing.assert_close(heads.weight, still.module_.heads.weight)
     moved = (trunk.weight - estimator.trunk.weight).abs().max()
     assert (moved > 1e-4) == (pattern == "heads.*")
+
+
+def test_a_group_without_a_decay_has_the_usual_one():
+    """A group with the rate of all others changes nothing: vectors are not decayed."""
+    groups = [("trunk.*", {"lr": 0.01}), ("heads.*", {"lr": 0.01})]
+    params = {"trunk": DenseTrunk((8, 8)), "weight_decay": 0.5, "learning_rate": 0.01}
+    grouped = make(net_params={"optimizer__param_groups": groups}, **params).fit(X, Y)
+    decays = [group["weight_decay"] for group in grouped.net_.optimizer_.param_groups]
+    assert decays == [0.5, 0, 0.5, 0]
+    np.testing.assert_allclose(grouped.predict(X), make(**params).fit(X, Y).predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (("heads.*", {"learning_rate": 0.1}), r"\['learning_rate'\] are no options of AdamW.*'lr'"),
+        (("heads.*", 0.1), "Pass a list of pairs"),
+        ("heads.*", "Pass a list of pairs"),
+        (("heads.*", {"lr": 0.1}, 3), "Pass a list of pairs"),
+    ],
+)
+def test_groups_that_are_not_understood(group, message):
+    """Else a wrong name would be kept in the group, and nothing done with it."""
+    with pytest.raises(ValueError, match=f"optimizer__param_groups.*{message}"):
+        make(net_params={"optimizer__param_groups": [group]}).fit(X, Y)
+
+
+def test_optimizers_of_the_user_may_take_any_option():
+    class Open(torch.optim.SGD):
+        def __init__(self, params, lr=0.1, **options):
+            super().__init__(params, lr)
+
+    groups = [("heads.*", {"hue": 3})]
+    net = make(optimizer=Open, net_params={"optimizer__param_groups": groups}).fit(X, Y).net_
+    assert net.optimizer_.param_groups[0]["hue"] == 3
+
+
+def test_batch_statistics_of_frozen_layers_stand_still():
+    """What a frozen trunk says of a row stays; others go on to count."""
+    trunk = nn.Sequential(nn.Linear(X.shape[1], 8), nn.BatchNorm1d(8), nn.ReLU())
+    est = make(trunk=trunk, warm_start=True).fit(X, Y)
+    est.module_.trunk.requires_grad_(False)
+    before, seen = est.embed(X), int(est.module_.trunk[1].num_batches_tracked)
+    np.testing.assert_array_equal(est.fit(X, Y).embed(X), before)
+    np.testing.assert_array_equal(est.partial_fit(X, Y).embed(X), before)
+    est.module_.trunk.requires_grad_(True)
+    assert int(est.fit(X, Y).module_.trunk[1].num_batches_tracked) > seen
 
 
 def test_groups_that_match_nothing():

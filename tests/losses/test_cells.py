@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 
 from sklearn_mtl.kinds import KINDS
-from sklearn_mtl.losses import CELL_LOSSES, TaskLosses
+from sklearn_mtl.losses import CELL_LOSSES, KindLoss, TaskLosses
 
 # -- values -----------------------------------------------------------------------------------
 
@@ -130,8 +130,10 @@ CELLS = [(kind, family) for kind in CELL_LOSSES for family in ("likelihood", "sq
 EVERY_CELL = pytest.mark.parametrize(("kind", "family"), CELLS)
 
 
-def test_there_is_a_loss_for_every_kind():
-    assert CELL_LOSSES.keys() == KINDS.keys()
+def test_losses_by_name_are_those_of_kinds():
+    """A kind may have a loss that has no name."""
+    assert {name: KINDS[name].cell_loss for name in CELL_LOSSES} == CELL_LOSSES
+    assert all(isinstance(kind.cell_loss, KindLoss) for kind in KINDS.values())
 
 
 @TORCH_DTYPES
