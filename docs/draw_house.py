@@ -25,7 +25,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sklearn_mtl"
 # to stand partly above each room that it needs, as all arrows point straight down.
 PLACES = {
     "networks": (0.0, 3.3),
-    "losses": (3.6, 9.0),
+    "losses": (3.6, 6.3),
+    "_identity": (6.6, 9.0),
     "datasets": (9.3, 12.0),
     "kinds": (3.6, 9.0),
     "_data": (3.6, 9.0),

@@ -57,6 +57,7 @@ class Room(NamedTuple):
 # Data flows one way, and a room knows only the rooms below it. The table is written from the
 # ground up; what a row like "losses.*" allows, it allows to all rooms of the folder.
 HOUSE = {
+    "_identity": Room("", "numpy torch"),  # what is the same, of anything
     # Torch only, as people build on them: a bare loop, networks of their own.
     "losses.*": Room("", "torch"),
     "losses.links": Room("", "scipy"),  # the same for tensors and arrays
@@ -76,7 +77,7 @@ HOUSE = {
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
     "kinds.values": Room("", "pandas"),
     "kinds.scores": Room("", "pandas sklearn.exceptions sklearn.utils"),
-    "kinds.base": Room(".scores"),
+    "kinds.base": Room("_identity .scores"),
     "kinds.classes": Room(".base .values", "sklearn.metrics"),
     "kinds.numbers": Room(".base .values", "sklearn.metrics"),
     "kinds": Room(".base .classes .numbers"),
@@ -96,7 +97,6 @@ HOUSE = {
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),
     "_training.random": Room(),
-    "_training.identity": Room("", "sklearn.base"),
     "_training.recipe": Room(),
     "_training.batches": Room(".recipe _predict"),
     "_training.listeners": Room(".random .recipe", "skorch"),
@@ -105,12 +105,12 @@ HOUSE = {
     "_training.build": Room(".batches .criterion .listeners .net .recipe"),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.plan": Room(
-        ".batches .copies .identity .recipe _fitted", "sklearn.base sklearn.utils"
+        ".batches .copies .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
     "_training.run": Room(".batches .copies .listeners .net .recipe", "sklearn.exceptions"),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.fit": Room(
-        ".batches .build .copies .fit_tasks .identity .net .plan .random .run _fitted _predict"
+        ".batches .build .copies .fit_tasks .net .plan .random .run _fitted _identity _predict"
     ),
     "_training": Room(),
     # What may stand in a file: data, and objects of rooms that are therefore known here.
@@ -119,8 +119,8 @@ HOUSE = {
     "_files.store": Room(".codec", "safetensors", "sklearn_mtl.__version__"),
     "_files.onnx": Room("", "importlib"),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
-        ".onnx .store _fitted"
-        " _training.build _training.copies _training.identity _training.plan _training.random"
+        ".onnx .store _fitted _identity"
+        " _training.build _training.copies _training.plan _training.random"
         " _training.recipe"
     ),
     "_files": Room(),

@@ -11,6 +11,7 @@ import torch
 
 from sklearn_mtl._files import onnx, store
 from sklearn_mtl._fitted import Fitted, fitted_of
+from sklearn_mtl._identity import identity
 from sklearn_mtl._training.build import build_net
 from sklearn_mtl._training.copies import (
     frozen_of,
@@ -19,7 +20,6 @@ from sklearn_mtl._training.copies import (
     restore,
     rule_of,
 )
-from sklearn_mtl._training.identity import identity
 from sklearn_mtl._training.plan import parameter_names, parameters_of
 from sklearn_mtl._training.random import seeded
 from sklearn_mtl._training.recipe import device_or_cpu, resolve
@@ -64,8 +64,7 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
     packed = store.pack(saved)
     # What cannot be loaded again is found now, and not when it is needed.
     again = _restored(store.unpack(packed), type(estimator), trunk)
-    built = identity(plain_module(again.net_).trunk)
-    if trunk is None and built != identity(module.trunk):
+    if trunk is None and identity(plain_module(again.net_).trunk) != identity(module.trunk):
         raise ValueError(
             f"trunk={estimator.trunk!r} was changed after fit, and does not build the trunk that "
             "was fitted. Set it back, or fit again."

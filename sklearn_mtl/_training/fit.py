@@ -9,12 +9,12 @@ import numpy as np
 
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._fitted import Fitted
+from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, start_combiner
 from sklearn_mtl._training.copies import copied, take_learned
 from sklearn_mtl._training.fit_tasks import FitTasks
-from sklearn_mtl._training.identity import identity
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,

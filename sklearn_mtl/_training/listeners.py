@@ -13,6 +13,7 @@ from skorch.callbacks import (
     Callback,
     EarlyStopping,
     EpochScoring,
+    InputShapeSetter,
     LRScheduler,
     ParamMapper,
 )
@@ -149,6 +150,11 @@ def check_callbacks(net: NeuralNet, has_valid: bool) -> None:
                 f"net_params holds the callback {name}, a {type(callback).__name__} of skorch, "
                 "which takes the targets of a batch for one array; here they are those of several "
                 "tasks. Use a callback of scikit-learn: set_callbacks(ScoringMonitor(scoring=...))."
+            )
+        if isinstance(callback, InputShapeSetter):
+            raise ValueError(
+                f"net_params holds the callback {name}, an InputShapeSetter, but the trunk is "
+                "built already. Pass a spec or a callable as trunk: lazy layers learn their sizes."
             )
         if isinstance(callback, ParamMapper):
             _check_patterns(net, name, callback)

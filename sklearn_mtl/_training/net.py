@@ -255,6 +255,11 @@ class TaskNet(NeuralNet):
         if iterator is None:
             return
         self.tally_ = tally = Tally()
+        if training and not any(p.requires_grad for p in self.module_.parameters()):
+            raise ValueError(
+                "All parameters of the network are frozen. Set requires_grad of those in module_ "
+                "that are to be trained, or leave the callback out that has frozen them."
+            )
         self.in_epoch_, self.modules_set_ = True, False
         self._look_who_listens()
         rows = self.history[-1]["batches"]

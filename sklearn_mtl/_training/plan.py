@@ -16,9 +16,9 @@ from sklearn_mtl._data.inputs import InputReader, Source, as_input
 from sklearn_mtl._data.rows import Samples, check_weights, random_seed, split_rows
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
+from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
-from sklearn_mtl._training.identity import identity
 from sklearn_mtl._training.recipe import Recipe, resolve
 
 __all__ = [

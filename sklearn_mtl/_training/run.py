@@ -56,11 +56,6 @@ def _initialize(net: TaskNet, has_valid: bool) -> None:
     if not net.initialized_:
         net.initialize()
         check_callbacks(net, has_valid)
-    if not any(p.requires_grad for p in net.module_.parameters()):
-        raise ValueError(
-            "All parameters of the network are frozen. Set requires_grad of those in module_ that "
-            "are to be trained."
-        )
 
 
 def _check_outcome(net: TaskNet, recipe: Recipe) -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_mtl._identity import identity
 from sklearn_mtl.kinds.scores import masked_score
 from sklearn_mtl.losses import KindLoss
 
@@ -136,16 +137,17 @@ class Kind:
 
     # -- identity ----------------------------------------------------------------------------
 
-    def get_params(self) -> dict[str, Any]:
+    def params(self) -> dict[str, Any]:
         """Return the parameters of the constructor, which keeps them under their names."""
         return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is of the same class, with equal parameters."""
-        if not isinstance(other, Kind) or type(self) is not type(other):
-            return False
-        pairs = zip(self.get_params().values(), other.get_params().values(), strict=True)
-        return all(np.array_equal(a, b) if np.ndim(a) else a == b for a, b in pairs)
+        return (
+            isinstance(other, Kind)
+            and type(self) is type(other)
+            and identity(self.params()) == identity(other.params())
+        )
 
     def __hash__(self) -> int:
         """Return the same for all of a class, as parameters need not have a hash."""
@@ -153,7 +155,7 @@ class Kind:
 
     def __repr__(self) -> str:
         """Show class and parameters."""
-        params = self.get_params().items()
+        params = self.params().items()
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in params)})"
 
 

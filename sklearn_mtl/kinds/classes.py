@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -172,7 +173,11 @@ class OrdinalTarget(ClassificationTarget):
 
     def ordered(self, order: Sequence[Any] | None) -> OrdinalTarget:
         """Return the kind with these categories, unless it has its own."""
-        return self if self.categories is not None else type(self)(order)
+        if self.categories is not None or order is None:
+            return self
+        kind = copy.copy(self)
+        kind.categories = tuple(order)
+        return kind
 
     def check(self, values: NDArray[Any]) -> None:
         """Refuse labels without a rank."""

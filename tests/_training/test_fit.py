@@ -13,10 +13,11 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from _fits import X, Y, make
 from _inputs import EVERY_KIND, make_every_kind, make_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback, Freezer, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
@@ -736,3 +737,36 @@ def test_a_clone_is_cold() -> None:
     estimator.fit(X, y)
     with pytest.raises(NotFittedError):
         clone(estimator).predict(X)
+
+
+def test_streams_that_share_callbacks_go_on_each():
+    """What a callback noted for the one says nothing of the other."""
+    shared = {"callbacks": [EarlyStopping("train_loss", patience=50)]}
+    a, b, alone = make(net_params=shared), make(net_params=shared), make()
+    for _ in range(3):
+        for est in (a, b, alone):
+            est.partial_fit(X, Y)
+    np.testing.assert_array_equal(a.predict(X), alone.predict(X))
+    np.testing.assert_array_equal(b.predict(X), alone.predict(X))
+
+
+def test_a_stream_goes_on_after_a_call_that_failed():
+    """As if that call had never been."""
+
+    class Failing(Callback):
+        fails = False
+
+        def on_train_end(self, net, **kwargs):
+            if Failing.fails:
+                raise RuntimeError("on purpose")
+
+    callbacks = [EarlyStopping("train_loss", patience=50), Failing()]
+    est, alone = make(net_params={"callbacks": callbacks}), make()
+    est.partial_fit(X, Y)
+    Failing.fails = True
+    with pytest.raises(RuntimeError, match="on purpose"):
+        est.partial_fit(X, Y)
+    Failing.fails = False
+    est.partial_fit(X, Y)
+    alone.partial_fit(X, Y).partial_fit(X, Y)
+    np.testing.assert_array_equal(est.predict(X), alone.predict(X))

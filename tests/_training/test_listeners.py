@@ -15,6 +15,7 @@ from skorch.callbacks import (
     EpochScoring,
     Freezer,
     Initializer,
+    InputShapeSetter,
     LRScheduler,
     Unfreezer,
 )
@@ -312,3 +313,14 @@ def test_callbacks_have_to_be_listed():
     with pytest.raises(ValueError, match="Pass a list of callbacks"):
         MultiTaskCNNEstimator(net_params={"callbacks": EarlyStopping()}).fit(X, Y)
     MultiTaskCNNEstimator(max_epochs=1, net_params={"callbacks": "disable"}).fit(X, Y)
+
+
+@pytest.mark.parametrize("loss", ["logprod", "uncertainty"])
+def test_a_callback_that_freezes_all_is_named(loss):
+    with pytest.raises(ValueError, match="All parameters of the network are frozen"):
+        make([Freezer("[!c]*")], loss=loss).fit(X, Y)
+
+
+def test_the_trunk_is_built_before_the_first_batch():
+    with pytest.raises(ValueError, match="an InputShapeSetter"):
+        make([InputShapeSetter()]).fit(X, Y)

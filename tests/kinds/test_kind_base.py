@@ -153,7 +153,7 @@ def test_kinds_are_equal_by_class_and_parameters(said: str) -> None:
     make, params = DIFFERENT[said]
     kind = make()
     assert repr(kind) == said
-    assert kind.get_params() == params
+    assert kind.params() == params
     for same in (make(), clone_kind(kind), copy.deepcopy(kind), copy.copy(kind)):
         assert same == kind
         assert (same != kind) is False
@@ -507,3 +507,35 @@ def test_parameters_may_be_arrays() -> None:
     assert Binned(np.arange(3)) != Binned(np.arange(4))
     assert Binned([0, 1]) == Binned([0, 1]) != Binned(None)
     assert Task("a", Binned(np.arange(3))) == Task("a", Binned(np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    "edges", [[[1], [1, 2]], {"a": np.arange(3)}, float("nan"), np.arange(3), None]
+)
+def test_kinds_compare_whatever_their_parameters_are(edges: Any) -> None:
+    class Binned(RegressionTarget):
+        def __init__(self, edges: Any) -> None:
+            self.edges = edges
+
+    assert Binned(edges) == Binned(copy.deepcopy(edges)) != Binned("other")
+
+
+def test_kinds_in_a_dict_of_tasks_are_cloned() -> None:
+    """scikit-learn looks into dicts for what has parameters."""
+    estimator = MultiTaskCNNEstimator({"r": QuantileTarget(0.9)})
+    assert clone(estimator).tasks == {"r": QuantileTarget(0.9)}
+    categories = MultiTaskCNNEstimator({"r": OrdinalTarget(["low", "high"])})
+    assert clone(categories).tasks == categories.tasks
+
+
+def test_an_order_leaves_the_other_parameters_of_a_kind_alone() -> None:
+    class Shaded(OrdinalTarget):
+        def __init__(self, alpha: float = 1.0) -> None:
+            super().__init__()
+            self.alpha = alpha
+
+    shaded = Shaded(3.0)
+    ordered = shaded.ordered(("b", "a"))
+    assert (ordered.alpha, ordered.categories) == (3.0, ("b", "a"))
+    assert (shaded.alpha, shaded.categories) == (3.0, None)
+    assert ordered.ordered(("a", "b")) is ordered

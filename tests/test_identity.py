@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+import time
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import polars as pl
 import pytest
 import torch
 from _asserts import pickled
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from sklearn_mtl import Task
-from sklearn_mtl._training.identity import identity
+from sklearn_mtl._identity import identity
 from sklearn_mtl.losses import LogProd
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -258,3 +260,48 @@ def test_nothing_is_changed_by_looking() -> None:
     assert not module.training
     assert all(torch.equal(v, before[name]) for name, v in module.state_dict().items())
     assert rng.random() == np.random.default_rng(0).random()
+
+
+class Linked:
+    """Objects that all know each other."""
+
+    def __init__(self, n):
+        self.others = []
+        for _ in range(n):
+            other = object.__new__(Linked)
+            other.others = [self, *self.others]
+            self.others.append(other)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linked(60),
+        lambda: torch.fx.symbolic_trace(
+            nn.Sequential(*[nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(12)])
+        ),
+    ],
+    ids=["objects", "graph"],
+)
+def test_many_links_take_no_more_than_many_objects(make):
+    """Walking along every path would take longer than anybody waits."""
+    torch.manual_seed(0)
+    value = make()
+    start = time.perf_counter()
+    assert identity(value) == identity(value)
+    assert time.perf_counter() - start < 5
+
+
+def test_which_objects_are_one_is_part_of_what_they_are():
+    """A layer that is used twice is not two layers; a list that is used twice is two lists."""
+    layer = nn.Linear(2, 2)
+    assert identity([layer, layer]) != identity([layer, copy.deepcopy(layer)])
+    labels = ["a", 1]
+    assert identity({"x": labels, "y": labels}) == identity({"x": ["a", 1], "y": ("a", 1.0)})
+
+
+def test_callbacks_are_their_parameters():
+    """And not the notes that they take."""
+    fresh, used = EarlyStopping(patience=3), EarlyStopping(patience=3)
+    used.misses_, used.dynamic_threshold_ = 2, 0.5
+    assert identity(fresh) == identity(used) != identity(EarlyStopping(patience=4))
