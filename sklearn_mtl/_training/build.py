@@ -76,7 +76,8 @@ def build_net(
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     criterion = MultiTaskLoss(task_losses, combine, dtype).to(dtype)
     net = TaskNet(module.to(dtype), criterion, **options)
-    net.task_names_, net.reader_, net.toggled_ = encoder.names, reader, {}
+    net.task_names_, net.reader_ = encoder.names, reader
+    net.toggled_, net.listeners_ = {}, {}
     net.amp_dtype_ = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
 

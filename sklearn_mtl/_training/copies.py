@@ -33,6 +33,7 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
     twin.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], EpochListener)]
     twin.history_ = History()
     twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
+    twin.listeners_ = {}
     memo: dict[int, Any] = {}  # what they share, they share again
     for name, param in {"module": "trunk", "criterion": "loss"}.items():
         if name == "criterion" and not with_optimizer:

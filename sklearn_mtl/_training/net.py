@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from inspect import signature
 from types import MappingProxyType
@@ -26,6 +26,8 @@ from sklearn_mtl._training.listeners import CosineSchedule, EpochListener
 from sklearn_mtl.losses import Cells
 
 __all__ = ["TaskNet"]
+
+BETWEEN_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -78,8 +80,9 @@ class TaskNet(NeuralNet):
     toggled_: dict[str, bool]
     in_epoch_ = False  # whether an epoch is under way
     modules_set_ = False  # whether the modules were set to training or not, in it
-    # By event: whether others than our schedule act between two steps.
-    listening_: Mapping[str, bool] = MappingProxyType({})
+    # In an epoch: methods of callbacks, by event; whether others than our schedule are among them.
+    listeners_: dict[str, list[Callable[..., Any]]]
+    disturbed_ = False
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -125,10 +128,11 @@ class TaskNet(NeuralNet):
 
     def _check_groups(self, prefix: str, names: list[str]) -> None:
         """Refuse groups of no parameters, and options that the optimizer does not have."""
-        params = signature(self.optimizer).parameters
+        groups = self.get_params_for(prefix).get("param_groups", ())
+        params = signature(self.optimizer).parameters if groups else {}
         options = set(params) - {"params"}
         is_open = any(p.kind is p.VAR_KEYWORD for p in params.values())
-        for group in self.get_params_for(prefix).get("param_groups", ()):
+        for group in groups:
             if not (
                 isinstance(group, list | tuple) and len(group) == 2 and hasattr(group[1], "keys")
             ):
@@ -174,22 +178,35 @@ class TaskNet(NeuralNet):
     # -- steps -------------------------------------------------------------------------------
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Take gradients that callbacks have made in any memory order."""
-        super().notify(method_name, **kwargs)
-        if method_name == "on_grad_computed" and self.listening_.get(method_name):
+        """Call those that listen, and take gradients that they made in any memory order.
+
+        Calling all callbacks, most of which have no use for single batches, takes 1 to 2 % of an
+        epoch of a small network, and less than 1 % with the default trunk.
+        """
+        methods = self.listeners_.get(method_name)
+        if methods is None:
+            super().notify(method_name, **kwargs)
+            return
+        getattr(self, method_name)(self, **kwargs)
+        for method in methods:
+            method(self, **kwargs)
+        if methods and method_name == "on_grad_computed":
             _align_gradients(self.module_.parameters())
 
     def _look_who_listens(self) -> None:
-        """Look which events between two steps have callbacks that do something then."""
-        ours = {"on_batch_end": CosineSchedule}
-        self.listening_ = {
-            event: any(
-                getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
-                and type(callback) is not ours.get(event)
-                for _, callback in self.callbacks_
-            )
-            for event in ("on_batch_begin", "on_batch_end", "on_grad_computed")
-        }
+        """Look which callbacks do something between two steps, and whether others than ours do."""
+        for event in BETWEEN_STEPS:
+            silent = getattr(Callback, event)
+            methods = [getattr(callback, event) for _, callback in self.callbacks_]
+            self.listeners_[event] = [
+                method for method in methods if getattr(method, "__func__", None) is not silent
+            ]
+        own = CosineSchedule.on_batch_end
+        self.disturbed_ = any(
+            getattr(method, "__func__", None) is not own
+            for methods in self.listeners_.values()
+            for method in methods
+        )
 
     def _set_training(self, training: bool = True) -> None:
         """Walk through the modules only where something may have changed since the last step.
@@ -197,7 +214,7 @@ class TaskNet(NeuralNet):
         Else it takes 8 % of an epoch of a small network, 2 to 6 % with the default trunk.
         """
         roots = self.module_.training == self.criterion_.training == training
-        if not (roots and self.modules_set_) or any(self.listening_.values()):
+        if not (roots and self.modules_set_) or self.disturbed_:
             super()._set_training(training)
             for part in self.module_.modules() if training else ():
                 if isinstance(part, BATCH_NORMS) and _is_frozen(part):
@@ -273,6 +290,7 @@ class TaskNet(NeuralNet):
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:
             self.tally_, self.in_epoch_, self.modules_set_ = Tally(), False, False
+            self.listeners_ = {}
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
         self.history.record(f"{prefix}_batch_count", len(iterator))

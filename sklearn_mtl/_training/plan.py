@@ -35,10 +35,10 @@ FloatArray = NDArray[np.float64]
 RowIndex = NDArray[np.intp]
 
 
-def parameter_names(kind: type) -> list[str]:
+def parameter_names(kind: type) -> tuple[str, ...]:
     """Names of the parameters of a class of estimators and its bases: it may list fewer itself."""
     kinds: list[Any] = [k for k in kind.__mro__ if issubclass(k, BaseEstimator)]
-    return sorted({name for k in kinds for name in k._get_param_names()})
+    return tuple(sorted({name for k in kinds for name in k._get_param_names()}))
 
 
 def parameters_of(estimator: Any) -> SimpleNamespace:
