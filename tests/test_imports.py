@@ -102,7 +102,7 @@ HOUSE = {
     "_training.listeners": Room(".random .recipe", "skorch"),
     "_training.criterion": Room(),
     "_training.net": Room(".batches .criterion .listeners _predict", "skorch"),
-    "_training.build": Room(".batches .criterion .listeners .net .recipe"),
+    "_training.build": Room(".batches .criterion .listeners .net .recipe kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.plan": Room(
         ".batches .copies .recipe _fitted _identity", "sklearn.base sklearn.utils"

@@ -19,7 +19,8 @@ from sklearn_mtl._training.criterion import MultiTaskLoss
 from sklearn_mtl._training.listeners import check_whose
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.recipe import DTYPES, Recipe, resolve_optimizer
-from sklearn_mtl.losses import LOSSES, Combiner, TaskLosses
+from sklearn_mtl.kinds import Kind
+from sklearn_mtl.losses import LOSSES, Combiner, KindLoss, TaskLosses
 from sklearn_mtl.networks import MultiTaskModule, build_trunk, takes_channels_last
 
 __all__ = ["build_net", "start_combiner"]
@@ -66,7 +67,10 @@ def build_net(
     )
     combine = _rule_of(parameters.loss, task_weights, dtype)
     task_losses = TaskLosses(
-        [kind.cell_loss for kind in encoder.kinds_],
+        [
+            _cell_loss_of(name, kind)
+            for name, kind in zip(encoder.names, encoder.kinds_, strict=True)
+        ],
         encoder.n_outputs,
         getattr(combine, "family", "likelihood"),
         [kind.loss_params for kind in encoder.kinds_],
@@ -80,6 +84,15 @@ def build_net(
     net.toggled_, net.listeners_ = {}, {}
     net.amp_dtype_ = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
+
+
+def _cell_loss_of(name: str, kind: Kind) -> KindLoss:
+    if not hasattr(kind, "cell_loss"):
+        raise ValueError(
+            f"Task {name!r}: {type(kind).__name__} does not say how a cell is measured. Give the "
+            "class an attribute cell_loss, a KindLoss of sklearn_mtl.losses."
+        )
+    return kind.cell_loss
 
 
 def _options(recipe: Recipe, module: nn.Module) -> dict[str, Any]:

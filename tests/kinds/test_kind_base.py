@@ -539,3 +539,21 @@ def test_an_order_leaves_the_other_parameters_of_a_kind_alone() -> None:
     assert (ordered.alpha, ordered.categories) == (3.0, ("b", "a"))
     assert (shaded.alpha, shaded.categories) == (3.0, None)
     assert ordered.ordered(("a", "b")) is ordered
+
+
+def test_a_kind_has_to_say_how_it_is_measured() -> None:
+    class Unmeasured(Kind):
+        def fit(self, values: Any, weight: Any, order: Any = None) -> Kind:
+            return self
+
+        def encode(self, values: Any) -> Any:
+            return values.astype(float)
+
+        def constant(self, codes: Any, weight: Any) -> Any:
+            return np.zeros(1)
+
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(
+        ValueError, match="Task 'a': Unmeasured does not say how a cell is measured"
+    ):
+        MultiTaskCNNEstimator([Task("a", Unmeasured())]).fit(X, X[:, 0])
