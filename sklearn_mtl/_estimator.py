@@ -192,7 +192,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         y: the closed-form noise level of `loss='logprod'`. Biased low when the network overfits.
         NaN for other kinds.
     net_ : skorch.NeuralNet
-        The net, trained.
+        The net, trained. Its `predict` and `forward` take X as the estimator does, and return raw
+        outputs; its `history` has the objective and the loss of each task per epoch.
     module_ : sklearn_mtl.networks.MultiTaskModule
         Its module.
 
