@@ -6,6 +6,7 @@ import copy
 import inspect
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from _asserts import (
     pickled,
 )
 from _inputs import EnsembleTrunk, make_table
-from _saved import SMALL, make, rewrite, saved_and_loaded
+from _saved import SMALL, fit_table, make, rewrite, saved_and_loaded
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
@@ -36,6 +37,18 @@ from sklearn_mtl._training.copies import frozen_of, rule_of
 from sklearn_mtl.kinds import OrdinalTarget, QuantileTarget
 from sklearn_mtl.losses import LogProd, MaskedMSE, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MultiTaskCNNEstimator:
+    """Treat it as read-only."""
+    return fit_table()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
+
 
 # -- what survives -------------------------------------------------------------------------------
 

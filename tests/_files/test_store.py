@@ -11,13 +11,24 @@ import pytest
 import torch
 from _asserts import assert_alike, assert_predicts_the_same, assert_random_states_untouched
 from _inputs import make_table
-from _saved import as_text, drop, drop_tensor, opened, put, put_tensor, rewrite
+from _saved import as_text, drop, drop_tensor, fit_table, opened, put, put_tensor, rewrite
 from safetensors.torch import save_file
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._files import store
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training.copies import rule_of
+
+
+@pytest.fixture(scope="module")
+def fitted() -> MultiTaskCNNEstimator:
+    """Treat it as read-only."""
+    return fit_table()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.safetensors"
 
 
 def test_a_full_disk_leaves_the_older_file(fitted, path, monkeypatch):
