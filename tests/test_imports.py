@@ -88,7 +88,8 @@ HOUSE = {
     "_data.gates": Room(".tables .tasks"),
     "_data.labels": Room(".tables .tasks"),
     "_data.rows": Room(),
-    "_data.inputs": Room(),
+    "_data.levels": Room(),
+    "_data.inputs": Room(".levels"),
     "_data.targets": Room(".gates .labels .rows .tables .tasks"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.

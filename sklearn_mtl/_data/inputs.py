@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names, assert_all_finite
 
+from sklearn_mtl._data.levels import Levels
+
 __all__ = [
     "InputReader",
     "Rows",
@@ -146,6 +148,8 @@ class InputReader:
         ``(C, D, H, W)``.
     mean_, scale_ : ndarray of float64
         Weighted training statistics per feature, or per channel, broadcastable to `input_shape_`.
+    two_valued_ : tuple of int
+        Positions of the features of a table that take at most two values in training.
     """
 
     def __init__(
@@ -177,11 +181,13 @@ class InputReader:
         return type(self.estimator_name, (), {})()
 
     def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> InputReader:
-        """Learn shapes from X, and mean and scale from `rows` weighted by `weight`."""
+        """Learn shapes from X, and from `rows` what their values are, weighted by `weight`."""
         self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
         self.input_shape_ = self._resolve_shape()
+        levels = Levels(self.input_shape_[0] if len(self.input_shape_) == 1 else 0)
         with np.errstate(over="ignore", invalid="ignore"):
-            self.mean_, self.scale_ = self._statistics(X, rows, weight)
+            self.mean_, self.scale_ = self._statistics(X, rows, weight, levels)
+        self.two_valued_ = tuple(levels.columns.tolist())
         if not np.isfinite(self.scale_).all():
             raise ValueError("X holds values whose squares overflow float64. Rescale X.")
         return self
@@ -301,13 +307,14 @@ class InputReader:
             ) from error
 
     def _statistics(
-        self, X: Any, rows: NDArray[np.intp], weight: FloatArray
+        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One pass over `rows`, merging chunks by Chan, Golub and LeVeque (1979)."""
         n_channels, n_spatial = self.input_shape_[0], math.prod(self.input_shape_[1:])
         total, mean, square, shift = 0.0, *np.zeros((3, n_channels))
         for chunk in self.chunks(np.arange(len(rows))):
             batch = self._samples(X, rows[chunk]).astype(np.float64, order="C")
+            levels.look(batch.reshape(len(chunk), -1))
             batch = batch.reshape(len(chunk), n_channels, n_spatial)
             if total == 0:  # sums of what is left of a huge offset lose no digits
                 shift = batch.mean(axis=(0, 2))

@@ -18,7 +18,7 @@ from sklearn_mtl._files.codec import decode, encode
 __all__ = ["Packed", "Saved", "blaming", "pack", "read", "unpack", "write"]
 
 # Raised whenever older versions could not read the file, or would read it wrongly.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -103,6 +103,8 @@ def unpack(packed: Packed) -> Saved:
     if header["format_version"] == 1:
         params.pop("compile", None)  # a parameter of then, which changed no prediction
         fitted, others = _from_format_1(fitted)
+    if header["format_version"] < 3:  # networks had waves of all features
+        fitted["reader"].two_valued_ = ()
     weights, rule = (
         {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         for prefix in (MODULE, RULE)

@@ -56,7 +56,7 @@ def build_net(
     """
     dtype = DTYPES[recipe.precision]
     check_whose(recipe.net_params.get("callbacks"))
-    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_)
+    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_, reader.two_valued_)
     module = MultiTaskModule(
         trunk,
         n_features,

@@ -126,7 +126,10 @@ def plan_fit(
     read_by = parameters.tasks, parameters.missing_values, parameters.class_weight
     encoder = TargetEncoder(*copy.deepcopy(read_by))
     targets = encoder.fit_encode(samples.y, samples.sample_weight, classes, more_comes)
-    return _plan(parameters, samples, inputs, reader, encoder, targets, hold_out, learn_X=True)
+    plan = _plan(parameters, samples, inputs, reader, encoder, targets, hold_out, learn_X=True)
+    if more_comes:  # third values too, perhaps
+        reader.two_valued_ = ()
+    return plan
 
 
 def plan_refit(

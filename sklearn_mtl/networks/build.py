@@ -26,7 +26,9 @@ TRUNKS: dict[str, Callable[[], Any]] = {
 }
 
 
-def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+def build_trunk(
+    trunk: Any, input_shape: tuple[int, ...], two_valued: tuple[int, ...] = ()
+) -> tuple[nn.Module, int]:
     """Make a trunk from what a user passed, and find its number of features by a dry run.
 
     Parameters
@@ -37,6 +39,9 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
         from the dry run.
     input_shape : tuple of int
         Shape of one sample, channels first.
+    two_valued : tuple of int, default=()
+        Positions of features that take at most two values, for a spec whose `build` asks for them
+        by a parameter of this name.
 
     Returns
     -------
@@ -59,7 +64,8 @@ def build_trunk(trunk: Any, input_shape: tuple[int, ...]) -> tuple[nn.Module, in
     if isinstance(trunk, nn.Module):
         module = _copied(trunk)
     elif hasattr(trunk, "build"):
-        module = trunk.build(input_shape)
+        asks = "two_valued" in inspect.signature(trunk.build).parameters
+        module = trunk.build(input_shape, **({"two_valued": two_valued} if asks else {}))
     else:
         _check_no_arguments(trunk)
         module = trunk()

@@ -24,6 +24,9 @@ class DenseTrunk(BaseEstimator):
     the shape (B, n_members, F), loss and predictions are averaged over members. There are no batch
     statistics and no dropout, so that a sample weight of 2 equals the row twice.
 
+    Features that take at most two values in `fit`, such as one-hot codes, get no waves: all
+    functions of such a feature are linear in it.
+
     This is made for noisy tables of some hundred rows and more. Predictions level off beyond three
     standard deviations of a feature, as those of trees do beyond the last split. For trends to be
     continued, for features with very long tails, or for less than about a hundred rows, a plain
@@ -69,8 +72,15 @@ class DenseTrunk(BaseEstimator):
         self.n_frequencies = n_frequencies
         self.frequency_scale = frequency_scale
 
-    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+    def build(self, input_shape: tuple[int, ...], two_valued: tuple[int, ...] = ()) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample.
+        two_valued : tuple of int, default=()
+            Positions of features that take at most two values, and get no waves.
 
         Raises
         ------
@@ -88,9 +98,12 @@ class DenseTrunk(BaseEstimator):
         width = math.prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()]
         if sizes and self.n_frequencies:
-            waves = _Waves(width, self.n_frequencies, self.frequency_scale)
-            layers.append(waves)
-            width = waves.n_features
+            waved = sorted(set(range(width)) - set(two_valued))
+            if waved:
+                layers.append(_Waves(width, self.n_frequencies, self.frequency_scale, waved))
+            else:
+                layers.append(_SoftClip())
+            width += len(waved) * _Waves.n_mixtures
         for depth, units in enumerate(sizes):
             if self.n_members > 1:
                 linear: nn.Module = _MemberLinear(width, units, self.n_members, depth == 0)
@@ -101,30 +114,42 @@ class DenseTrunk(BaseEstimator):
         return nn.Sequential(*layers)
 
 
-class _Waves(nn.Module):
-    """Features (B, d), and for each of them a few mixtures of cosines of it: (B, 5 d).
+class _SoftClip(nn.Module):
+    """Features x / sqrt(1 + (x / 3)^2): outliers do not pull the network."""
 
-    Features are clipped softly, x / sqrt(1 + (x / 3)^2): outliers neither pull the network, nor run
-    through many periods.
+    def forward(self, x: Tensor) -> Tensor:
+        near = x.clamp(-1e9, 1e9)  # squares stay finite; infinity, by 0 * x, becomes NaN: an error
+        return near * torch.rsqrt(1 + (near / 3) ** 2) + 0 * x
+
+
+class _Waves(_SoftClip):
+    """Features (B, d), and for n of them a few mixtures of cosines of it: (B, d + 4 n).
+
+    Clipped softly, outliers do not run through many periods.
     """
 
     n_mixtures = 4
+    waved: Tensor | None  # positions of the n; None if n is d
 
-    def __init__(self, width: int, n_frequencies: int, scale: float) -> None:
+    def __init__(
+        self, width: int, n_frequencies: int, scale: float, waved: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
-        self.n_features = width * (1 + self.n_mixtures)
-        self.frequency = nn.Parameter(scale * torch.randn(width, n_frequencies))
-        self.phase = nn.Parameter(torch.rand(width, n_frequencies))
+        n = width if waved is None else len(waved)
+        some = None if n == width else torch.tensor(waved)
+        self.register_buffer("waved", some, persistent=False)  # it follows from the data
+        self.frequency = nn.Parameter(scale * torch.randn(n, n_frequencies))
+        self.phase = nn.Parameter(torch.rand(n, n_frequencies))
         spread = n_frequencies**-0.5
-        self.mixture = nn.Parameter(spread * torch.randn(width, n_frequencies, self.n_mixtures))
+        self.mixture = nn.Parameter(spread * torch.randn(n, n_frequencies, self.n_mixtures))
 
     def no_weight_decay(self) -> set[str]:
         return {"frequency", "phase"}
 
     def forward(self, x: Tensor) -> Tensor:
-        near = x.clamp(-1e9, 1e9)  # squares stay finite; infinity, by 0 * x, becomes NaN: an error
-        x = near * torch.rsqrt(1 + (near / 3) ** 2) + 0 * x
-        waves = torch.cos(2 * math.pi * torch.addcmul(self.phase, x[:, :, None], self.frequency))
+        x = super().forward(x)
+        waved = (x if self.waved is None else x.index_select(1, self.waved))[:, :, None]
+        waves = torch.cos(2 * math.pi * torch.addcmul(self.phase, waved, self.frequency))
         mixtures = torch.einsum("bdf,dfm->bdm", waves, self.mixture)
         return torch.cat([x, mixtures.flatten(1)], dim=1)
 

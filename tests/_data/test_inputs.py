@@ -275,6 +275,41 @@ def test_a_common_factor_of_the_weights_changes_nothing(
     np.testing.assert_allclose(scaled.scale_, plain.scale_, rtol=1e-12)
 
 
+def flags(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 2, size=(N, *shape))
+
+
+@pytest.mark.parametrize("chunk", [2**21, 12])
+@pytest.mark.parametrize("dtype", [float, bool, np.uint8, ">f4"])
+def test_features_of_two_values(dtype: Any, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the rows to learn from, whatever stands in others."""
+    monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", chunk)
+    X = flags(4).astype(dtype)
+    X[:, 2] = 1  # constant
+    assert fitted(X).two_valued_ == (0, 1, 2, 3)
+    X = X.astype(float)
+    X[7, 0], X[-1, 3] = 5, 6
+    assert fitted(X).two_valued_ == (1, 2)
+    rows = np.arange(8, N)
+    assert fitted(X, rows=rows).two_valued_ == (0, 1, 2)
+    assert fitted(X, rows=rows[:-1]).two_valued_ == (0, 1, 2, 3)
+    X[3, 1] = np.nan
+    assert fitted(X, rows=rows).two_valued_ == (0, 1, 2)
+    with pytest.raises(ValueError, match="X contains NaN"):
+        fitted(X)
+
+
+@pytest.mark.parametrize(
+    ("shape", "input_shape", "n_found"),
+    [((12,), None, 12), ((3, 4), (12,), 12), ((12,), (3, 4), 0), ((3, 4), None, 0)],
+)
+def test_only_tables_have_features_of_two_values(
+    shape: Any, input_shape: Any, n_found: int
+) -> None:
+    reader = fitted(flags(*shape), input_shape=input_shape)
+    assert reader.two_valued_ == tuple(range(n_found))
+
+
 @pytest.mark.parametrize("shape", [(5,), (6, 7), (3, 6, 7)])
 @pytest.mark.parametrize(
     "dtype", [np.uint8, np.int16, np.int64, np.float16, np.float32, np.longdouble, ">f8", ">i4"]

@@ -104,6 +104,17 @@ def test_graph_says_what_the_estimator_says(shape, params, tmp_path):
         assert_says_the_same(run(path, rows), estimator, rows)
 
 
+@pytest.mark.parametrize("n_flags", [1, 3])
+def test_features_of_two_values(n_flags, tmp_path):
+    """Which have no waves."""
+    X = np.random.default_rng(1).normal(size=(N, 3))
+    X[:, :n_flags] = X[:, :n_flags] > 0
+    estimator = make().fit(X, np.column_stack([X.sum(axis=1), CODE > 0]))
+    assert len(fitted_of(estimator).reader.two_valued_) == n_flags
+    estimator.to_onnx(tmp_path / "model.onnx")
+    assert_says_the_same(run(tmp_path / "model.onnx", X), estimator, X)
+
+
 def test_names_and_labels(tmp_path):
     """Tasks may be named like the input, and like what stands inside of the graph."""
     import onnx

@@ -11,7 +11,17 @@ import pytest
 import torch
 from _asserts import assert_alike, assert_predicts_the_same, assert_random_states_untouched
 from _inputs import make_table
-from _saved import as_text, drop, drop_tensor, fit_table, opened, put, put_tensor, rewrite
+from _saved import (
+    Change,
+    as_text,
+    drop,
+    drop_tensor,
+    fit_table,
+    opened,
+    put,
+    put_tensor,
+    rewrite,
+)
 from safetensors.torch import save_file
 
 from sklearn_mtl import MultiTaskCNNEstimator
@@ -91,6 +101,17 @@ def test_truncated_files(keep, fitted, path):
         MultiTaskCNNEstimator.load(path)
 
 
+def put_two_valued(value: Any) -> Change:
+    """A change of which features have no waves."""
+
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        state = header["fitted"]["reader"]["reader"]["dict"]
+        (item,) = (item for item in state if item[0] == "two_valued_")
+        item[1] = value
+
+    return change
+
+
 CHANGES = {
     "not JSON": as_text("{"),
     "a list": as_text("[]"),
@@ -119,6 +140,8 @@ CHANGES = {
     "a net of its own": put("fitted", "net", value=1),
     "encoder is a number": put("fitted", "encoder", value=5),
     "reader is an encoder": put("fitted", "reader", value={"encoder": {"dict": []}}),
+    "two-valued features are a number": put_two_valued(1),
+    "more two-valued features": put_two_valued({"tuple": [0]}),
     "unknown type": put("params", "loss", value={"os.system": "true"}),
     "a tag too many": put("params", "loss", value={"tuple": [], "set": []}),
     "unknown kind": put("others", "x_", value={"kind": {"dict": [["os.system", {"dict": []}]]}}),
@@ -181,11 +204,11 @@ def test_rewriting_alone_does_no_damage(fitted, path):
     assert_predicts_the_same(MultiTaskCNNEstimator.load(path), fitted, *make_table(30))
 
 
-@pytest.mark.parametrize("version", [3, 99])
+@pytest.mark.parametrize("version", [4, 99])
 def test_files_of_a_newer_version(version, fitted, path):
     fitted.save(path)
     rewrite(path, put("format_version", value=version))
-    said = rf"{path.name} has format {version}, written by .* up to 2. Upgrade sklearn-mtl"
+    said = rf"{path.name} has format {version}, written by .* up to 3. Upgrade sklearn-mtl"
     with pytest.raises(ValueError, match=said):
         MultiTaskCNNEstimator.load(path)
 
@@ -196,17 +219,23 @@ def test_parameters_that_an_older_file_lacks_are_at_their_defaults(fitted, path)
     assert MultiTaskCNNEstimator.load(path).tol == MultiTaskCNNEstimator().tol
 
 
-# -- the first format ----------------------------------------------------------------------------
+# -- earlier formats -----------------------------------------------------------------------------
 
-FIRST = Path(__file__).parents[1] / "golden" / "format_1.safetensors"
+GOLDEN = Path(__file__).parents[1] / "golden"
 X = np.random.default_rng(0).normal(size=(40, 4))
 
 
 @pytest.fixture
 def first(path: Path) -> Path:
     """A copy of a file of format 1."""
-    path.write_bytes(FIRST.read_bytes())
+    path.write_bytes((GOLDEN / "format_1.safetensors").read_bytes())
     return path
+
+
+def test_a_file_of_the_second_format_is_of_that_format():
+    header, _ = opened(GOLDEN / "format_2.safetensors")
+    assert header["format_version"] == 2
+    assert "two_valued_" not in dict(header["fitted"]["reader"]["reader"]["dict"])
 
 
 def test_a_file_of_the_first_format_is_of_that_format(first):
@@ -217,14 +246,17 @@ def test_a_file_of_the_first_format_is_of_that_format(first):
     assert not any(name.startswith("rule.") for name in tensors)
 
 
-def test_a_file_of_the_first_format_becomes_one_of_the_second(first):
-    old = MultiTaskCNNEstimator.load(first)
-    old.save(first)
-    header, _ = opened(first)
-    assert header["format_version"] == 2
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_earlier_format_becomes_one_of_the_third(version, path):
+    """Whose networks had waves of every feature, the fourth too, which was 0 or 1."""
+    old = MultiTaskCNNEstimator.load(GOLDEN / f"format_{version}.safetensors")
+    assert fitted_of(old).reader.two_valued_ == ()
+    old.save(path)
+    header, _ = opened(path)
+    assert header["format_version"] == 3
     assert sorted(header["fitted"]) == sorted(fitted_of(old).state())
     assert header["others"] == {}
-    new = MultiTaskCNNEstimator.load(first)
+    new = MultiTaskCNNEstimator.load(path)
     y = old.predict_frame(X)
     assert_predicts_the_same(new, old, X, y)
     for estimator in (old, new):

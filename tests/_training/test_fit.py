@@ -591,6 +591,58 @@ def test_schedules_of_the_user_are_refused() -> None:
         estimator.partial_fit(*make_table(60))
 
 
+# -- features of two values, which have no waves ------------------------------------------------
+
+
+def with_flag(n_samples: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    X, y = make_table(n_samples)
+    X[:, 1] = X[:, 1] > 0
+    return X, y
+
+
+def n_waved(estimator: MultiTaskCNNEstimator) -> int:
+    return len(estimator.module_.trunk[1].frequency)
+
+
+def test_rows_without_weight_do_not_say_how_many_values_a_feature_takes() -> None:
+    X, y = with_flag()
+    X[5, 1] = 7.0
+    weight = np.ones(len(X))
+    assert n_waved(small().fit(X, y, weight)) == 3
+    weight[5] = 0
+    estimator = small().fit(X, y, weight)
+    assert n_waved(estimator) == 2
+    assert fitted_of(estimator).reader.two_valued_ == (1,)
+    assert np.isfinite(estimator.predict(X)).all()
+
+
+def test_in_a_stream_a_third_value_may_come() -> None:
+    X, y = with_flag()
+    estimator = small().partial_fit(X, y)
+    assert fitted_of(estimator).reader.two_valued_ == ()
+    assert n_waved(estimator) == n_waved(estimator.partial_fit(X, y)) == 3
+
+
+@pytest.mark.parametrize("way", [pickled, saved], ids=["pickle", "file"])
+@pytest.mark.parametrize("go_on", ["fit", "partial_fit"])
+def test_training_goes_on_without_these_waves(
+    go_on: str, way: Callable[..., Any], tmp_path: Path
+) -> None:
+    """On rows with further values too, and in a new net, which another loss wants."""
+    X, y = with_flag()
+    known = small(warm_start=True).fit(X, y)
+    estimator = way(known, tmp_path)
+    np.testing.assert_array_equal(estimator.predict(X), known.predict(X))
+    X[:, 1] = np.arange(len(X))
+    for loss in ("logprod", "weighted"):
+        before = weights_of(estimator)
+        getattr(estimator.set_params(loss=loss), go_on)(X, y)
+        assert n_waved(estimator) == 2
+        assert fitted_of(estimator).reader.two_valued_ == (1,)
+        assert not same(weights_of(estimator), before)
+    assert n_waved(estimator.set_params(warm_start=False).fit(X, y)) == 3
+
+
 # -- warm_start ---------------------------------------------------------------------------------
 
 

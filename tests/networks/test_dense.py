@@ -1,5 +1,6 @@
 """The dense trunk and its parts."""
 
+import copy
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from _samples import random_inputs
 from torch import nn
 
 from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
-from sklearn_mtl.networks.dense import _MemberLinear, _Waves
+from sklearn_mtl.networks.dense import _MemberLinear, _SoftClip, _Waves
 
 
 def test_no_hidden_layer_is_the_identity():
@@ -30,7 +31,7 @@ def soft_clip(x):
 def test_soft_clip():
     """In closed form: odd, growing, of slope 1 at 0, and never beyond 3."""
     x = (torch.arange(-500, 501).double() / 10).requires_grad_()
-    clipped = _Waves(1, 2, 0.3).double()(x[:, None])[:, 0]
+    clipped = _SoftClip()(x)
     torch.testing.assert_close(clipped, soft_clip(x))
     assert (clipped.abs() < 3).all()
     torch.testing.assert_close(clipped.flip(0), -clipped)
@@ -43,24 +44,45 @@ def test_soft_clip():
 def test_soft_clip_far_out():
     """In single precision, where it is all but 3, up to the largest number there is."""
     x = torch.tensor([-3e38, -1e18, -1e4, 1e-30, 1e4, 1e18, 3e38]).requires_grad_()
-    clipped = _Waves(1, 2, 0.3)(x[:, None])[:, 0]
+    clipped = _SoftClip()(x)
     torch.testing.assert_close(clipped, torch.tensor([-3, -3, -3, 1e-30, 3, 3, 3]))
     assert_finite(*torch.autograd.grad(clipped.sum(), x))
 
 
-def test_waves_are_features_and_mixtures_of_their_cosines():
+@pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2], [1]])
+def test_waves_are_features_and_mixtures_of_their_cosines(waved):
     """sum_f cos(2 pi (x_d v_df + p_df)) m_dfk of clipped features x, one after the other."""
-    waves = _Waves(3, 5, 0.7).double()
+    waves = _Waves(3, 5, 0.7, waved).double()
     given = random_inputs((3,), n=4).double()
     x = soft_clip(given)
-    mixtures = torch.zeros(4, 3, waves.n_mixtures).double()
-    for d in range(3):
+    mixtures = torch.zeros(4, len(waved), waves.n_mixtures).double()
+    for d, k in enumerate(waved):
         for f in range(5):
-            turns = x[:, d] * waves.frequency[d, f] + waves.phase[d, f]
+            turns = x[:, k] * waves.frequency[d, f] + waves.phase[d, f]
             mixtures[:, d] += torch.cos(2 * math.pi * turns)[:, None] * waves.mixture[d, f]
-    result = waves(given)
-    assert result.shape == (4, waves.n_features)
-    torch.testing.assert_close(result, torch.cat([x, mixtures.flatten(1)], dim=1))
+    torch.testing.assert_close(waves(given), torch.cat([x, mixtures.flatten(1)], dim=1))
+    assert set(waves.state_dict()) == {"frequency", "phase", "mixture"}
+    torch.testing.assert_close(copy.deepcopy(waves)(given), waves(given))
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+def test_features_of_two_values_have_no_waves(n_members):
+    """Their effect on the first layer is linear in what is left of them after clipping."""
+    spec = DenseTrunk((7,), n_members=n_members, n_frequencies=3)
+    x = 5 * random_inputs((4,), n=9)
+    for two_valued, n_waved in [((), 4), ((3, 1), 2), ((0, 1, 2, 3), 0)]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            trunk, _ = build_trunk(spec, (4,), two_valued)
+        waves = trunk[:2](x)
+        assert waves.shape == (9, 4 + 4 * n_waved)
+        torch.testing.assert_close(waves[:, :4], soft_clip(x))
+        frequencies = [p for name, p in trunk.named_parameters() if "frequency" in name]
+        assert [len(p) for p in frequencies] == [n_waved] * (n_waved > 0)
+        assert all(p.numel() for p in trunk.parameters())
+        other = x.clone()
+        other[:, list(two_valued)] += 1
+        assert torch.equal(trunk[:2](other)[:, 4:], waves[:, 4:])
 
 
 def test_waves_start_at_random_frequencies_of_the_given_scale():

@@ -47,6 +47,28 @@ def test_specs_build_trunks_that_learn_on_any_shape(spec, shape):
     assert_finite(x.grad, *(p.grad for p in trunk.parameters()))
 
 
+class Asks:
+    def build(self, input_shape, *, two_valued):
+        self.told = input_shape, two_valued
+        return nn.Flatten()
+
+
+class AsksNot:
+    def build(self, input_shape, **params):
+        self.told = input_shape, params
+        return nn.Flatten()
+
+
+def test_specs_that_ask_are_told_which_features_take_two_values():
+    asks, asks_not = Asks(), AsksNot()
+    for spec in (asks, asks_not):
+        build_trunk(spec, (5,), (1, 3))
+    assert asks.told == ((5,), (1, 3))
+    assert asks_not.told == ((5,), {})
+    build_trunk(asks, (5,))
+    assert asks.told == ((5,), ())
+
+
 @pytest.mark.parametrize("name", TRUNKS)
 def test_names_build_the_default_spec(name):
     shape = (1, 9, 13) if name == "conv" else (5,)
