@@ -112,27 +112,33 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
-        Passes over the training rows. 'auto' is 800 over the square root of the number of rows,
-        from 12 to 30; for images, sequences and volumes 2250 over it, from 30 to 60. Like
-        `batch_size`, it counts rows and not weights. Raise it where there is little noise.
+        Passes over the training rows, at most. With 'auto', the data say when to stop, if the
+        trunk is a `DenseTrunk`, as it is for rows: each member of the ensemble leaves out a fold of
+        them, and training ends when the losses of the folds left out, which no member has learned
+        by heart, get no better. The learning rate is constant then, and the weights are averages
+        over about two epochs, those of the best one. With other trunks, 'auto' is a number: 2250
+        over the square root of the number of images, sequences and volumes, from 30 to 60; 800 over
+        that of rows, from 12 to 30. A number is what it says, with a learning rate that falls to 0.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
         images, sequences and volumes.
     learning_rate : float, default=0.002
-        Peak learning rate: it warms up over the first 5 % of the steps, and falls to 0 along a
-        cosine. An ``LRScheduler`` in `net_params` replaces this schedule.
+        Peak learning rate. Where the number of epochs is given, it warms up over the first 5 % of
+        the steps, and falls to 0 along a cosine; where the data say when to stop, it warms up over
+        two epochs, and stays. An ``LRScheduler`` in `net_params` replaces this schedule.
     optimizer : str or torch optimizer class, default='AdamW'
         A name in `torch.optim`, or a class.
     weight_decay : float or 'auto', default='auto'
-        Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is 3 for AdamW,
-        which multiplies it with the learning rate (at its peak, weights shrink by 0.6 % per step),
-        less for more than 1,111 images, sequences or volumes (100 over the root of their number);
-        0.01 for a `trunk` of your own and `TimmTrunk`, whose weights may be pretrained; and 0 for
-        other optimizers. Lower it where there is little noise and time to train long.
+        Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is for AdamW,
+        which multiplies it with the learning rate: 1 where members of a `DenseTrunk` leave out
+        folds (weights shrink by 0.2 % per step); else 3, and less for more than 1,111 images,
+        sequences or volumes (100 over the root of their number); 0.01 for a `trunk` of your own and
+        `TimmTrunk`, whose weights may be pretrained; and 0 for other optimizers.
     early_stopping : bool, default=False
         Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
-        and keep the best weights. Validation data are `X_val`, `y_val` of `fit` (pass them when
+        with a constant learning rate and weights that are averaged over about two epochs, of which
+        those of the best one are kept. Validation data are `X_val`, `y_val` of `fit` (pass them when
         rows come in groups), else a fraction of the rows in which every task has observed targets
         on both sides.
     validation_fraction : float, default=0.1
@@ -180,7 +186,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     n_applicable_ : ndarray of int of shape (n_tasks,)
         Rows in which each target applies: all of them, or those in which the gate holds.
     history_ : dict of str to ndarray of shape (`n_iter_`, n_tasks)
-        ``'train_loss'`` and, with validation data, ``'valid_loss'``: mean loss over the observed
+        ``'train_loss'`` and, with validation data, ``'valid_loss'``, and where folds that are left
+        out say when to stop, ``'oob_loss'``: mean loss over the observed
         targets per epoch, in training mode for the former (numbers are scaled), NaN where
         there were none; for ensembles such as `DenseTrunk`, the mean over members, which is above
         the loss of their mean prediction; ``'effective_weight'``: the factor by which each loss, in
@@ -188,9 +195,19 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     task_weights_ : ndarray of shape (n_tasks,)
         Task weights, resolved.
     noise_std_ : ndarray of shape (n_tasks,)
-        Root mean squared residual of each 'regression' task over the training rows, in the units of
-        y: the closed-form noise level of `loss='logprod'`. Biased low when the network overfits.
-        NaN for other kinds.
+        Typical error of each numeric task in the units of y: the root mean squared residual, NaN
+        for classes. It is that of rows that were not trained on, where members of a `DenseTrunk`
+        have left them out; else of the training rows, and biased low as far as the network
+        overfits. With `loss='logprod'`, it is the closed-form noise level.
+    oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
+        Predictions of the training rows, each by the member of a `DenseTrunk` that has left it out
+        ("out of bag"), laid out as those of `predict`; a single member is somewhat worse than all
+        of them. NaN or None for rows that were not trained on. Exists only where members have left
+        out folds: not after `partial_fit`, or a `fit` with `warm_start` that went on.
+    oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
+        The same, as probabilities of the classes of each class task.
+    oob_score_ : dict of str to float
+        Score of each task by `oob_prediction_`, NaN where it has too few targets.
     net_ : skorch.NeuralNet
         The net, trained. Its `predict` and `forward` take X as the estimator does, and return raw
         outputs; its `history` has the objective and the loss of each task per epoch.
@@ -228,6 +245,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     >>> estimator.n_observed_.tolist()
     [200, 200, 100]
     """
+
+    # Whoever routes metadata has groups for splits, and the same ones hold inside.
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"groups": True}
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "tasks": [None, list, tuple, Mapping],
@@ -349,6 +369,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        groups: Any = None,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
@@ -366,6 +387,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             Weights of rows, or of single targets. A weight of 0 equals a target not observed.
             They count relative to the others of the same task; `task_weights` weighs tasks. The
             columns of a frame are matched by name, those of an array are in task order.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups of rows that are alike, such as those of one person. Rows of a group
+            stay together where some are left out or held out, so that what is measured there is
+            true for new groups.
         X_val, y_val, sample_weight_val : array-like, default=None
             Validation data for `history_`, early stopping, and the callbacks of scikit-learn.
 
@@ -389,7 +414,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         fitted = train(
             parameters_of(self),
-            Samples(X, y, sample_weight),
+            Samples(X, y, sample_weight, groups),
             self._previous() if self.warm_start else None,
             validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
             listener=FitTasks(self),

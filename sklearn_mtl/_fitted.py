@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,15 +15,19 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._predict import predict_raw
 
-__all__ = ["Fitted", "fitted_of", "innermost", "steps_to"]
+__all__ = ["Fitted", "fitted_of", "innermost", "score_columns", "steps_to"]
 
 FloatArray = NDArray[np.float64]
 
 # Public attributes that not every fit sets.
-OPTIONAL = ("classes_", "feature_names_in_")
+OPTIONAL = (
+    *("classes_", "feature_names_in_"),
+    *("oob_prediction_", "oob_decision_function_", "oob_score_"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,8 @@ class Fitted:
         In the units of y, NaN for kinds without.
     history : dict of str to ndarray of shape (n_iter, n_tasks)
         Losses and weights per epoch.
+    oob : dict of str to object
+        Attributes about rows that members of an ensemble have left out; empty where they did not.
     built_by : dict of str to object
         Identity of the parameters that the net was built by, so that a change of them can be told.
         Empty after `fit` and `load`: the next `partial_fit` starts an optimizer of its own.
@@ -54,6 +61,7 @@ class Fitted:
     task_weights: FloatArray
     noise_std: FloatArray
     history: dict[str, FloatArray]
+    oob: dict[str, Any]
     built_by: dict[str, Any]
 
     @property
@@ -93,15 +101,7 @@ class Fitted:
         """Score every task on its observed targets, by the metric of its kind."""
         raw = self.raw(X)
         check_consistent_length(raw, y)
-        predictions = self.encoder.decode(raw)
-        columns, weight = self.encoder.read(y, sample_weight)
-        tasks = zip(
-            self.encoder.names, self.encoder.kinds_, columns, predictions, weight.T, strict=True
-        )
-        return {
-            name: kind.score(column.values[column.seen], p[column.seen], w[column.seen], name)
-            for name, kind, column, p, w in tasks
-        }
+        return score_columns(self.encoder, raw, *self.encoder.read(y, sample_weight))
 
     def score_task(self, k: int, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Score task `k` on a column y of its own."""
@@ -129,6 +129,7 @@ class Fitted:
             "noise_std_": self.noise_std,
             "history_": self.history,
             "n_iter_": self.n_iter,
+            **self.oob,
         }
         if reader.feature_names_in_ is not None:
             attributes["feature_names_in_"] = reader.feature_names_in_
@@ -152,6 +153,28 @@ class Fitted:
     def from_state(cls, state: dict[str, Any], net: Any) -> Fitted:
         """Make it of a state, and the net that belongs to it."""
         return cls(net=net, built_by={}, **state)
+
+
+def score_columns(
+    encoder: TargetEncoder,
+    raw: NDArray[Any],
+    columns: Sequence[Column],
+    weight: FloatArray,
+    warn: bool = True,
+) -> dict[str, float]:
+    """Score every task on its observed targets, by the metric of its kind.
+
+    NaN where there are too few; with `warn`, a warning says so.
+    """
+    scores, predictions = {}, encoder.decode(raw)
+    parts = zip(encoder.names, encoder.kinds_, columns, predictions, weight.T, strict=True)
+    for name, kind, column, found, w in parts:
+        seen = column.seen
+        if not warn and seen.sum() < kind.min_samples:
+            scores[name] = float("nan")
+        else:
+            scores[name] = kind.score(column.values[seen], found[seen], w[seen], name)
+    return scores
 
 
 def fitted_of(estimator: Any) -> Fitted:

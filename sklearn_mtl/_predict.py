@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklearn_mtl._data.inputs import Rows, Source
 
-__all__ = ["Inputs", "infer", "predict_raw"]
+__all__ = ["CHUNK_ROWS", "Inputs", "infer", "predict_raw"]
 
 # Input values or features, and rows, per chunk. In larger ones, what is between the layers leaves
 # the processor's cache, which is half as fast, and the memory that the process holds grows.

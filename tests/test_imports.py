@@ -67,10 +67,11 @@ HOUSE = {
     "losses.balancing": Room(".combiners"),
     "losses": Room(".balancing .cells .combiners .task_losses"),
     "networks.*": Room("", "torch"),
-    "networks.dense": Room("", "sklearn.base sklearn.utils._param_validation"),  # specs
+    "networks.members": Room(),  # what members of an ensemble have of their own
+    "networks.dense": Room(".members", "sklearn.base sklearn.utils._param_validation"),  # specs
     "networks.conv": Room("", "sklearn.base sklearn.utils._param_validation"),
     "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
-    "networks.module": Room(),
+    "networks.module": Room(".members"),
     "networks.build": Room(".conv .dense .extras .module"),
     "networks": Room(".build .conv .dense .extras .module"),
     # What a column of y can be: people add their own.
@@ -88,27 +89,31 @@ HOUSE = {
     "_data.gates": Room(".tables .tasks"),
     "_data.labels": Room(".tables .tasks"),
     "_data.rows": Room(),
+    "_data.folds": Room(),
     "_data.levels": Room(),
     "_data.inputs": Room(".levels"),
-    "_data.targets": Room(".gates .labels .rows .tables .tasks"),
+    "_data.targets": Room(".gates .labels .rows .tables .tasks kinds.base"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
-    "_fitted": Room("_data.inputs _data.targets _predict", "numpy sklearn"),
+    "_fitted": Room("_data.inputs _data.tables _data.targets _predict", "numpy sklearn"),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),
     "_training.random": Room(),
     "_training.recipe": Room(),
     "_training.batches": Room(".recipe _predict"),
     "_training.listeners": Room(".random .recipe", "skorch"),
+    "_training.averaging": Room(".listeners .recipe", "skorch"),
     "_training.criterion": Room(),
-    "_training.net": Room(".batches .criterion .listeners _predict", "skorch"),
+    "_training.net": Room(".averaging .batches .criterion .listeners _predict", "skorch"),
     "_training.build": Room(".batches .criterion .listeners .net .recipe kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.plan": Room(
         ".batches .copies .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
-    "_training.run": Room(".batches .copies .listeners .net .recipe", "sklearn.exceptions"),
+    "_training.run": Room(
+        ".averaging .batches .copies .listeners .net .recipe", "skorch sklearn.exceptions"
+    ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.fit": Room(
         ".batches .build .copies .fit_tasks .net .plan .random .run _fitted _identity _predict"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 
-__all__ = ["Samples", "check_weights", "random_seed", "split_rows", "take_rows"]
+__all__ = ["Samples", "check_groups", "check_weights", "random_seed", "split_rows", "take_rows"]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -20,6 +21,7 @@ class Samples(NamedTuple):
     X: Any
     y: Any
     sample_weight: Any = None
+    groups: Any = None
 
 
 def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:
@@ -54,6 +56,23 @@ def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> N
     return np.broadcast_to(weight, (n_samples, n_tasks)).copy()
 
 
+def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
+    """Return groups as numbers from 0, in the order of their labels; None where there are none."""
+    if groups is None:
+        return None
+    labels = np.asarray(groups)
+    if labels.shape != (n_samples,):
+        raise ValueError(
+            f"groups has shape {labels.shape}, expected ({n_samples},): one label per row."
+        )
+    if pd.isna(labels).any():
+        raise ValueError("groups holds missing labels. Give each row a group, if of its own.")
+    try:
+        return np.unique(labels, return_inverse=True)[1]
+    except TypeError as error:
+        raise ValueError(f"groups holds labels that cannot be ordered: {error}.") from error
+
+
 def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
     """Return some rows of X, y or weights, in the container that they are in."""
     # Zarr has a method of its own for rows in any number.
@@ -75,6 +94,7 @@ def split_rows(
     fraction: float,
     names: Sequence[str],
     rng: np.random.Generator,
+    groups: NDArray[np.intp] | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split rows into training and validation, observed targets of every task on both sides.
 
@@ -91,11 +111,20 @@ def split_rows(
     names : sequence of str
         Task names for messages.
     rng : Generator
+    groups : ndarray of int of shape (n_samples,), optional
+        Rows of one group stay together: groups are split, by which targets they have, and the
+        classes of their first row.
 
     Returns
     -------
     train, valid : ndarrays of int, increasing
     """
+    if groups is not None:
+        _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+        seen = np.stack([np.bincount(group, weights=column) > 0 for column in observed.T], axis=1)
+        parts = split_rows(seen, codes[first], fraction, names, rng)
+        train, valid = (np.flatnonzero(np.isin(group, part)) for part in parts)
+        return train, valid
     n = len(observed)
     for name, count in zip(names, observed.sum(axis=0), strict=True):
         if count < 2:

@@ -22,6 +22,7 @@ from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
 from sklearn_mtl._data.rows import check_weights
 from sklearn_mtl._data.tables import Column, clean, read_table
 from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks
+from sklearn_mtl.kinds.base import Kind
 from sklearn_mtl.kinds.values import are_numbers, first
 
 __all__ = ["EncodedTargets", "TargetEncoder"]
@@ -346,19 +347,27 @@ class TargetEncoder:
 
     def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
-        shifts = []
-        for k, (kind, part) in enumerate(zip(self.kinds_, self._parts(raw), strict=True)):
-            seen = targets.weight[:, k] > 0
-            values, weight = targets.values[seen, k], targets.weight[seen, k]
-            shifts.append(kind.balance(part[seen], values, weight))
-        return np.concatenate(shifts)
+        return np.concatenate([kind.balance(*seen) for kind, seen in self._seen(raw, targets)])
+
+    def shrink(self, raw: Outputs, targets: EncodedTargets) -> tuple[FloatArray, FloatArray]:
+        """Slope and shift (n_outputs,) of raw outputs of rows that were not trained on."""
+        parts = [kind.shrink(*seen) for kind, seen in self._seen(raw, targets)]
+        slopes = np.repeat([slope for slope, _ in parts], self.n_outputs)
+        return slopes, np.concatenate([shift for _, shift in parts])
 
     def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
         """Noise of each task in the units of y, NaN for kinds without."""
+        noise = [
+            kind.noise_std(*s) if len(s[1]) else np.nan for kind, s in self._seen(raw, targets)
+        ]
+        return np.array(noise)
+
+    def _seen(
+        self, raw: Outputs, targets: EncodedTargets
+    ) -> Iterator[tuple[Kind, tuple[FloatArray, FloatArray, FloatArray]]]:
+        """Each kind, and raw outputs, targets and weights where it was observed."""
         parts = zip(self.kinds_, self._parts(raw), targets.values.T, targets.weight.T, strict=True)
-        return np.array(
-            [kind.noise_std(part, v, w) if w.any() else np.nan for kind, part, v, w in parts]
-        )
+        return ((k, (part[w > 0], values[w > 0], w[w > 0])) for k, part, values, w in parts)
 
     def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""

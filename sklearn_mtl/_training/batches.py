@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_mtl._data.inputs import Source
-from sklearn_mtl._predict import Inputs
+from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.recipe import DTYPES, Recipe
 from sklearn_mtl.losses import Cells
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "LeftOut"]
 
 # Input values that are read at once; a batch may have more.
 READ_VALUES = 2**19
@@ -39,6 +39,10 @@ class Batches:
         Batch size, precision and device.
     shuffle_seed : int, optional
         Shuffles the rows anew in every pass; None keeps them in order.
+    folds : ndarray of int, optional
+        Fold of each of the rows; the member of an ensemble of that number leaves it out.
+    n_folds : int, default=0
+        Number of members.
     """
 
     def __init__(
@@ -49,16 +53,22 @@ class Batches:
         rows: NDArray[np.intp],
         recipe: Recipe,
         shuffle_seed: int | None = None,
+        folds: NDArray[np.intp] | None = None,
+        n_folds: int = 0,
     ) -> None:
         self.dtype, self.device = DTYPES[recipe.precision], torch.device(recipe.device)
         self.inputs = Inputs(source, self.dtype, self.device)
-        self.rows, self.batch_size = rows, recipe.batch_size
+        self.source, self.rows, self.batch_size = source, rows, recipe.batch_size
         # Weights up to one: a task's common factor changes nothing, and none overflows float32.
         largest = weight[rows].max(axis=0)
         weight = weight[rows] / np.where(largest > 0, largest, 1)
         self.targets = torch.from_numpy(values[rows]).to(self.device, self.dtype)
         self.weight = torch.from_numpy(weight).to(self.device, self.dtype)
         self.complete = bool(weight.all())  # no target is missing: nothing to be masked
+        self.folds, self.members = folds, None
+        if folds is not None:  # the share of each member in the loss of a row
+            sees = torch.from_numpy(folds[:, None] != np.arange(n_folds))
+            self.members = (sees / (n_folds - 1)).to(self.device, self.dtype)
         self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
         self.stop = threading.Event()
@@ -100,5 +110,44 @@ class Batches:
         least = torch.finfo(self.dtype).tiny
         share = weight / counts.clamp_min(least).repeat_interleave(lengths, dim=0)
         observed = [None] * len(parts) if self.complete else (weight > 0).split(sizes)
-        columns = target.split(sizes), observed, share.split(sizes), counts
+        members = [None] * len(parts)
+        if self.members is not None:
+            members = self.members[index].split(sizes)
+        columns = target.split(sizes), observed, share.split(sizes), counts, members
         yield from zip(X.split(sizes), map(Cells, *columns), strict=True)
+
+
+class LeftOut:
+    """Rows by fold, so that each member of an ensemble predicts those that it leaves out.
+
+    Parameters
+    ----------
+    batches : Batches
+        To train on.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        assert batches.folds is not None and batches.members is not None
+        self.batches, n_folds = batches, batches.members.shape[1]
+        sizes = np.bincount(batches.folds, minlength=n_folds)
+        # Folds side by side; shorter ones are filled up with their first row, or any, unweighted.
+        self.places = np.zeros((sizes.max(), n_folds), dtype=np.intp)
+        self.filled = np.arange(sizes.max())[:, None] < sizes
+        order = np.argsort(batches.folds, kind="stable")
+        self.places.T[self.filled.T] = order
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Read samples (b, M, *shape), and targets and weights (b * M, n_tasks)."""
+        batches, n_folds = self.batches, self.places.shape[1]
+        values = math.prod(batches.source.shape)
+        step = max(1, min(READ_VALUES // values, CHUNK_ROWS) // n_folds)
+        for start in range(0, len(self.places), step):
+            places = self.places[start : start + step]
+            rows, back = np.unique(batches.rows[places], return_inverse=True)
+            X = batches.inputs(rows)[
+                torch.from_numpy(back.reshape(places.shape)).to(batches.device)
+            ]
+            index = torch.from_numpy(places.ravel()).to(batches.device)
+            filled = torch.from_numpy(self.filled[start : start + step].reshape(-1, 1))
+            weight = batches.weight[index] * filled.to(batches.device)
+            yield X, batches.targets[index], weight

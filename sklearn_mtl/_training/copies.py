@@ -33,14 +33,15 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
     twin.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], EpochListener)]
     twin.history_ = History()
     twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
-    twin.listeners_ = {}
+    twin.listeners_, twin.averaged_, twin.left_out_ = {}, None, None
     memo: dict[int, Any] = {}  # what they share, they share again
     for name, param in {"module": "trunk", "criterion": "loss"}.items():
         if name == "criterion" and not with_optimizer:
             continue
         known = net.__dict__[f"{name}_"]
+        averaged = net.averaged_ if name == "module" else None
         try:
-            part = copy.deepcopy(known, memo)
+            part = copy.deepcopy(known if averaged is None else averaged, memo)
         except Exception as error:  # whatever a user's module does not like
             raise ValueError(
                 f"{param} cannot be copied, as callbacks and partial_fit need it: {error}. Let it "
@@ -48,6 +49,9 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
                 "pass."
             ) from error
         twin.__dict__[f"{name}_"] = part
+        if averaged is not None:  # it requires no gradients
+            for p, live in zip(part.parameters(), known.parameters(), strict=True):
+                p.requires_grad_(live.requires_grad)
         if net.__dict__.get(name) is known:
             twin.__dict__[name] = part
     del twin.__dict__["optimizer_"]

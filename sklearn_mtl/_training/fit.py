@@ -6,9 +6,10 @@ import functools
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
-from sklearn_mtl._fitted import Fitted
+from sklearn_mtl._fitted import Fitted, score_columns
 from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._training.batches import Batches
@@ -24,7 +25,7 @@ from sklearn_mtl._training.plan import (
     validation_batches,
 )
 from sklearn_mtl._training.random import seeded
-from sklearn_mtl._training.run import run, run_one_pass, shift_outputs
+from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 
 __all__ = ["train", "train_on"]
 
@@ -69,7 +70,7 @@ def train(
     else:
         plan = plan_refit(parameters, samples, previous, hold_out=hold_out)
     batches, valid = plan.batches(), validation_batches(plan, validation)
-    learned = functools.partial(_learned, plan)
+    learned = functools.partial(_learned, plan, samples)
     epochs = None
     if listener is not None:
         scored, rows = (samples, plan.held_out) if validation is None else (validation, None)
@@ -143,14 +144,50 @@ def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
     return net
 
 
-def _learned(plan: Plan, net: TaskNet) -> Fitted:
-    """Balance the outputs over the rows that were trained on; return what was learned."""
-    raw = _raw(plan, net)
-    shift = shift_outputs(net, plan.encoder.balance(raw, plan.trained_targets))
-    raw = raw + shift if shift.any() else raw
-    noise_std = plan.encoder.noise_std(raw, plan.trained_targets)
+def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:
+    """Balance the outputs, and return what was learned.
+
+    By what members predict of the rows that they left out, where they did, else over the rows that
+    were trained on.
+    """
+    raw, encoder, targets = _raw(plan, net), plan.encoder, plan.trained_targets
+    if plan.folds is None:
+        slope, shift = np.ones(raw.shape[-1]), encoder.balance(raw, targets)
+    else:
+        raw = np.take_along_axis(raw, plan.folds[:, None, None], axis=1)[:, 0]
+        slope, shift = encoder.shrink(raw, targets)
+    slope, shift = rescale_outputs(net, slope, shift)
+    if shift.any() or (slope != 1).any():
+        raw = raw * slope + shift
+    oob = {} if plan.folds is None else _out_of_bag(plan, samples, raw)
+    noise_std = encoder.noise_std(raw, targets)
     history = net.task_history()
-    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {})
+    return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, {})
+
+
+def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, Any]:
+    """Attributes about rows of the training, by outputs of members that left them out."""
+    encoder, rows, n = plan.encoder, plan.rows, len(plan.targets.weight)
+    columns, weight = encoder.read(samples.y, samples.sample_weight)
+    columns = [c._replace(values=c.values[rows], seen=c.seen[rows]) for c in columns]
+    scores = score_columns(encoder, raw, columns, weight[rows], warn=False)
+    predictions = [_at(rows, found, n) for found in encoder.decode(raw)]
+    oob: dict[str, Any] = {"oob_prediction_": encoder.matrix(predictions), "oob_score_": scores}
+    probabilities = [_at(rows, p, n) for p in encoder.probabilities(raw).values()]
+    if probabilities:
+        only = len(probabilities) == 1
+        oob["oob_decision_function_"] = probabilities[0] if only else probabilities
+    return oob
+
+
+def _at(rows: NDArray[np.intp], values: NDArray[Any], n: int) -> NDArray[Any]:
+    """Put values at `rows` of n, and holes elsewhere: NaN among numbers, None among labels."""
+    if len(rows) == n:
+        return values
+    number = values.dtype.kind in "iuf"
+    out = np.full((n, *values.shape[1:]), np.nan if number else None, float if number else object)
+    out[rows] = values
+    return out
 
 
 def _learned_on(
@@ -165,7 +202,9 @@ def _learned_on(
             name: np.concatenate([rows, history.get(name, hole)])
             for name, rows in previous.history.items()
         }
-    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, built_by)
+    return Fitted(
+        plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {}, built_by
+    )
 
 
 def _raw(plan: Plan, net: TaskNet) -> Any:

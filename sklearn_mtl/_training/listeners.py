@@ -11,25 +11,27 @@ from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
     Callback,
-    EarlyStopping,
     EpochScoring,
     InputShapeSetter,
     LRScheduler,
     ParamMapper,
 )
-from skorch.utils import noop
 
 from sklearn_mtl._training.random import own_random_state
-from sklearn_mtl._training.recipe import Recipe
 
 __all__ = [
+    "ConstantSchedule",
     "CosineSchedule",
     "EpochListener",
+    "Stopper",
     "check_callbacks",
     "check_whose",
-    "own_callbacks",
     "refuse_schedules",
 ]
+
+
+# Losses in the history: of training, validation, and the folds that members leave out.
+LOSSES = ("train_loss", "valid_loss", "oob_loss")
 
 
 class CosineSchedule(Callback):
@@ -67,7 +69,24 @@ class CosineSchedule(Callback):
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-class EpochListener(Callback):
+class ConstantSchedule(CosineSchedule):
+    """Learning rate per step: a linear warm-up over two epochs, or 20 steps, then constant."""
+
+    def __init__(self, n_batches: int) -> None:
+        self.n_warm_up = 2 * n_batches if n_batches > 10 else 20
+
+    def factor(self, step: int) -> float:
+        """Return the share of the highest rate, from 0 to 1."""
+        return min(1.0, (step + 1) / self.n_warm_up)
+
+
+class Stopper(Callback):
+    """A callback that may end the training, as one does who presses Ctrl-C."""
+
+    stopped = False
+
+
+class EpochListener(Stopper):
     """Tell somebody of epochs, who may want the training to end.
 
     It stands behind all other callbacks. An epoch that another one ended, or Ctrl-C, is told of in
@@ -83,7 +102,7 @@ class EpochListener(Callback):
 
     def __init__(self, begin: Callable[[], None], end: Callable[[NeuralNet], bool]) -> None:
         self.begin, self.end = begin, end
-        self.stopped = self.is_open = False
+        self.is_open = False
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so."""
@@ -107,25 +126,6 @@ class EpochListener(Callback):
                 self.end(net)
 
 
-def own_callbacks(net: NeuralNet, recipe: Recipe, n_steps: int) -> list[Callback]:
-    """Our schedule, unless the user brings one, and early stopping, if asked for."""
-    callbacks: list[Callback] = []
-    if not any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
-        callbacks.append(CosineSchedule(n_steps))
-    if recipe.patience is not None:
-        callbacks.append(
-            EarlyStopping(
-                "valid_loss",
-                patience=recipe.patience,
-                threshold=recipe.tol,
-                threshold_mode="abs",
-                load_best=True,
-                sink=print if recipe.verbose else noop,
-            )
-        )
-    return [callback.initialize() for callback in callbacks]
-
-
 def check_whose(callbacks: Any) -> None:
     """Refuse callbacks of scikit-learn, which have another way in, and what is no list of them."""
     if not (callbacks is None or callbacks == "disable" or isinstance(callbacks, list | tuple)):
@@ -142,7 +142,7 @@ def check_whose(callbacks: Any) -> None:
             )
 
 
-def check_callbacks(net: NeuralNet, has_valid: bool) -> None:
+def check_callbacks(net: NeuralNet, losses: list[str]) -> None:
     """Refuse callbacks that take targets for one array, or name no parameter, or no loss."""
     for name, callback in net.callbacks_:
         if isinstance(callback, BatchScoring | EpochScoring):
@@ -159,16 +159,19 @@ def check_callbacks(net: NeuralNet, has_valid: bool) -> None:
         if isinstance(callback, ParamMapper):
             _check_patterns(net, name, callback)
         watched = getattr(callback, "monitor", None)
-        if isinstance(watched, str) and watched.startswith(("train_loss", "valid_loss")):
-            _check_watched(net, name, watched, has_valid)
+        if isinstance(watched, str) and watched.startswith(LOSSES):
+            _check_watched(net, name, watched, losses)
 
 
-def _check_watched(net: NeuralNet, name: str, watched: str, has_valid: bool) -> None:
-    """Refuse to watch the loss of an unknown task, or of validation data that are not there."""
-    prefixes = ["train_loss", *["valid_loss"] * has_valid]
+def _check_watched(net: NeuralNet, name: str, watched: str, prefixes: list[str]) -> None:
+    """Refuse to watch the loss of an unknown task, or of data that are not there."""
     losses = [*prefixes, *(f"{p}/{task}" for p in prefixes for task in net.task_names_)]
     if watched not in losses and watched not in [f"{loss}_best" for loss in losses]:
-        advice = "" if has_valid else " Those of validation data ask for X_val or early_stopping."
+        advice = ""
+        if "valid_loss" not in prefixes:
+            advice += " Those of validation data ask for X_val or early_stopping."
+        if "oob_loss" not in prefixes:
+            advice += " Those of folds left out ask for max_epochs='auto' and a DenseTrunk."
         raise ValueError(
             f"net_params holds the callback {name}, which watches {watched!r}. The losses are "
             f"{losses}.{advice}"

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._predict import Inputs, infer
-from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.averaging import AveragedWeights
+from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
-from sklearn_mtl._training.listeners import CosineSchedule, EpochListener
+from sklearn_mtl._training.listeners import CosineSchedule, Stopper
 from sklearn_mtl.losses import Cells
 
 __all__ = ["TaskNet"]
@@ -65,8 +66,13 @@ class TaskNet(NeuralNet):
     reader_ : InputReader
         Between X and what the module takes.
     record_ : dict of str to list of ndarray of shape (n_tasks,)
-        Per epoch: 'train_loss', 'valid_loss' (NaN where a task had no observed target) and
-        'effective_weight'.
+        Per epoch: 'train_loss', 'valid_loss', 'oob_loss' (NaN where a task had no observed target)
+        and 'effective_weight'.
+    averaged_ : nn.Module or None
+        In training, the module with averaged weights, if there is one. It is what is validated.
+    left_out_ : LeftOut or None
+        In training, the rows by fold, if losses of members on the rows that they leave out are
+        asked for after each epoch.
     interrupted_ : bool
         Whether Ctrl-C stopped the training.
     """
@@ -78,6 +84,8 @@ class TaskNet(NeuralNet):
     # What requires gradients: at the end of the last training, and by the hand of the user.
     flags_: Mapping[str, bool] = MappingProxyType({})
     toggled_: dict[str, bool]
+    averaged_: nn.Module | None = None
+    left_out_: LeftOut | None = None
     in_epoch_ = False  # whether an epoch is under way
     modules_set_ = False  # whether the modules were set to training or not, in it
     # In an epoch: methods of callbacks, by event; whether others than our schedule are among them.
@@ -94,7 +102,7 @@ class TaskNet(NeuralNet):
         n_epochs, n_tasks = len(self.record_["train_loss"]), self.criterion_.task_losses.n_tasks
         history = {}
         for name, rows in self.record_.items():
-            if rows or name != "valid_loss":
+            if rows or name not in ("valid_loss", "oob_loss"):
                 history[name] = np.full((n_epochs, n_tasks), np.nan)
                 if rows:  # an interrupted epoch has no validation: its row stays NaN
                     history[name][: len(rows)] = rows
@@ -201,9 +209,9 @@ class TaskNet(NeuralNet):
             self.listeners_[event] = [
                 method for method in methods if getattr(method, "__func__", None) is not silent
             ]
-        own = CosineSchedule.on_batch_end
+        own = (CosineSchedule.on_batch_end, AveragedWeights.on_batch_end)
         self.disturbed_ = any(
-            getattr(method, "__func__", None) is not own
+            getattr(method, "__func__", None) not in own
             for methods in self.listeners_.values()
             for method in methods
         )
@@ -232,7 +240,10 @@ class TaskNet(NeuralNet):
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
-        return infer(self.module_, x.to(self.device, non_blocking=True), self.amp_dtype_)
+        module = self.module_
+        if self.averaged_ is not None and not module.training:
+            module = self.averaged_
+        return infer(module, x.to(self.device, non_blocking=True), self.amp_dtype_)
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
@@ -249,6 +260,7 @@ class TaskNet(NeuralNet):
         self.record_: dict[str, list[NDArray[np.float64]]] = {
             "train_loss": [],
             "valid_loss": [],
+            "oob_loss": [],
             "effective_weight": [],
         }
         self.best_: dict[str, float] = {}
@@ -259,7 +271,7 @@ class TaskNet(NeuralNet):
         except KeyboardInterrupt:
             self.interrupted_ = not any(
                 callback.stopped
-                if isinstance(callback, EpochListener)
+                if isinstance(callback, Stopper)
                 else isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
                 for _, callback in self.callbacks_
             )
@@ -269,6 +281,8 @@ class TaskNet(NeuralNet):
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **kwargs: Any
     ) -> None:
         """Run an epoch, and record the loss of each task."""
+        if not training and self.left_out_ is not None:
+            self._look_at_left_out(self.left_out_)
         if iterator is None:
             return
         self.tally_ = tally = Tally()
@@ -294,6 +308,16 @@ class TaskNet(NeuralNet):
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
         self.history.record(f"{prefix}_batch_count", len(iterator))
+
+    def _look_at_left_out(self, left_out: LeftOut) -> None:
+        """Record the losses of members on the rows that they leave out."""
+        assert self.averaged_ is not None
+        tally = Tally()
+        with torch.no_grad():
+            for X, target, weight in left_out:
+                raw = infer(self.averaged_, X, self.amp_dtype_).flatten(0, 1)
+                tally.add(*self.criterion_.task_losses(raw, target, weight))
+        self._record("oob", tally)
 
     def _record(self, prefix: str, tally: Tally) -> None:
         """Record the objective and the loss of each task, and whether they are the best so far."""

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length
 
+from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source, as_input
-from sklearn_mtl._data.rows import Samples, check_weights, random_seed, split_rows
+from sklearn_mtl._data.rows import Samples, check_groups, check_weights, random_seed, split_rows
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.recipe import Recipe, resolve
+from sklearn_mtl.networks import folds_of
 
 __all__ = [
     "Plan",
@@ -65,6 +67,10 @@ class Plan(NamedTuple):
         Rows to train on: those with weight.
     held_out : ndarray of int or None
         Rows for early stopping.
+    folds : ndarray of int or None
+        Of each of the rows to train on, the fold; one member of an ensemble leaves it out.
+    n_folds : int
+        Number of folds, and of members; 0 for none.
     recipe : Recipe
         Every 'auto' resolved.
     seed : int
@@ -78,6 +84,8 @@ class Plan(NamedTuple):
     source: Source
     rows: RowIndex
     held_out: RowIndex | None
+    folds: RowIndex | None
+    n_folds: int
     recipe: Recipe
     seed: int
 
@@ -90,7 +98,12 @@ class Plan(NamedTuple):
 
     def batches(self) -> Batches:
         """Rows to train on, in an order that is new in every pass."""
-        return Batches(self.source, *self.targets, self.rows, self.recipe, shuffle_seed=self.seed)
+        return Batches(
+            *(self.source, *self.targets, self.rows, self.recipe),
+            shuffle_seed=self.seed,
+            folds=self.folds,
+            n_folds=self.n_folds,
+        )
 
 
 def plan_fit(
@@ -126,7 +139,11 @@ def plan_fit(
     read_by = parameters.tasks, parameters.missing_values, parameters.class_weight
     encoder = TargetEncoder(*copy.deepcopy(read_by))
     targets = encoder.fit_encode(samples.y, samples.sample_weight, classes, more_comes)
-    plan = _plan(parameters, samples, inputs, reader, encoder, targets, hold_out, learn_X=True)
+    plan = _plan(
+        *(parameters, samples, inputs, reader, encoder, targets, hold_out),
+        learn_X=True,
+        leave_out=not more_comes,
+    )
     if more_comes:  # third values too, perhaps
         reader.two_valued_ = ()
     return plan
@@ -185,6 +202,7 @@ def _plan(
     targets: EncodedTargets,
     hold_out: bool,
     learn_X: bool,
+    leave_out: bool = False,
 ) -> Plan:
     """Sort the rows, and resolve the parameters."""
     task_weights = _resolve_task_weights(parameters, encoder, targets)
@@ -192,14 +210,46 @@ def _plan(
     cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
     weight = cells.max(axis=1)
     seed = random_seed(parameters.random_state)
-    rows, held_out = _split(parameters, encoder, targets, weight, seed, hold_out)
+    groups = check_groups(samples.groups, len(weight))
+    rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
         reader.fit(inputs, rows, weight[rows])
-    recipe = resolve(parameters, reader.input_shape_, len(rows))
     source = reader.of(inputs)
+    n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
+    folds = None
+    if n_folds:
+        same = _contents(reader, source, targets, rows) if groups is None else groups[rows]
+        folds = deal_folds(same, _traits(encoder, targets, rows), n_folds, seed)
+    shape, n_tasks = reader.input_shape_, len(encoder.names)
+    recipe = resolve(parameters, shape, len(rows), n_tasks, left_out=n_folds > 0)
     return Plan(
-        parameters, encoder, targets, task_weights, reader, source, rows, held_out, recipe, seed
+        *(parameters, encoder, targets, task_weights, reader, source),
+        *(rows, held_out, folds, n_folds, recipe, seed),
     )
+
+
+def _contents(
+    reader: InputReader, source: Source, targets: EncodedTargets, rows: RowIndex
+) -> RowIndex:
+    """Number `rows` by X and y: a repeated row has the number of the first one."""
+    y = np.hstack([targets.values[rows], targets.weight[rows] > 0])
+    keys, columns = content_keys(y), []
+    for chunk in reader.chunks(np.arange(len(rows))):
+        X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
+        keys[chunk] += 3 * content_keys(X)
+        columns.append(X[:, :8])
+    return alike(keys, np.hstack([np.concatenate(columns), y]))
+
+
+def _traits(encoder: TargetEncoder, targets: EncodedTargets, rows: RowIndex) -> NDArray[np.bool_]:
+    """Return which targets a row has, and of which class it is."""
+    seen = targets.weight[rows] > 0
+    classes = [
+        seen[:, k] & (targets.values[rows, k] == code)
+        for k, labels in encoder.classes.items()
+        for code in range(len(labels))
+    ]
+    return np.column_stack([seen, *classes])
 
 
 def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None:
@@ -208,7 +258,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
         if plan.held_out is None:
             return None
         return Batches(plan.source, *plan.targets, plan.held_out, plan.recipe)
-    X, y, sample_weight = validation
+    X, y, sample_weight, _ = validation
     reader = plan.reader
     if y is None:
         raise ValueError("X_val was passed without y_val. Pass y_val too.")
@@ -255,6 +305,7 @@ def _split(
     encoder: TargetEncoder,
     targets: EncodedTargets,
     weight: FloatArray,
+    groups: NDArray[np.intp] | None,
     seed: int,
     hold_out: bool,
 ) -> tuple[RowIndex, RowIndex | None]:
@@ -268,6 +319,7 @@ def _split(
         parameters.validation_fraction,
         encoder.names,
         np.random.default_rng(seed),
+        None if groups is None else groups[rows],
     )
     return rows[train], rows[valid]
 

@@ -11,9 +11,11 @@ from sklearn_mtl.networks import TRUNKS, DenseTrunk
 
 __all__ = [
     "DTYPES",
+    "Patience",
     "Recipe",
     "auto_batch_size",
     "auto_max_epochs",
+    "auto_patience",
     "auto_precision",
     "auto_weight_decay",
     "device_or_cpu",
@@ -25,8 +27,41 @@ __all__ = [
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
 
+# Steps that the data may ask for, and epochs.
+MOST_STEPS, MOST_EPOCHS = 20_000, 400
+
+
+class Patience(NamedTuple):
+    """When to end: after so many epochs in which nothing has got better.
+
+    Attributes
+    ----------
+    least : int
+        Epochs to wait.
+    share : float
+        Or, where that is more, the share of the epochs up to the best one.
+    tol : float
+        What counts as better.
+    watched : {'valid_loss', 'oob_loss'}
+        The loss in the history: of validation data, or of the folds left out.
+    """
+
+    least: int
+    share: float
+    tol: float
+    watched: str
+
+    def epochs(self, best: int) -> float:
+        """Epochs to wait after the best one."""
+        return max(self.least, self.share * best)
+
+
 class Recipe(NamedTuple):
-    """How to train: resolved parameters."""
+    """How to train: resolved parameters.
+
+    With `patience`, at a constant rate, until the validation objective, or that of the folds left
+    out, gets no better; without, `max_epochs` epochs along a cosine.
+    """
 
     max_epochs: int
     batch_size: int
@@ -37,23 +72,35 @@ class Recipe(NamedTuple):
     precision: str
     verbose: int
     net_params: dict[str, Any]
-    patience: int | None = None  # epochs without improvement; None does not stop early
-    tol: float = 0.0
+    patience: Patience | None = None
 
 
-def resolve(parameters: Any, input_shape: tuple[int, ...], n_rows: int) -> Recipe:
-    """Resolve every 'auto' among the parameters of the estimator."""
+def resolve(
+    parameters: Any, input_shape: tuple[int, ...], n_rows: int, n_tasks: int, left_out: bool = False
+) -> Recipe:
+    """Resolve every 'auto' among the parameters of the estimator.
+
+    `left_out` says whether members of an ensemble leave out folds of the rows.
+    """
     max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
     precision, weight_decay = parameters.precision, parameters.weight_decay
     images = len(input_shape) > 1
-    if max_epochs == "auto":
-        max_epochs = auto_max_epochs(n_rows, images)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_rows, images)
+    n_batches, patience = math.ceil(n_rows / int(batch_size)), None
+    if parameters.early_stopping:
+        patience = Patience(parameters.n_iter_no_change, 0.0, parameters.tol, "valid_loss")
+    elif max_epochs == "auto" and left_out:
+        patience = auto_patience(n_batches, n_tasks)
+    if max_epochs == "auto" and patience is not None:
+        max_epochs = min(max(math.ceil(MOST_STEPS / n_batches), 12), MOST_EPOCHS)
+    elif max_epochs == "auto":
+        max_epochs = auto_max_epochs(n_rows, images)
     if precision == "auto":
         precision = auto_precision(parameters.trunk, input_shape, n_rows <= int(batch_size))
     if isinstance(weight_decay, str):
-        weight_decay = auto_weight_decay(parameters.trunk, parameters.optimizer, n_rows, images)
+        trunk, optimizer = parameters.trunk, parameters.optimizer
+        weight_decay = auto_weight_decay(trunk, optimizer, n_rows, images, left_out)
     return Recipe(
         max_epochs=int(max_epochs),
         batch_size=int(batch_size),
@@ -64,8 +111,7 @@ def resolve(parameters: Any, input_shape: tuple[int, ...], n_rows: int) -> Recip
         precision=precision,
         verbose=int(parameters.verbose),
         net_params=parameters.net_params or {},
-        patience=parameters.n_iter_no_change if parameters.early_stopping else None,
-        tol=parameters.tol,
+        patience=patience,
     )
 
 
@@ -124,8 +170,22 @@ def auto_max_epochs(n_rows: int, images: bool) -> int:
     return round(min(max(per_root / math.sqrt(n_rows), least), most))
 
 
-def auto_weight_decay(trunk: Any, optimizer: Any, n_rows: int, images: bool) -> float:
+def auto_patience(n_batches: int, n_tasks: int) -> Patience:
+    """Four epochs, 60 steps, or a third of what it took to the best epoch, whatever is most.
+
+    An epoch counts as better if the logarithms of the losses have fallen by 0.002 in the mean over
+    tasks: in the end of a long training, less is not worth its time.
+    """
+    return Patience(max(4, math.ceil(60 / n_batches)), 1 / 3, 0.002 * n_tasks, "oob_loss")
+
+
+def auto_weight_decay(
+    trunk: Any, optimizer: Any, n_rows: int, images: bool, left_out: bool = False
+) -> float:
     """3 for AdamW, whose decay is decoupled from the gradient; 0 for other optimizers.
+
+    1 where folds are left out: what is found there says when to stop, and no decay has to see to it
+    that noise is not learned by heart.
 
     Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
     With more than 1,111 images it is 100 over the square root of their number. It was found for the
@@ -136,6 +196,8 @@ def auto_weight_decay(trunk: Any, optimizer: Any, n_rows: int, images: bool) -> 
         return 0.0
     if not (isinstance(trunk, str) or type(trunk) in TRUNKS.values()):
         return 0.01
+    if left_out:
+        return 1.0
     return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
 
 

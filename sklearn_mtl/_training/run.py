@@ -8,19 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback, LRScheduler
 
-from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.averaging import AveragedWeights
+from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.copies import plain_module
 from sklearn_mtl._training.listeners import (
+    ConstantSchedule,
+    CosineSchedule,
     EpochListener,
     check_callbacks,
-    own_callbacks,
     refuse_schedules,
 )
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.recipe import Recipe
 
-__all__ = ["run", "run_one_pass", "shift_outputs"]
+__all__ = ["rescale_outputs", "run", "run_one_pass"]
 
 
 def run(
@@ -31,8 +34,10 @@ def run(
     listener: EpochListener | None,
 ) -> None:
     """Train the net in place, with our schedule; the caller holds it back until all went well."""
+    watches = recipe.patience is not None and recipe.patience.watched == "oob_loss"
+    net.left_out_ = LeftOut(batches) if watches else None
     _initialize(net, has_valid=valid is not None)
-    own = own_callbacks(net, recipe, n_steps=len(batches) * recipe.max_epochs)
+    own = _own_callbacks(net, recipe, n_batches=len(batches))
     net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
     kept = list(net.callbacks_)
     if listener is not None:
@@ -40,8 +45,21 @@ def run(
     try:
         net.partial_fit((batches, valid))
     finally:
-        net.callbacks_ = kept
+        net.callbacks_, net.left_out_ = kept, None
     _check_outcome(net, recipe)
+
+
+def _own_callbacks(net: TaskNet, recipe: Recipe, n_batches: int) -> list[Callback]:
+    """Our schedule, unless the user brings one, and what says when to end."""
+    if recipe.patience is None:
+        callbacks: list[Callback] = [CosineSchedule(n_batches * recipe.max_epochs)]
+    else:
+        callbacks = [ConstantSchedule(n_batches)]
+    if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
+        callbacks = []
+    if recipe.patience is not None:
+        callbacks.append(AveragedWeights(n_batches, recipe.patience))
+    return [callback.initialize() for callback in callbacks]
 
 
 def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
@@ -55,7 +73,9 @@ def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
 def _initialize(net: TaskNet, has_valid: bool) -> None:
     if not net.initialized_:
         net.initialize()
-        check_callbacks(net, has_valid)
+        has_left_out = net.left_out_ is not None
+        losses = ["train_loss", *["valid_loss"] * has_valid, *["oob_loss"] * has_left_out]
+        check_callbacks(net, losses)
 
 
 def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
@@ -75,13 +95,23 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         )
 
 
-def shift_outputs(net: TaskNet, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add constants (n_outputs,) to the raw outputs, but if they are frozen; return what it was."""
-    if not np.isfinite(shift).all():
+def rescale_outputs(
+    net: TaskNet, slope: NDArray[np.float64], shift: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Multiply the raw outputs and add constants, both (n_outputs,), unless heads are frozen.
+
+    Returns
+    -------
+    slope, shift : ndarrays
+        What it was: 1 and 0 for frozen heads.
+    """
+    if not (np.isfinite(shift).all() and np.isfinite(slope).all()):
         raise ValueError("Training ended with outputs that are not finite. Lower learning_rate.")
-    bias = net.module_.heads.bias
-    if not bias.requires_grad:
-        return np.zeros_like(shift)
+    heads = net.module_.heads
+    if not heads.bias.requires_grad or not (heads.weight.requires_grad or (slope == 1).all()):
+        return np.ones_like(slope), np.zeros_like(shift)
     with torch.no_grad():
-        bias += torch.from_numpy(shift).to(bias)
-    return shift
+        if (slope != 1).any():
+            heads.rescale(torch.from_numpy(slope).to(heads.bias))
+        heads.bias += torch.from_numpy(shift).to(heads.bias)
+    return slope, shift

@@ -7,7 +7,9 @@ from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
 from sklearn_mtl._identity import identity
 from sklearn_mtl.kinds.scores import masked_score
@@ -87,6 +89,35 @@ class Kind:
     def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs (n, M, n_outputs) of trained rows, to end with."""
         return np.zeros(self.n_outputs)
+
+    def shrink(
+        self, raw: FloatArray, codes: FloatArray, weight: FloatArray
+    ) -> tuple[float, FloatArray]:
+        """Slope, from 0 to 1, and shift (n_outputs,) with which raw outputs predict new rows best.
+
+        What cannot be predicted is shrunk to the constant predictor, and then balanced.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n, M, n_outputs)
+            Of rows that were not trained on.
+        codes, weight : ndarray of shape (n,)
+        """
+        center = self.constant(codes, weight)
+        if raw.size == 0:  # a single ordered class has no output at all
+            return 1.0, np.zeros_like(center)
+        target = torch.from_numpy(np.broadcast_to(codes[:, None, None], (*raw.shape[:2], 1)).copy())
+        params = {name: torch.tensor([value]) for name, value in self.loss_params.items()}
+
+        def loss(slope: float) -> float:
+            shrunk = torch.from_numpy(center + slope * (raw - center)).unsqueeze(2)
+            cells = self.cell_loss.likelihood(shrunk, target, **params)
+            return float(np.average(cells.mean(dim=(1, 2)).numpy(), weights=weight))
+
+        found = minimize_scalar(loss, bounds=(0, 1), method="bounded", options={"xatol": 1e-3})
+        slope = min(float(found.x), 0.0, 1.0, key=loss)
+        balanced = self.balance(center + slope * (raw - center), codes, weight)
+        return slope, (1 - slope) * center + balanced
 
     def noise_std(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> float:
         """Return the standard deviation of what is not explained, in the units of y; else NaN."""

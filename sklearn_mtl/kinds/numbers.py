@@ -53,6 +53,13 @@ class _Number(Kind):
         self.mean_, self.scale_ = float(mean * unit), float(scale * unit)
         return values
 
+    def noise_std(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> float:
+        """Root mean squared residual."""
+        scale, shift = self.units
+        residual = self.decode(raw) - (codes * scale + shift)
+        largest = np.abs(residual).max() or 1.0  # squares of 1e200 do not overflow
+        return float(np.sqrt(np.average((residual / largest) ** 2, weights=weight)) * largest)
+
 
 class _Standardised(_Number):
     """Numbers that are coded as distances to a center, in standard deviations."""
@@ -91,10 +98,16 @@ class RegressionTarget(_Standardised):
         self.center_ = self.mean_
         return self
 
-    def noise_std(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> float:
-        """Root mean squared residual."""
-        residual = raw[..., 0].mean(axis=1) - codes
-        return float(np.sqrt(np.average(residual**2, weights=weight)) * self.scale_)
+    def shrink(
+        self, raw: FloatArray, codes: FloatArray, weight: FloatArray
+    ) -> tuple[float, FloatArray]:
+        """Slope and shift of the regression of targets on predictions, in closed form."""
+        found = raw[..., 0].mean(axis=1)
+        center, mean = np.average(found, weights=weight), np.average(codes, weights=weight)
+        square = np.average((found - center) ** 2, weights=weight)
+        product = np.average((found - center) * (codes - mean), weights=weight)
+        slope = float(np.clip(product / square, 0, 1)) if square > 0 else 1.0
+        return slope, np.array([mean - slope * center])
 
     @property
     def metric(self) -> Callable[..., float]:

@@ -26,12 +26,15 @@ class Cells(NamedTuple):
         Weight of each cell, over the sum of the weights of its task.
     counts : Tensor of shape (n_tasks,)
         Those sums.
+    members : Tensor of shape (B, M), optional
+        Share of each member of an ensemble in the loss of a row, by default 1 / M.
     """
 
     target: Tensor
     observed: Tensor | None
     share: Tensor
     counts: Tensor
+    members: Tensor | None = None
 
     @classmethod
     def of(cls, target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Cells:
@@ -195,7 +198,8 @@ class TaskLosses(nn.Module):
                 )
         cell = _take(losses[0] if len(losses) == 1 else torch.cat(losses, dim=-1), self.back)
         if cell.ndim > share.ndim:
-            cell = cell.mean(dim=1)
+            by = cells.members
+            cell = cell.mean(dim=1) if by is None else torch.einsum("bmk,bm->bk", cell, by)
         return (cell * share).sum(dim=0)
 
     def _check_shapes(self, output: Tensor, target: Tensor) -> None:

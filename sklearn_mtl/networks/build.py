@@ -16,7 +16,7 @@ from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk
 from sklearn_mtl.networks.module import in_channels_last
 
-__all__ = ["TRUNKS", "build_trunk", "takes_channels_last"]
+__all__ = ["TRUNKS", "build_trunk", "folds_of", "takes_channels_last"]
 
 # Names of specs, and the specs that a file may hold: making one must not read or run anything else.
 TRUNKS: dict[str, Callable[[], Any]] = {
@@ -57,8 +57,7 @@ def build_trunk(
         have another shape than (B, F) or (B, M, F).
     """
     if isinstance(trunk, str):
-        name = ("dense" if len(input_shape) == 1 else "conv") if trunk == "auto" else trunk
-        trunk = TRUNKS[name]()
+        trunk = TRUNKS[_named(trunk, input_shape)]()
     if isinstance(trunk, type) and hasattr(trunk, "build"):
         raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
     if isinstance(trunk, nn.Module):
@@ -95,6 +94,23 @@ def build_trunk(
             "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
         )
     return module, features.shape[-1]
+
+
+def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
+    """Tell of how many folds members of an ensemble leave out one each; 0 for none.
+
+    Parameters
+    ----------
+    trunk, input_shape
+        As in `build_trunk`.
+    """
+    if isinstance(trunk, str):
+        trunk = TRUNKS[_named(trunk, input_shape)]()
+    return 0 if isinstance(trunk, nn.Module | type) else getattr(trunk, "n_folds", 0)
+
+
+def _named(name: str, input_shape: tuple[int, ...]) -> str:
+    return ("dense" if len(input_shape) == 1 else "conv") if name == "auto" else name
 
 
 def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:

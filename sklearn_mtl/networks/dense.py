@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -12,6 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
+from sklearn_mtl.networks.members import MemberTrunk
+
 __all__ = ["DenseTrunk"]
 
 
@@ -19,10 +22,12 @@ class DenseTrunk(BaseEstimator):
     """Fully connected trunk for tabular rows (other inputs are flattened).
 
     Every feature is clipped softly, and goes in as it is and as learned waves, from which a few
-    layers build functions with steps and bends as trees do [1]_. The layers are those of a small
-    ensemble whose members share their weight matrices and differ by scales [2]_: features have
-    the shape (B, n_members, F), loss and predictions are averaged over members. There are no batch
-    statistics and no dropout, so that a sample weight of 2 equals the row twice.
+    layers build functions with steps and bends as trees do [1]_. The heads see the features too,
+    so that what is linear in them is learned soon. The layers are those of a small ensemble:
+    features have the shape (B, n_members, F), loss and predictions are averaged over members. In
+    `fit`, each member leaves out a part of the rows, its fold, as in cross-validation and bagging;
+    predictions of the rows left out say how long to train, and how much to believe. There are no
+    batch statistics and no dropout, so that a sample weight of 2 equals the row twice.
 
     Features that take at most two values in `fit`, such as one-hot codes, get no waves: all
     functions of such a feature are linear in it.
@@ -34,11 +39,12 @@ class DenseTrunk(BaseEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : sequence of int or int, default=(256, 256)
+    hidden_layer_sizes : sequence of int or int, default=(192, 192)
         Units per layer; an int is one layer. ``()`` has no hidden layer: every head is then a
         linear model of X, and the other parameters say nothing.
-    n_members : int, default=4
-        Members of the ensemble. Time grows with it, the number of weights hardly.
+    n_members : int, default=5
+        Members of the ensemble, and folds of the rows. Time grows with it. A single member leaves
+        out nothing.
     n_frequencies : int, default=16
         Waves per feature; time grows with it. 0 for none, and for features that are not clipped.
     frequency_scale : float, default=0.3
@@ -49,8 +55,6 @@ class DenseTrunk(BaseEstimator):
     ----------
     .. [1] D. Holzmueller, L. Grinsztajn, I. Steinwart, "Better by Default: Strong Pre-Tuned MLPs
        and Boosted Trees on Tabular Data", NeurIPS 2024, arXiv:2407.04491 (the embedding PBLD).
-    .. [2] Y. Gorishniy, A. Kotelnikov, A. Babenko, "TabM: Advancing Tabular Deep Learning with
-       Parameter-Efficient Ensembling", ICLR 2025, arXiv:2410.24210.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -62,8 +66,8 @@ class DenseTrunk(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] | int = (256, 256),
-        n_members: int = 4,
+        hidden_layer_sizes: Sequence[int] | int = (192, 192),
+        n_members: int = 5,
         n_frequencies: int = 16,
         frequency_scale: float = 0.3,
     ) -> None:
@@ -71,6 +75,23 @@ class DenseTrunk(BaseEstimator):
         self.n_members = n_members
         self.n_frequencies = n_frequencies
         self.frequency_scale = frequency_scale
+
+    @property
+    def n_folds(self) -> int:
+        """Folds of the rows, of which each member leaves out one; 0 for none."""
+        return self.n_members if self._sizes() and self.n_members > 1 else 0
+
+    def _sizes(self) -> tuple[int, ...]:
+        """Units per layer, once all parameters are as described."""
+        self._validate_params()
+        given: Any = self.hidden_layer_sizes
+        sizes = (given,) if isinstance(given, Integral) else tuple(given)
+        if any(isinstance(u, bool) or not isinstance(u, Integral) or int(u) < 1 for u in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} of DenseTrunk must be whole "
+                "numbers above 0."
+            )
+        return sizes
 
     def build(self, input_shape: tuple[int, ...], two_valued: tuple[int, ...] = ()) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
@@ -87,31 +108,27 @@ class DenseTrunk(BaseEstimator):
         ValueError
             If a parameter is not as described.
         """
-        self._validate_params()
-        given: Any = self.hidden_layer_sizes
-        sizes = (given,) if isinstance(given, Integral) else tuple(given)
-        if any(isinstance(u, bool) or not isinstance(u, Integral) or int(u) < 1 for u in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} of DenseTrunk must be whole "
-                "numbers above 0."
-            )
+        sizes = self._sizes()
         width = math.prod(input_shape)
-        layers: list[nn.Module] = [nn.Flatten()]
-        if sizes and self.n_frequencies:
-            waved = sorted(set(range(width)) - set(two_valued))
-            if waved:
-                layers.append(_Waves(width, self.n_frequencies, self.frequency_scale, waved))
-            else:
-                layers.append(_SoftClip())
-            width += len(waved) * _Waves.n_mixtures
-        for depth, units in enumerate(sizes):
-            if self.n_members > 1:
-                linear: nn.Module = _MemberLinear(width, units, self.n_members, depth == 0)
-            else:
-                linear = nn.Linear(width, units)
-            layers += [linear, nn.ReLU()]
-            width = units
+        if not sizes:
+            return nn.Flatten()
+        embedding, n_embedded = self._embedding(width, two_valued)
+        if self.n_members > 1:
+            return MemberTrunk(input_shape, embedding, n_embedded, sizes, self.n_members)
+        layers = [nn.Flatten(), *[embedding] * (self.n_frequencies > 0)]
+        for n_in, n_out in itertools.pairwise([n_embedded, *sizes]):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         return nn.Sequential(*layers)
+
+    def _embedding(self, width: int, two_valued: tuple[int, ...]) -> tuple[nn.Module, int]:
+        """Return what comes before the layers, and its number of outputs."""
+        if not self.n_frequencies:
+            return nn.Identity(), width
+        waved = sorted(set(range(width)) - set(two_valued))
+        if not waved:
+            return _SoftClip(), width
+        waves = _Waves(width, self.n_frequencies, self.frequency_scale, waved)
+        return waves, width + len(waved) * waves.n_mixtures
 
 
 class _SoftClip(nn.Module):
@@ -152,31 +169,3 @@ class _Waves(_SoftClip):
         waves = torch.cos(2 * math.pi * torch.addcmul(self.phase, waved, self.frequency))
         mixtures = torch.einsum("bdf,dfm->bdm", waves, self.mixture)
         return torch.cat([x, mixtures.flatten(1)], dim=1)
-
-
-class _MemberLinear(nn.Module):
-    """A linear layer of M members: (B, n_in) or (B, M, n_in) to (B, M, n_out).
-
-    All share the matrix; each has scales of inputs and outputs, and a bias. The first layer's
-    scales are random signs: members see the inputs differently, and stay different.
-    """
-
-    def __init__(self, n_in: int, n_out: int, n_members: int, first: bool) -> None:
-        super().__init__()
-        self.shared = nn.Linear(n_in, n_out, bias=False)
-        signs = torch.randint(2, (n_members, n_in)) * 2.0 - 1
-        self.scale_in = nn.Parameter(signs if first else torch.ones(n_members, n_in))
-        self.scale_out = nn.Parameter(torch.ones(n_members, n_out))
-        bound = n_in**-0.5  # as in nn.Linear
-        self.bias = nn.Parameter(torch.empty(n_members, n_out).uniform_(-bound, bound))
-
-    def no_weight_decay(self) -> set[str]:
-        return {"scale_in", "scale_out", "bias"}
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 2:  # scale the matrix and not the batch: it is not repeated then
-            matrix = (self.shared.weight * self.scale_in[:, None]).flatten(0, 1)
-            x = (x @ matrix.T).unflatten(1, self.scale_out.shape)
-        else:
-            x = self.shared(x * self.scale_in)
-        return torch.addcmul(self.bias, x, self.scale_out)

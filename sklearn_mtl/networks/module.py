@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
+
 __all__ = ["HiddenHeads", "MultiTaskModule", "in_channels_last"]
 
 
@@ -22,6 +24,8 @@ class HiddenHeads(nn.Module):
         Outputs per task; they stand side by side.
     n_hidden : int
         Hidden units per task. No other task sees them.
+    n_members : int, default=0
+        Members of an ensemble, each with weights of its own; 0 for weights that members share.
 
     Notes
     -----
@@ -32,21 +36,36 @@ class HiddenHeads(nn.Module):
 
     owner: Tensor
 
-    def __init__(self, n_features: int, n_outputs: Sequence[int], n_hidden: int) -> None:
+    def __init__(
+        self, n_features: int, n_outputs: Sequence[int], n_hidden: int, n_members: int = 0
+    ) -> None:
         super().__init__()
         n_tasks = len(n_outputs)
-        self.hidden = nn.Linear(n_features, n_tasks * n_hidden)
+        self.hidden: nn.Linear | MemberLinear
+        if n_members:
+            self.hidden = MemberLinear(n_features, n_tasks * n_hidden, n_members)
+        else:
+            self.hidden = nn.Linear(n_features, n_tasks * n_hidden)
         bound = n_hidden**-0.5  # as in nn.Linear
-        self.weight = nn.Parameter(torch.empty(sum(n_outputs), n_hidden).uniform_(-bound, bound))
+        shape = (*[n_members] * (n_members > 0), sum(n_outputs), n_hidden)
+        self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(sum(n_outputs)).uniform_(-bound, bound))
         owner = torch.eye(n_tasks).repeat_interleave(torch.tensor(n_outputs), dim=0)
         self.register_buffer("owner", owner.unsqueeze(2), persistent=False)
 
+    def rescale(self, slope: Tensor) -> None:
+        """Multiply the outputs by a slope (sum(n_outputs),) each."""
+        self.weight.mul_(slope.unsqueeze(1))
+        self.bias.mul_(slope)
+
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., n_features) to (..., sum(n_outputs))."""
         hidden = torch.relu(self.hidden(features))
-        weight = (self.owner * self.weight.unsqueeze(1)).flatten(1)
-        return nn.functional.linear(hidden, weight, self.bias)
+        weight = (self.owner * self.weight.unsqueeze(-2)).flatten(-2)
+        if weight.ndim == 2:
+            return nn.functional.linear(hidden, weight, self.bias)
+        by_member = torch.baddbmm(self.bias, hidden.transpose(0, 1), weight.transpose(1, 2))
+        return by_member.transpose(0, 1)
 
 
 class MultiTaskModule(nn.Module):
@@ -69,6 +88,11 @@ class MultiTaskModule(nn.Module):
         Whether the trunk gets images in the memory order "channels last", in which most
         convolutions are faster.
 
+    Attributes
+    ----------
+    n_folds : int
+        Members that share no weights, so that each can leave out a fold of the rows; 0 for none.
+
     Notes
     -----
     `heads` is one layer for all tasks, with a `weight` and a `bias` of length sum(n_outputs):
@@ -86,11 +110,14 @@ class MultiTaskModule(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk, self.n_features, self.channels_last = trunk, n_features, channels_last
-        self.heads: nn.Linear | HiddenHeads
+        self.n_folds = n_members = trunk.n_members if isinstance(trunk, MemberTrunk) else 0
+        self.heads: nn.Linear | HiddenHeads | MemberHeads
         with warnings.catch_warnings():  # a single ordered class has no output at all
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             if head_hidden_units:
-                self.heads = HiddenHeads(n_features, n_outputs, head_hidden_units)
+                self.heads = HiddenHeads(n_features, n_outputs, head_hidden_units, n_members)
+            elif n_members:
+                self.heads = MemberHeads(n_features, sum(n_outputs), n_members)
             else:
                 self.heads = nn.Linear(n_features, sum(n_outputs))
         if bias is not None:
@@ -98,14 +125,19 @@ class MultiTaskModule(nn.Module):
                 self.heads.bias.copy_(bias)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Shared representation (B, F), averaged over ensemble members."""
+        """Shared representation (B, F), averaged over the members of an ensemble.
+
+        Of members that share no weights, the representations stand side by side: (B, M F).
+        """
         features = self._features(x)
+        if self.n_folds:
+            return features.flatten(1)
         return features.mean(dim=1) if features.ndim == 3 else features
 
     def forward(self, x: Tensor) -> Tensor:
         """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs))."""
         features = self._features(x)
-        if features.ndim == 2:
+        if features.ndim == 2 or self.n_folds:
             return self.heads(features)
         # Members as rows: linear layers over three axes are compiled for one size of batches only.
         return self.heads(features.flatten(0, 1)).unflatten(0, (-1, features.shape[1]))

@@ -1,0 +1,99 @@
+"""Averaged weights, and the epoch of which they are kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from sklearn_mtl._training.listeners import Stopper
+from sklearn_mtl._training.recipe import Patience
+
+__all__ = ["AveragedWeights"]
+
+
+class AveragedWeights(Stopper):
+    """Average the weights over about two epochs, keep those of the best one, and end after it.
+
+    At a constant learning rate, averaged weights are where a falling rate would lead from here [1]_
+    [2]_: they can be looked at in any epoch, without an end that is planned. The net validates
+    them, and ends with those of the best epoch.
+
+    Parameters
+    ----------
+    n_batches : int
+        Batches per epoch.
+    patience : Patience
+        When to end, and by which loss of the history.
+
+    References
+    ----------
+    .. [1] B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging",
+       SIAM Journal on Control and Optimization 30, 1992.
+    .. [2] P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization",
+       UAI 2018, arXiv:1803.05407.
+    """
+
+    def __init__(self, n_batches: int, patience: Patience) -> None:
+        self.decay = math.exp(-1 / (2 * n_batches))
+        self.patience = patience
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin with the weights as they are."""
+        averaged = copy.deepcopy(_plain(net)).requires_grad_(False).eval()
+        vars(net)["averaged_"] = averaged  # past skorch, which would take it for a part to train
+        self.pairs_ = list(zip(_state(averaged), _state(_plain(net)), strict=True))
+        self.step_ = self.epoch_ = self.best_epoch_ = 0
+        self.best_ = self.reference_ = math.inf
+        self.kept_: list[Tensor] | None = None
+        self.stopped = False
+
+    def on_batch_end(
+        self, net: NeuralNet, batch: Any = None, training: bool | None = None, **kwargs: Any
+    ) -> None:
+        """Take the weights in; the first ones count less from step to step."""
+        if not training:
+            return
+        self.step_ += 1
+        share = 1 - min(self.decay, self.step_ / (self.step_ + 10))
+        with torch.no_grad():
+            for average, now in self.pairs_:
+                if average.is_floating_point():
+                    average.lerp_(now, share)
+                else:
+                    average.copy_(now)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the averages if they are the best so far, and end if it is time to."""
+        self.epoch_ += 1
+        loss = net.history[-1][self.patience.watched]
+        if loss < self.best_:
+            self.best_ = loss
+            self.kept_ = [average.clone() for average, _ in self.pairs_]
+        if loss < self.reference_ - self.patience.tol:
+            self.reference_, self.best_epoch_ = loss, self.epoch_
+        if self.epoch_ - self.best_epoch_ >= self.patience.epochs(self.best_epoch_):
+            self.stopped = True
+            raise KeyboardInterrupt
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Put the best averages in place of the weights."""
+        kept = [average for average, _ in self.pairs_] if self.kept_ is None else self.kept_
+        with torch.no_grad():
+            for (_, now), best in zip(self.pairs_, kept, strict=True):
+                now.copy_(best)
+        net.averaged_ = None
+        self.pairs_, self.kept_ = [], None
+
+
+def _plain(net: NeuralNet) -> nn.Module:
+    """Return the module as it was before skorch compiled it, if it did."""
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

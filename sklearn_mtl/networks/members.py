@@ -1,0 +1,116 @@
+"""Layers of an ensemble whose members share no weights: each can be trained on rows of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MemberHeads", "MemberLinear", "MemberTrunk"]
+
+# Inputs reach the heads times this, over the root of their number, which learn by so much faster
+# what is linear in them: an optimizer such as Adam moves each weight by the same amount.
+STRAIGHT = 20.0
+
+
+class MemberLinear(nn.Module):
+    """A linear layer of M members: (B, n_in) or (B, M, n_in) to (B, M, n_out).
+
+    One batched product; in memory, members come first.
+    """
+
+    def __init__(self, n_in: int, n_out: int, n_members: int) -> None:
+        super().__init__()
+        bound = n_in**-0.5  # as in nn.Linear
+        self.weight = nn.Parameter(torch.empty(n_members, n_in, n_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_members, n_out).uniform_(-bound, bound))
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters that decay leaves alone."""
+        return {"bias"}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map samples that members share, or one sample for each."""
+        by_member = x.expand(len(self.weight), -1, -1) if x.ndim == 2 else x.transpose(0, 1)
+        return torch.baddbmm(self.bias.unsqueeze(1), by_member, self.weight).transpose(0, 1)
+
+
+class MemberHeads(nn.Module):
+    """Linear heads of M members, side by side: (B, M, n_features) to (B, M, n_outputs).
+
+    The weights begin with 0, and members share the bias: training begins with the best constant.
+    """
+
+    def __init__(self, n_features: int, n_outputs: int, n_members: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_members, n_features, n_outputs))
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+
+    def rescale(self, slope: Tensor) -> None:
+        """Multiply the outputs by a slope (n_outputs,) each."""
+        self.weight.mul_(slope)
+        self.bias.mul_(slope)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map the features of each member to its outputs."""
+        return torch.baddbmm(self.bias, features.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class MemberTrunk(nn.Module):
+    """Members that see the same samples, or each one its own.
+
+    Features of a member are its last hidden units, and the (clipped) inputs.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one sample.
+    embedding : nn.Module
+        Maps inputs (B, d) to (B, e), of which the first d are the inputs. Members share it.
+    n_embedded : int
+        e.
+    sizes : sequence of int
+        Units per layer.
+    n_members : int
+        M.
+
+    Notes
+    -----
+    Samples (B, *input_shape) are mapped to features (B, M, F), and so are samples
+    (B, M, *input_shape), of which each member sees one.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        embedding: nn.Module,
+        n_embedded: int,
+        sizes: Sequence[int],
+        n_members: int,
+    ) -> None:
+        super().__init__()
+        self.n_axes, self.width = len(input_shape), torch.Size(input_shape).numel()
+        self.straight = STRAIGHT * self.width**-0.5
+        self.n_members = n_members
+        self.embedding = embedding
+        widths = [n_embedded, *sizes]
+        self.layers = nn.ModuleList(
+            MemberLinear(n_in, n_out, n_members)
+            for n_in, n_out in zip(widths[:-1], sizes, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (B, M, F)."""
+        x = x.flatten(-self.n_axes)
+        of_members = x.ndim == 3
+        embedded = self.embedding(x.flatten(0, -2))
+        straight = self.straight * embedded[:, : self.width]
+        if of_members:
+            embedded, straight = (t.unflatten(0, x.shape[:2]) for t in (embedded, straight))
+        else:
+            straight = straight.unsqueeze(1).expand(-1, self.n_members, -1)
+        hidden = embedded
+        for layer in self.layers:
+            hidden = torch.relu(layer(hidden))
+        return torch.cat([hidden, straight], dim=2)
