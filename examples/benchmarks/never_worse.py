@@ -92,8 +92,8 @@ FOLDERS = {
     "magnetic_tile": ("unseen",),
     "neu_det": ("unseen",),
     "tox21:desc": ("unseen",),
-    "ai4i2020": ("unseen",),
-    "mulan/osales": ("unseen", "heavy"),
+    "ai4i2020": ("chosen",),
+    "mulan/osales": ("chosen", "heavy"),
 }
 
 Rows = NDArray[np.intp]

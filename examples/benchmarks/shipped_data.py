@@ -196,7 +196,7 @@ def friedman() -> Parts:
     return pd.DataFrame(X, columns=columns), y, _numbers(y.columns[:3]) + _classes("high")
 
 
-@_shipped("unseen", "clean")
+@_shipped("chosen", "clean")
 def robot_arm() -> Parts:
     """Kinematics of an arm of four links in a plane: where its hand is, from its angles."""
     X = pd.DataFrame(
@@ -248,7 +248,7 @@ def olive() -> Parts:
     return X, data, _classes(*places) + _numbers(numbers)
 
 
-@_shipped("chosen")
+@_shipped("unseen")
 def athletes() -> Parts:
     """Australian athletes (DAAG/ais): body and blood, from sport, sex, size and blood counts."""
     data = _r("DAAG", "ais")
@@ -264,7 +264,7 @@ def penguins() -> Parts:
     return X, data, _classes("species", "sex") + _numbers(["body_mass_g"])
 
 
-@_shipped("chosen")
+@_shipped("unseen")
 def mroz() -> Parts:
     """Married women (sampleSelection/Mroz87): whether they work and, if so, hours and wage."""
     data = _r("sampleSelection", "Mroz87")
@@ -277,7 +277,7 @@ def mroz() -> Parts:
     return data[own + others], y, _classes("works") + tasks
 
 
-@_shipped("unseen", "heavy")
+@_shipped("chosen", "heavy")
 def affairs() -> Parts:
     """Marriages (AER/Affairs): whether there were affairs, how many if any, and its rating."""
     data = _r("AER", "Affairs")
@@ -322,7 +322,7 @@ def medpar() -> Parts:
     return X, y, [*_classes("died"), Task("los", "poisson")], data["provnum"]
 
 
-@_shipped("chosen")
+@_shipped("unseen")
 def wagepan() -> Parts:
     """Young men over eight years (wooldridge/wagepan): log wage, hours and union; by man."""
     data = _r("wooldridge", "wagepan")
@@ -332,7 +332,7 @@ def wagepan() -> Parts:
     return X, y, _numbers(["lwage", "hours"]) + _classes("union"), data["nr"]
 
 
-@_shipped("chosen")
+@_shipped("unseen")
 def tobacco() -> Parts:
     """Belgian households (Ecdat/Tobacco): budget shares of tobacco and of alcohol, given any."""
     data = _r("Ecdat", "Tobacco")
@@ -456,7 +456,7 @@ def metastasis() -> Parts:
     return X, y, [*_classes("metastasis"), gated, *_classes("receptor"), *_numbers(["size"])]
 
 
-@_shipped("chosen", "heavy")
+@_shipped("unseen", "heavy")
 def flchain() -> Parts:
     """Residents of a county: death, when and of what, and two proteins of their blood."""
     X, event, days = _survival("flchain")
