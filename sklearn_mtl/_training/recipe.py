@@ -171,12 +171,12 @@ def auto_max_epochs(n_rows: int, images: bool) -> int:
 
 
 def auto_patience(n_batches: int, n_tasks: int) -> Patience:
-    """Four epochs, 60 steps, or a third of what it took to the best epoch, whatever is most.
+    """Four epochs, 60 steps, or a quarter of what it took to the best epoch, whatever is most.
 
-    An epoch counts as better if the logarithms of the losses have fallen by 0.002 in the mean over
+    An epoch counts as better if the logarithms of the losses have fallen by 0.01 in the mean over
     tasks: in the end of a long training, less is not worth its time.
     """
-    return Patience(max(4, math.ceil(60 / n_batches)), 1 / 3, 0.002 * n_tasks, "oob_loss")
+    return Patience(max(4, math.ceil(60 / n_batches)), 1 / 4, 0.01 * n_tasks, "oob_loss")
 
 
 def auto_weight_decay(
