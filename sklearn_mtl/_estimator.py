@@ -138,9 +138,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     early_stopping : bool, default=False
         Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
         with a constant learning rate and weights that are averaged over about two epochs, of which
-        those of the best one are kept. Validation data are `X_val`, `y_val` of `fit` (pass them when
-        rows come in groups), else a fraction of the rows in which every task has observed targets
-        on both sides.
+        those of the best one are kept. Validation data are `X_val`, `y_val` of `fit`, else a
+        fraction of the rows in which every task has observed targets on both sides; pass `groups`
+        to `fit` when rows come in groups.
     validation_fraction : float, default=0.1
         Share of rows held out for early stopping.
     n_iter_no_change : int, default=10

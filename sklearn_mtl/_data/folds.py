@@ -24,7 +24,7 @@ def content_keys(values: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np
 
 
 def alike(keys: NDArray[np.uint64], columns: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Number rows by content: from 0, those of equal content alike, in the order of `columns`.
+    """Give rows numbers from 0, those of equal content the same, in the order of `columns`.
 
     Neither the order of the rows nor the units of a column change the numbers.
 

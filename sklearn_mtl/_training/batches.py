@@ -127,7 +127,8 @@ class LeftOut:
     """
 
     def __init__(self, batches: Batches) -> None:
-        assert batches.folds is not None and batches.members is not None
+        assert batches.folds is not None
+        assert batches.members is not None
         self.batches, n_folds = batches, batches.members.shape[1]
         sizes = np.bincount(batches.folds, minlength=n_folds)
         # Folds side by side; shorter ones are filled up with their first row, or any, unweighted.

@@ -231,7 +231,7 @@ def _plan(
 def _contents(
     reader: InputReader, source: Source, targets: EncodedTargets, rows: RowIndex
 ) -> RowIndex:
-    """Number `rows` by X and y: a repeated row has the number of the first one."""
+    """Give `rows` numbers by X and y: a repeated row has the number of the first one."""
     y = np.hstack([targets.values[rows], targets.weight[rows] > 0])
     keys, columns = content_keys(y), []
     for chunk in reader.chunks(np.arange(len(rows))):
