@@ -548,7 +548,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         features : ndarray of shape (n_samples, n_features)
-            Averaged over the members of an ensemble.
+            Averaged over the members of an ensemble; those of a `DenseTrunk`, which share no
+            weights, stand side by side.
         """
         return fitted_of(self).raw(X, embed=True).astype(np.float64, copy=False)
 
