@@ -643,7 +643,8 @@ def test_a_name_of_a_trunk_has_no_parameters() -> None:
 def test_automatic_epochs_stay_automatic(way: str, tmp_path: Path) -> None:
     """In a fitted estimator, its clones and its copies, whose next fit has rows of its own."""
     X, y = np.tile(rows(), (42, 1)), np.tile(targets(), (42, 1))
-    est = small(max_epochs="auto", batch_size=1000).fit(rows(), targets())
+    trunk = DenseTrunk((8,), n_members=1)  # that leaves out nothing
+    est = small(trunk=trunk, max_epochs="auto", batch_size=1000).fit(rows(), targets())
     if way == "save":
         est.save(tmp_path / "est.safetensors")
         other = MultiTaskCNNEstimator.load(tmp_path / "est.safetensors")
@@ -921,7 +922,7 @@ def test_noise_std(early_stopping: bool) -> None:
     assert np.isnan(est.noise_std_[0])
     assert (est.noise_std_[1:] > 0).all()
     if not early_stopping:
-        residual = (est.predict(rows()) - units)[:, 1:]
+        residual = (est.oob_prediction_ - units)[:, 1:]
         w = np.where(np.isnan(residual), 0, weight[:, 1:])
         expected = np.sqrt((w * np.nan_to_num(residual) ** 2).sum(axis=0) / w.sum(axis=0))
         np.testing.assert_allclose(est.noise_std_[1:], expected, rtol=1e-5)
@@ -938,12 +939,13 @@ def test_noise_std_finds_the_noise() -> None:
 @pytest.mark.parametrize(
     ("trunk", "X", "size"),
     [
-        ("auto", rows(), 256),
-        (DenseTrunk((8, 5)), rows(), 5),
+        ("auto", rows(), 5 * (192 + 4)),
+        (DenseTrunk((8, 5)), rows(), 5 * (5 + 4)),
+        (DenseTrunk((8, 5), n_members=1), rows(), 5),
         (DenseTrunk(()), rows(), 4),
         ("auto", images(), 128),
         (ConvTrunk(width=4, n_features=9), images(), 9),
-        ("dense", images(), 256),
+        ("dense", images(), 5 * (192 + 64)),
         (torch.nn.Linear(4, 3), rows(), 3),
         (lambda: torch.nn.Linear(4, 6), rows(), 6),
     ],
@@ -955,7 +957,12 @@ def test_embed(trunk: Any, X: np.ndarray, size: int) -> None:
     assert np.isfinite(embedded).all()
     # The heads are linear in it.
     heads = est.module_.heads
-    raw = embedded @ heads.weight.detach().double().numpy().T + heads.bias.detach().double().numpy()
+    weight, bias = (p.detach().double().numpy() for p in (heads.weight, heads.bias))
+    if weight.ndim == 3:  # of members, side by side
+        parts = embedded.reshape(N, *weight.shape[:2])
+        raw = np.einsum("bmf,mfo->bmo", parts, weight) + bias
+    else:
+        raw = embedded @ weight.T + bias
     np.testing.assert_allclose(
         fitted_of(est).encoder.decode(raw)[1], est.predict(X)[:, 1], rtol=1e-4, atol=1e-4
     )

@@ -33,7 +33,8 @@ def test_predictions_are_those_of_evaluation():
 )
 def test_predictions_do_not_depend_on_the_chunks(limit, value, n_features, largest, monkeypatch):
     """Of at most so many features, or input values, three per row, and so many rows."""
-    estimator = make(trunk=DenseTrunk((n_features,)), precision="float64").fit(X, Y)
+    trunk = DenseTrunk((n_features,), n_members=1)
+    estimator = make(trunk=trunk, precision="float64").fit(X, Y)
     expected, embedded = estimator.predict(X), estimator.embed(X)
     monkeypatch.setattr(_predict, limit, value)
     sizes = []

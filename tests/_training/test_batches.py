@@ -60,11 +60,12 @@ def test_batches_know_their_shares(holes):
     recipe = Recipe(1, 5, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
     batches = Batches(source_of(values), values, weight, np.arange(23), recipe)
     start = 0
-    for x, (target, observed, share, counts) in batches:
+    for x, (target, observed, share, counts, members) in batches:
         part = slice(start, start := start + len(x))
         w = weight[part] / weight.max(axis=0)
         assert torch.equal(target, x)
         np.testing.assert_allclose(counts, w.sum(axis=0))
         np.testing.assert_allclose(share * counts, w)
         assert observed is None if not holes else (observed.numpy() == (w > 0)).all()
+        assert members is None
     assert start == 23

@@ -22,6 +22,7 @@ from sklearn_mtl import Task
 from sklearn_mtl._training import build
 from sklearn_mtl.losses import LOSSES, LogProd, Uncertainty
 from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks.members import MemberHeads
 
 # -- combiners are told what to expect -----------------------------------------------------------
 
@@ -317,14 +318,18 @@ def test_cuda_agrees_with_the_cpu(loss):
 def test_heads_with_hidden_units(loss, trunk):
     estimator = make(loss=loss, trunk=trunk, head_hidden_units=4, early_stopping=True).fit(X, Y)
     assert_consistent(estimator, n_iter=3)
-    assert estimator.module_.heads.hidden.out_features == N_TASKS * 4
+    assert estimator.module_.heads.hidden.bias.shape[-1] == N_TASKS * 4
 
 
 def test_heads_with_hidden_units_start_from_the_best_constants():
-    hidden, linear = (
-        make(learning_rate=LOW_RATE, head_hidden_units=n).fit(X, Y).module_.heads.bias.detach()
-        for n in (4, 0)
-    )
+    class Note(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            self.bias = net.module_.heads.bias.detach().clone()  # before outputs are rescaled
+
+    notes = Note(), Note()
+    for note, n in zip(notes, (4, 0), strict=True):
+        make([note], learning_rate=LOW_RATE, head_hidden_units=n).fit(X, Y)
+    hidden, linear = (note.bias for note in notes)
     assert abs(hidden[0] - hidden[1]) > 0.01
     np.testing.assert_allclose(hidden, linear, atol=1e-6)
 
@@ -332,7 +337,8 @@ def test_heads_with_hidden_units_start_from_the_best_constants():
 def test_heads_have_linear_ones_as_their_default():
     linear = make().fit(X, Y)
     np.testing.assert_array_equal(make(head_hidden_units=0).fit(X, Y).predict(X), linear.predict(X))
-    assert type(linear.module_.heads) is nn.Linear
+    assert type(linear.module_.heads) is MemberHeads
+    assert type(make(trunk=nn.Linear(3, 4)).fit(X, Y).module_.heads) is nn.Linear
 
 
 def test_a_hole_leaves_the_hidden_units_of_its_head_alone():
@@ -342,8 +348,8 @@ def test_a_hole_leaves_the_hidden_units_of_its_head_alone():
     class Note(Callback):
         def on_grad_computed(self, net, named_parameters, **kwargs):
             heads = net.module_.heads
-            hidden = heads.hidden.weight.grad.unflatten(0, (N_TASKS, 4)).flatten(1)
-            moved.append([*hidden.any(dim=1).tolist(), bool(heads.weight.grad[2].any())])
+            hidden = heads.hidden.weight.grad.unflatten(2, (N_TASKS, 4)).movedim(2, 0).flatten(1)
+            moved.append([*hidden.any(dim=1).tolist(), bool(heads.weight.grad[:, 2].any())])
 
     rare = np.where(np.arange(len(Y))[:, None] < [60, 2, 60], Y, np.nan)  # of the second task
     rare[:2, 1] = [1.0, 2.0]

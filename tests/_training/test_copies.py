@@ -65,6 +65,7 @@ def test_running_denominators_go_on(
 ) -> None:
     """The next step takes them one batch further, instead of back to the constant predictor."""
     exact = {"batch_size": 60, "precision": "float64", "learning_rate": 0.03}
+    exact["trunk"] = DenseTrunk((8,), n_members=1)  # members would see folds that they left out
     estimator = fitted(loss=loss, max_epochs=40, **exact)
     before = estimator.net_.criterion_.combine.running.clone()
     weights = estimator.history_["effective_weight"][-1]

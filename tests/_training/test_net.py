@@ -254,8 +254,8 @@ def test_decay_of_heads_with_hidden_units():
     names = {id(p): name for name, p in net.module_.named_parameters()}
     decayed, spared = net.optimizer_.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0)
-    shared = {"trunk.1.mixture", "trunk.2.shared.weight"}
-    matrices = shared | {"heads.weight", "heads.hidden.weight"}
+    of_trunk = {"trunk.embedding.mixture", "trunk.layers.0.weight"}
+    matrices = of_trunk | {"heads.weight", "heads.hidden.weight"}
     assert {names[id(p)] for p in decayed["params"]} == matrices
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
 
@@ -263,15 +263,15 @@ def test_decay_of_heads_with_hidden_units():
 @pytest.mark.parametrize(
     ("trunk", "matrices"),
     [
-        (DenseTrunk(), {"1.mixture", "2.shared.weight", "4.shared.weight"}),
+        (DenseTrunk(), {"embedding.mixture", "layers.0.weight", "layers.1.weight"}),
         (DenseTrunk((8, 8), n_members=1), {"1.mixture", "2.weight", "4.weight"}),
-        (DenseTrunk((8, 8), n_frequencies=0), {"1.shared.weight", "3.shared.weight"}),
+        (DenseTrunk((8, 8), n_frequencies=0), {"layers.0.weight", "layers.1.weight"}),
         (DenseTrunk(()), set()),
     ],
     ids=["default", "one member", "no waves", "linear"],
 )
 def test_decay_of_dense_trunks(trunk, matrices):
-    """Matrices that members share, and mixtures; what each member has of its own is spared."""
+    """Matrices of all members, and mixtures; not the biases, of which each member has a row."""
     net = make(trunk=trunk, weight_decay=0.5, max_epochs=1).fit(X, Y).net_
     names = {id(p): name for name, p in net.module_.named_parameters()}
     decayed, spared = net.optimizer_.param_groups

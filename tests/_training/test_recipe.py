@@ -51,27 +51,69 @@ def test_automatic_epochs_fall_with_the_rows(images, least, most):
 def test_rows_and_images_have_their_recipes(shape, epochs, batch, decay):
     """A sequence of one channel is no row."""
     estimator = MultiTaskCNNEstimator()
-    recipe = recipes.resolve(estimator, shape, n_rows=10_000)
+    recipe = recipes.resolve(estimator, shape, n_rows=10_000, n_tasks=1)
+    assert recipe.patience is None
     assert (recipe.max_epochs, recipe.batch_size, recipe.weight_decay) == (epochs, batch, decay)
 
 
+@pytest.mark.parametrize("max_epochs", ["auto", 7])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("left_out", [False, True])
+def test_a_loss_is_watched_where_there_is_one(max_epochs, early_stopping, left_out):
+    """Validation data come first; a number of epochs is what it says without them."""
+    estimator = MultiTaskCNNEstimator(max_epochs=max_epochs, early_stopping=early_stopping)
+    recipe = recipes.resolve(estimator, (3,), n_rows=300, n_tasks=2, left_out=left_out)
+    watched = recipe.patience and recipe.patience.watched
+    if early_stopping:
+        assert watched == "valid_loss"
+        assert recipe.patience == (10, 0.0, 1e-4, "valid_loss")
+    else:
+        assert watched == ("oob_loss" if left_out and max_epochs == "auto" else None)
+    assert recipe.weight_decay == (1.0 if left_out else 3.0)
+    most = 400 if watched else 30
+    assert recipe.max_epochs == (7 if max_epochs == 7 else most)
+
+
+@pytest.mark.parametrize(
+    ("n_batches", "least"), [(1, 60), (2, 30), (7, 9), (15, 4), (16, 4), (1000, 4)]
+)
+def test_patience_is_that_of_steps_epochs_and_the_best_one(n_batches, least):
+    """Sixty steps or four epochs, or a quarter of the way to the best epoch."""
+    patience = recipes.auto_patience(n_batches, n_tasks=3)
+    assert patience == (least, 0.25, pytest.approx(0.03), "oob_loss")
+    assert patience.epochs(0) == patience.epochs(4 * least) == least
+    assert patience.epochs(4 * least + 4) == least + 1
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "epochs"), [(64, 400), (50 * 256, 400), (100 * 256, 200), (10**7, 12)]
+)
+def test_most_epochs_are_those_of_twenty_thousand_steps(n_rows, epochs):
+    recipe = recipes.resolve(MultiTaskCNNEstimator(), (3,), n_rows, n_tasks=1, left_out=True)
+    assert recipe.max_epochs == epochs
+
+
 def test_automatic_epochs_are_those_of_the_training_rows():
-    """With the schedule, which ends with them, and without the rows that are held out."""
+    """With the schedule, which ends with them, where nothing is left out or held out."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2500, 2)), rng.normal(size=2500)
     assert MultiTaskCNNEstimator().max_epochs == "auto"
     recorder = Recorder()
-    rows = make([recorder], max_epochs="auto", batch_size=500).fit(X, y)
+    trunk = DenseTrunk((8,), n_members=1)
+    rows = make([recorder], trunk=trunk, max_epochs="auto", batch_size=500).fit(X, y)
     assert rows.n_iter_ == 16  # 800 / sqrt(2500)
     assert recorder.rates[-1] < 0.01 * max(recorder.rates)
-    held_out = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 1000}
-    part = make(max_epochs="auto", batch_size=2500, **held_out).fit(X, y)
-    assert part.n_iter_ == recipes.auto_max_epochs(1875, images=False) == 18
 
 
-def test_a_default_fit_on_few_rows_has_thirty_epochs():
-    estimator = MultiTaskCNNEstimator(random_state=0).fit(X[:20], Y[:20])
-    assert estimator.n_iter_ == 30
+def test_data_say_when_a_default_fit_ends():
+    """By the losses of the folds left out: after the best epoch, and patience."""
+    estimator = make(max_epochs="auto", learning_rate=0.01).fit(X, Y)
+    losses = np.array(estimator.net_.history[:, "oob_loss"])
+    reference, best = np.inf, 0
+    for epoch, loss in enumerate(losses, start=1):
+        if loss < reference - 0.01 * Y.shape[1]:
+            reference, best = loss, epoch
+    assert estimator.n_iter_ == len(losses) == best + np.ceil(max(15, best / 4)) < 400
     assert estimator.max_epochs == "auto"  # a parameter stays as it was passed
 
 

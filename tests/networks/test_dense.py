@@ -11,7 +11,8 @@ from _samples import random_inputs
 from torch import nn
 
 from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
-from sklearn_mtl.networks.dense import _MemberLinear, _SoftClip, _Waves
+from sklearn_mtl.networks.dense import _SoftClip, _Waves
+from sklearn_mtl.networks.members import MemberLinear
 
 
 def test_no_hidden_layer_is_the_identity():
@@ -74,7 +75,8 @@ def test_features_of_two_values_have_no_waves(n_members):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             trunk, _ = build_trunk(spec, (4,), two_valued)
-        waves = trunk[:2](x)
+        embedding = trunk[:2] if n_members == 1 else trunk.embedding
+        waves = embedding(x)
         assert waves.shape == (9, 4 + 4 * n_waved)
         torch.testing.assert_close(waves[:, :4], soft_clip(x))
         frequencies = [p for name, p in trunk.named_parameters() if "frequency" in name]
@@ -82,7 +84,7 @@ def test_features_of_two_values_have_no_waves(n_members):
         assert all(p.numel() for p in trunk.parameters())
         other = x.clone()
         other[:, list(two_valued)] += 1
-        assert torch.equal(trunk[:2](other)[:, 4:], waves[:, 4:])
+        assert torch.equal(embedding(other)[:, 4:], waves[:, 4:])
 
 
 def test_waves_start_at_random_frequencies_of_the_given_scale():
@@ -110,50 +112,51 @@ def test_a_dense_trunk_without_waves_and_members_is_a_plain_network():
     assert sum(p.numel() for p in trunk.parameters()) == 7 * (5 + 1) + 3 * (7 + 1)
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_member_layers_are_linear_layers_of_one_matrix(first):
-    """Member m has diag(scale_out) W diag(scale_in) and a bias of its own."""
-    layer = _MemberLinear(5, 4, 3, first)
-    assert set(layer.scale_in.unique().tolist()) == ({-1, 1} if first else {1})
-    assert (layer.scale_out == 1).all()
-    for parameter in (layer.scale_in, layer.scale_out):
-        nn.init.normal_(parameter)
-    for x in (random_inputs((5,)), random_inputs((3, 5))):
-        parts = []
-        for m in range(3):
-            matrix = layer.scale_out[m].diag() @ layer.shared.weight @ layer.scale_in[m].diag()
-            parts.append((x if x.ndim == 2 else x[:, m]) @ matrix.T + layer.bias[m])
-        assert layer(x).shape == (3, 3, 4)
-        torch.testing.assert_close(layer(x), torch.stack(parts, dim=1))
-
-
 def test_members_of_a_dense_trunk_differ_and_do_not_see_each_other():
-    """From the start; and a member's features move its own parameters and the shared ones alone."""
+    """From the start; and a member's features move its own layers and the embedding alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trunk, _ = build_trunk(DenseTrunk((16, 8)), (5,))
+        trunk, n_features = build_trunk(DenseTrunk((16, 8)), (5,))
     features = trunk(random_inputs((5,), n=50))
-    for m in range(4):
+    assert features.shape == (50, 5, n_features) == (50, 5, 8 + 5)
+    hidden = features[..., :8]
+    for m in range(5):
         for other in range(m):
-            difference = (features[:, m] - features[:, other]).square().mean()
-            assert difference > 0.2 * features.square().mean()
+            difference = (hidden[:, m] - hidden[:, other]).square().mean()
+            assert difference > 0.2 * hidden.square().mean()
     features[:, 2].square().sum().backward()
-    layers = [m for m in trunk if isinstance(m, _MemberLinear)]
+    layers = [m for m in trunk.modules() if isinstance(m, MemberLinear)]
     assert len(layers) == 2
     for layer in layers:
-        assert layer.shared.weight.grad.any()
-        for parameter in (layer.scale_in, layer.scale_out, layer.bias):
-            assert parameter.grad.any(dim=1).tolist() == [False, False, True, False]
+        for parameter in (layer.weight, layer.bias):
+            moved = parameter.grad.flatten(1).any(dim=1).tolist()
+            assert moved == [False, False, True, False, False]
+    assert trunk.embedding.mixture.grad.any()
 
 
-def test_members_hardly_need_weights():
-    """Sixteen of them, as many as a few units more."""
-    one, few, many = (
+def test_members_share_the_waves_only():
+    """All else is there once per member."""
+    one, five, ten = (
         sum(p.numel() for p in build_trunk(DenseTrunk(n_members=n), (20,))[0].parameters())
-        for n in (1, 4, 16)
+        for n in (1, 5, 10)
     )
-    assert one < few < 1.06 * one
-    assert many < 1.25 * one
+    waves = sum(p.numel() for p in _Waves(20, 16, 0.3).parameters())
+    assert five == waves + 5 * (one - waves)
+    assert ten == waves + 10 * (one - waves)
+
+
+@pytest.mark.parametrize(
+    ("spec", "n_folds"),
+    [
+        (DenseTrunk(), 5),
+        (DenseTrunk(8, n_members=2), 2),
+        (DenseTrunk(n_members=1), 0),
+        (DenseTrunk(()), 0),
+    ],
+)
+def test_members_of_their_own_leave_out_folds(spec, n_folds):
+    assert spec.n_folds == n_folds
+    assert MultiTaskModule(*build_trunk(spec, (3,)), [1]).n_folds == n_folds
 
 
 @pytest.mark.parametrize("n_members", [1, 4])
@@ -161,7 +164,8 @@ def test_members_hardly_need_weights():
 def test_dense_trunks_name_parameters_that_exist(n_members, n_frequencies):
     """For the optimizer, which spares them weight decay: an unknown name would spare nothing."""
     spec = DenseTrunk((6, 4), n_members=n_members, n_frequencies=n_frequencies)
-    named = [m for m in build_trunk(spec, (5,))[0] if hasattr(m, "no_weight_decay")]
+    parts = build_trunk(spec, (5,))[0].modules()
+    named = [m for m in parts if hasattr(m, "no_weight_decay")]
     assert len(named) == (n_frequencies > 0) + 2 * (n_members > 1)
     for part in named:
         assert part.no_weight_decay() < dict(part.named_parameters()).keys()
