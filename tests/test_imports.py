@@ -115,13 +115,16 @@ HOUSE = {
         ".averaging .batches .copies .listeners .net .recipe", "skorch sklearn.exceptions"
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
+    "_training.line": Room(".net .plan _predict", "scipy"),
     "_training.fit": Room(
-        ".batches .build .copies .fit_tasks .net .plan .random .run _fitted _identity _predict"
+        ".batches .build .copies .fit_tasks .line .net .plan .random .run"
+        " _fitted _identity _predict"
     ),
     "_training": Room(),
     # What may stand in a file: data, and objects of rooms that are therefore known here.
     "_files.*": Room("_data.* kinds losses networks", "numpy torch"),
-    "_files.codec": Room("", "pandas narwhals sklearn.utils._metadata_requests", "pyarrow"),
+    "_files.arrays": Room(),
+    "_files.codec": Room(".arrays", "pandas narwhals sklearn.utils._metadata_requests", "pyarrow"),
     "_files.store": Room(".codec", "safetensors", "sklearn_mtl.__version__"),
     "_files.onnx": Room("", "importlib"),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(

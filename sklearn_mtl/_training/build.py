@@ -206,6 +206,7 @@ def start_combiner(net: TaskNet, batches: Batches) -> None:
     if not isinstance(combine, Combiner):
         return
     net.criterion.to(batches.device)
-    constant = net.module.heads.bias.detach().to(batches.device).expand(len(batches.targets), -1)
+    bias = net.module.heads.bias.detach().to(batches.device)
+    constant = bias.reshape(-1, bias.shape[-1])[:1].expand(len(batches.targets), -1)
     losses, counts = task_losses(constant, batches.targets, batches.weight)
     combine.start(losses, counts / len(batches), task_losses.powers)

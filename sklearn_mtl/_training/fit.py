@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
@@ -16,6 +17,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, start_combiner
 from sklearn_mtl._training.copies import copied, take_learned
 from sklearn_mtl._training.fit_tasks import FitTasks
+from sklearn_mtl._training.line import find_lines, mix
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,
@@ -150,19 +152,49 @@ def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:
     By what members predict of the rows that they left out, where they did, else over the rows that
     were trained on.
     """
-    raw, encoder, targets = _raw(plan, net), plan.encoder, plan.trained_targets
+    encoder, targets, oob = plan.encoder, plan.trained_targets, {}
+    raw = _raw(plan, net)
     if plan.folds is None:
-        slope, shift = np.ones(raw.shape[-1]), encoder.balance(raw, targets)
+        _, shift = rescale_outputs(net, np.ones(raw.shape[-1]), encoder.balance(raw, targets))
+        raw = raw + shift if shift.any() else raw
     else:
-        raw = np.take_along_axis(raw, plan.folds[:, None, None], axis=1)[:, 0]
-        slope, shift = encoder.shrink(raw, targets)
-    slope, shift = rescale_outputs(net, slope, shift)
-    if shift.any() or (slope != 1).any():
-        raw = raw * slope + shift
-    oob = {} if plan.folds is None else _out_of_bag(plan, samples, raw)
+        _believe(plan, net, _left_out(plan, raw))
+        raw = _left_out(plan, _raw(plan, net))
+        oob = _out_of_bag(plan, samples, raw)
     noise_std = encoder.noise_std(raw, targets)
     history = net.task_history()
     return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, {})
+
+
+def _left_out(plan: Plan, raw: NDArray[Any]) -> NDArray[Any]:
+    """Raw outputs (n, n_outputs) of rows by the member that left them out."""
+    assert plan.folds is not None
+    return np.take_along_axis(raw, plan.folds[:, None, None], axis=1)[:, 0]
+
+
+def _believe(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> None:
+    """Shrink the outputs as far as rows that were left out ask for, and mix lines into them."""
+    targets = plan.trained_targets
+    slope, shift = plan.encoder.shrink(raw, targets)
+    starts = np.cumsum([0, *plan.encoder.n_outputs])
+    places, lines = find_lines(plan, net)
+    shares = {}
+    for k, line in lines.items():
+        values, weight = targets.values[places, k], targets.weight[places, k]
+        seen = raw[places, starts[k]].astype(np.float64), line.left_out, values
+        center = np.average(seen, axis=1, weights=weight)
+        network, straight, truth = (part - mean for part, mean in zip(seen, center, strict=True))
+        slope[starts[k]], shares[k] = mix(network, straight, truth, weight)
+        shift[starts[k]] = center[2] - slope[starts[k]] * center[0] - shares[k] * center[1]
+    rescale_outputs(net, slope, shift)
+    module = net.module_
+    for k, line in lines.items():
+        coefficients = torch.from_numpy(shares[k] * line.coefficients / module.trunk.factor)
+        intercepts = torch.from_numpy(shares[k] * line.intercepts)
+        with torch.no_grad():
+            module.heads.add(
+                starts[k], coefficients.to(module.heads.weight), intercepts.to(module.heads.bias)
+            )
 
 
 def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, Any]:

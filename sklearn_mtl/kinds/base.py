@@ -42,6 +42,8 @@ class Kind:
     is_mean : bool
         Whether predictions are expected values, so that their product with the probability that
         the target applies is one too (``conditional_output='expected'``).
+    least_squares : bool
+        Whether the raw output is what a regression by least squares on the codes would predict.
     min_samples : int
         Observed targets that the metric needs.
     """
@@ -50,6 +52,7 @@ class Kind:
     n_outputs: int = 1
     is_class: ClassVar[bool] = False
     is_mean: ClassVar[bool] = False
+    least_squares: ClassVar[bool] = False
     min_samples: ClassVar[int] = 2
 
     # -- y to codes --------------------------------------------------------------------------

@@ -89,6 +89,7 @@ class RegressionTarget(_Standardised):
 
     cell_loss = CELL_LOSSES["regression"]
     is_mean = True
+    least_squares = True
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None

@@ -12,6 +12,7 @@ from sklearn_mtl.networks.build import TRUNKS, build_trunk, folds_of, takes_chan
 from sklearn_mtl.networks.conv import ConvTrunk
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
+from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
 from sklearn_mtl.networks.module import HiddenHeads, MultiTaskModule
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "ConvTrunk",
     "DenseTrunk",
     "HiddenHeads",
+    "MemberHeads",
+    "MemberLinear",
+    "MemberTrunk",
     "MultiTaskModule",
     "TabMTrunk",
     "TimmTrunk",

@@ -39,13 +39,27 @@ class MemberLinear(nn.Module):
 class MemberHeads(nn.Module):
     """Linear heads of M members, side by side: (B, M, n_features) to (B, M, n_outputs).
 
-    The weights begin with 0, and members share the bias: training begins with the best constant.
+    The weights begin with 0: training begins with the constant that the bias is.
     """
 
     def __init__(self, n_features: int, n_outputs: int, n_members: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(n_members, n_features, n_outputs))
-        self.bias = nn.Parameter(torch.zeros(n_outputs))
+        self.bias = nn.Parameter(torch.zeros(n_members, n_outputs))
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters that decay leaves alone."""
+        return {"bias"}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether nobody has frozen them."""
+        return self.weight.requires_grad and self.bias.requires_grad
+
+    def add(self, output: int, weight: Tensor, bias: Tensor) -> None:
+        """Add to one output what is linear in the last features: (M, d), and (M,)."""
+        self.weight[:, -weight.shape[1] :, output] += weight
+        self.bias[:, output] += bias
 
     def rescale(self, slope: Tensor) -> None:
         """Multiply the outputs by a slope (n_outputs,) each."""
@@ -54,7 +68,8 @@ class MemberHeads(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map the features of each member to its outputs."""
-        return torch.baddbmm(self.bias, features.transpose(0, 1), self.weight).transpose(0, 1)
+        by_member = features.transpose(0, 1)
+        return torch.baddbmm(self.bias.unsqueeze(1), by_member, self.weight).transpose(0, 1)
 
 
 class MemberTrunk(nn.Module):
@@ -91,7 +106,7 @@ class MemberTrunk(nn.Module):
     ) -> None:
         super().__init__()
         self.n_axes, self.width = len(input_shape), torch.Size(input_shape).numel()
-        self.straight = STRAIGHT * self.width**-0.5
+        self.factor = STRAIGHT * self.width**-0.5
         self.n_members = n_members
         self.embedding = embedding
         widths = [n_embedded, *sizes]
@@ -100,12 +115,16 @@ class MemberTrunk(nn.Module):
             for n_in, n_out in zip(widths[:-1], sizes, strict=True)
         )
 
+    def straight(self, x: Tensor) -> Tensor:
+        """Return the inputs (B, d) as they reach the heads, but for the factor."""
+        return self.embedding(x.flatten(-self.n_axes))[:, : self.width]
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (B, M, F)."""
         x = x.flatten(-self.n_axes)
         of_members = x.ndim == 3
         embedded = self.embedding(x.flatten(0, -2))
-        straight = self.straight * embedded[:, : self.width]
+        straight = self.factor * embedded[:, : self.width]
         if of_members:
             embedded, straight = (t.unflatten(0, x.shape[:2]) for t in (embedded, straight))
         else:

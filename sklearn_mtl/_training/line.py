@@ -1,0 +1,148 @@
+"""A line underneath: ridge regressions on the folds, mixed into the heads of numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import solve
+
+from sklearn_mtl._predict import Inputs
+from sklearn_mtl._training.net import TaskNet
+from sklearn_mtl._training.plan import Plan
+from sklearn_mtl.networks import MemberHeads, MemberTrunk
+
+__all__ = ["Line", "find_lines", "mix"]
+
+FloatArray = NDArray[np.float64]
+
+# Lines are found on so many values of X, drawn at random, and not at all from more inputs.
+VALUES, WIDEST = 4_000_000, 1_000
+PENALTIES = np.logspace(-1, 4, 6)  # for inputs of about one standard deviation
+
+
+class Line(NamedTuple):
+    """Ridge regressions of one task, each without a fold.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (n_folds, d)
+    intercepts : ndarray of shape (n_folds,)
+    left_out : ndarray of shape (n,)
+        Predictions of some rows, by the regression that left them out.
+    """
+
+    coefficients: FloatArray
+    intercepts: FloatArray
+    left_out: FloatArray
+
+
+def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Line]]:
+    """Find the lines of the tasks that are numbers with squared errors.
+
+    Returns
+    -------
+    places : ndarray of int
+        Positions among the rows to train on that lines have seen.
+    lines : dict of int to Line
+        By the position of the task.
+    """
+    trunk, heads = net.module_.trunk, net.module_.heads
+    tasks = [k for k, kind in enumerate(plan.encoder.kinds_) if kind.least_squares]
+    if not (tasks and isinstance(trunk, MemberTrunk) and isinstance(heads, MemberHeads)):
+        return np.arange(0), {}
+    if plan.folds is None or trunk.width > WIDEST or not heads.trainable:
+        return np.arange(0), {}
+    n = len(plan.rows)
+    places = np.arange(n)
+    if n * trunk.width > VALUES:
+        rng = np.random.default_rng(plan.seed)
+        places = np.sort(rng.choice(n, VALUES // trunk.width, replace=False))
+    X = _inputs_of_heads(plan, net, places)
+    values, weight = (t[places] for t in plan.trained_targets)
+    folds = plan.folds[places]
+    lines = {
+        k: _ridge(X, values[:, k], weight[:, k], folds, plan.n_folds)
+        for k in tasks
+        if weight[:, k].any()
+    }
+    return places, lines
+
+
+def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> FloatArray:
+    """Return the inputs as they reach the heads, but for the factor."""
+    module = net.module_
+    inputs = Inputs(plan.source, module.heads.weight.dtype, torch.device(net.device))
+    parts = []
+    with torch.no_grad():
+        for part in plan.reader.chunks(places):
+            parts.append(module.trunk.straight(inputs(plan.rows[part])).double().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _ridge(
+    X: FloatArray, y: FloatArray, weight: FloatArray, folds: NDArray[np.intp], n_folds: int
+) -> Line:
+    """Fit without each fold, by the penalty that predicts the folds left out best."""
+    seen = weight > 0
+    d = X.shape[1]
+    w = np.where(seen, weight, 0) * (seen.sum() / weight.sum())
+    center = w @ X / w.sum()
+    Z = X - center
+    grams, products = np.empty((n_folds, d, d)), np.empty((n_folds, d))
+    for m in range(n_folds):
+        of_fold = folds == m
+        weighted = Z[of_fold] * w[of_fold, None]
+        grams[m], products[m] = weighted.T @ Z[of_fold], weighted.T @ y[of_fold]
+    grams, products = grams.sum(axis=0) - grams, products.sum(axis=0) - products
+    best = None
+    for penalty in PENALTIES:
+        system = grams + penalty * np.eye(d)
+        found = np.stack(
+            [solve(a, b, assume_a="pos") for a, b in zip(system, products, strict=True)]
+        )
+        left_out = np.einsum("ij,ij->i", Z, found[folds])
+        error = w @ (y - left_out) ** 2
+        if best is None or error < best[0]:
+            best = error, found, left_out
+    assert best is not None
+    _, found, left_out = best
+    return Line(found, -found @ center, left_out)
+
+
+def mix(
+    network: FloatArray, line: FloatArray, y: FloatArray, weight: FloatArray
+) -> tuple[float, float]:
+    """Shares of network and line, from 0 and in all at most 1, that predict y best [1]_.
+
+    All are deviations from their means, shape (n,).
+
+    References
+    ----------
+    .. [1] L. Breiman, "Stacked Regressions", Machine Learning 24, 1996.
+    """
+    both = np.stack([network, line])
+    gram, product = (both * weight) @ both.T, (both * weight) @ y
+    scale = np.trace(gram) or 1.0
+    gram, product = gram / scale, product / scale
+
+    def error(shares: tuple[float, float]) -> float:
+        s = np.array(shares)
+        return float(s @ gram @ s - 2 * product @ s)
+
+    def part(numerator: float, denominator: float) -> float:
+        return float(np.clip(numerator / denominator, 0, 1)) if denominator > 1e-12 else 0.0
+
+    candidates = [(part(product[0], gram[0, 0]), 0.0), (0.0, part(product[1], gram[1, 1]))]
+    determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2
+    if determinant > 1e-9 * gram[0, 0] * gram[1, 1]:
+        a = (product[0] * gram[1, 1] - product[1] * gram[0, 1]) / determinant
+        b = (product[1] * gram[0, 0] - product[0] * gram[0, 1]) / determinant
+        if a >= 0 and b >= 0 and a + b <= 1:
+            candidates.append((float(a), float(b)))
+    difference = gram[0, 0] - 2 * gram[0, 1] + gram[1, 1]  # on the edge a + b = 1
+    a = part(product[0] - product[1] - gram[0, 1] + gram[1, 1], difference)
+    candidates.append((a, 1 - a))
+    return min(candidates, key=error)
