@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sklearn_mtl._data.inputs import Source
-from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training import batches as reading
+from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.recipe import Recipe
 
 
@@ -69,3 +70,56 @@ def test_batches_know_their_shares(holes):
         assert observed is None if not holes else (observed.numpy() == (w > 0)).all()
         assert members is None
     assert start == 23
+
+
+# -- folds --------------------------------------------------------------------------------------
+
+
+def with_folds(folds, n_folds=3, weight=None, batch_size=5):
+    """Rows of an X that says the number of its row, every second of which is trained on."""
+    n_rows = len(folds)
+    values = np.arange(2.0 * n_rows)[:, None]
+    recipe = Recipe(1, batch_size, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
+    rows = np.arange(0, 2 * n_rows, 2)
+    weight = np.ones_like(values) if weight is None else weight
+    return Batches(
+        *(source_of(values), 10 * values, weight, rows, recipe),
+        folds=np.asarray(folds),
+        n_folds=n_folds,
+    )
+
+
+def test_members_share_the_loss_of_a_row_but_for_the_one_that_leaves_it_out():
+    folds = np.random.default_rng(0).integers(4, size=23)
+    for x, cells in with_folds(folds, n_folds=4):
+        fold = folds[x[:, 0].numpy().astype(int) // 2]
+        expected = np.where(fold[:, None] == np.arange(4), 0, 1 / 3)
+        np.testing.assert_allclose(cells.members, expected)
+
+
+FOLDS = {
+    "equal": [0, 1, 2, 2, 1, 0],
+    "unequal": [1, 1, 0, 1, 2, 1, 1, 0],
+    "an empty one": [1, 1, 0, 1],
+    "one row": [2],
+}
+
+
+@pytest.mark.parametrize("values_at_once", [1, 6, 2**19])
+@pytest.mark.parametrize("folds", FOLDS.values(), ids=FOLDS)
+def test_each_row_is_left_out_once_by_its_member(folds, values_at_once, monkeypatch):
+    """However many are read at once; what fills up shorter folds has no weight."""
+    monkeypatch.setattr(reading, "READ_VALUES", values_at_once)
+    weight = np.arange(1.0, 2 * len(folds) + 1)[:, None]
+    batches, found = with_folds(folds, weight=weight), []
+    for x, target, w in LeftOut(batches):
+        assert x.shape == (len(x), 3, 1)
+        assert target.shape == w.shape == (3 * len(x), 1)
+        assert torch.equal(target, 10 * x.flatten(0, 1))
+        for b, m in np.ndindex(len(x), 3):
+            if w[3 * b + m] > 0:
+                found.append((int(x[b, m]) // 2, m, float(w[3 * b + m])))
+    heaviest = weight[::2].max()
+    assert sorted(found) == [
+        (row, fold, pytest.approx(weight[2 * row, 0] / heaviest)) for row, fold in enumerate(folds)
+    ]

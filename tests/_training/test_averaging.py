@@ -1,0 +1,243 @@
+"""Averaged weights: what they are, when a training ends, and which of them are kept."""
+
+import copy
+import math
+import os
+import signal
+import threading
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from _asserts import pickled
+from _fits import Recorder, X, Y, assert_consistent, make
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_mtl._training.averaging import AveragedWeights
+from sklearn_mtl._training.recipe import Patience
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+
+AUTO = {"max_epochs": "auto", "learning_rate": 0.01}
+
+
+class Flow:
+    """A net of one number, whose weights and losses are told: two batches per epoch."""
+
+    def __init__(self, least=3, share=0.0, tol=0.0):
+        module = nn.Linear(1, 1).requires_grad_(False)
+        self.net, self.averages = SimpleNamespace(module_=module, history=[{}]), []
+        self.averaging = AveragedWeights(2, Patience(least, share, tol, "loss"))
+        self.averaging.on_train_begin(self.net)
+
+    def epoch(self, loss, weights):
+        """Tell of an epoch; return its averaged weight."""
+        for weight in weights:
+            self.net.module_.weight.data.fill_(float(weight))
+            self.averaging.on_batch_end(self.net, training=True)
+            self.averaging.on_batch_end(self.net, training=False)  # of validation
+        self.averages.append(float(self.net.averaged_.weight))
+        self.net.history[-1]["loss"] = loss
+        self.averaging.on_epoch_end(self.net)
+        return self.averages[-1]
+
+    def run(self, losses):
+        """Tell of epochs until it ends; return how many there were, and their averages."""
+        rng = np.random.default_rng(0)
+        try:
+            for loss in losses:
+                self.epoch(loss, rng.normal(size=2))
+        except KeyboardInterrupt:
+            assert self.averaging.stopped
+        self.averaging.on_train_end(self.net)
+        return len(self.averages), self.averages
+
+
+def test_averages_by_hand():
+    """Over about two epochs; in the first steps, over those there were."""
+    flow = Flow(least=100)
+    average = float(flow.net.module_.weight)
+    weights = np.random.default_rng(0).normal(size=40)
+    for step, weight in enumerate(weights, start=1):
+        decay = min(math.exp(-1 / 4), step / (step + 10))
+        average = decay * average + (1 - decay) * weight
+        if step % 2 == 0:
+            found = flow.epoch(1.0, weights[step - 2 : step])
+            assert found == pytest.approx(average, rel=1e-5)
+    assert decay == math.exp(-1 / 4)
+
+
+def test_constant_weights_are_their_average():
+    flow = Flow()
+    flow.net.module_.weight.data.fill_(0.3)
+    flow.averaging.on_train_begin(flow.net)
+    assert flow.epoch(1.0, [0.3, 0.3]) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ([3, 2, 1, 2, 2, 2, 0], 3),
+        ([1, 2, 2, 2, 0], 1),
+        ([3.0, math.nan, 1, 2, math.nan, 2, 0], 3),
+        ([-1, -3, math.inf, -2, -2, -9], 2),
+    ],
+    ids=["fall and rise", "rise", "holes", "infinite"],
+)
+def test_the_best_epoch_is_kept(losses, best):
+    """Three epochs later there is an end."""
+    flow = Flow(least=3)
+    n_epochs, averages = flow.run(losses)
+    assert n_epochs == best + 3
+    assert float(flow.net.module_.weight) == averages[best - 1]
+    assert flow.net.averaged_ is None
+
+
+def test_losses_that_are_never_numbers_keep_the_last_averages():
+    flow = Flow(least=3)
+    n_epochs, averages = flow.run([math.nan] * 9)
+    assert n_epochs == 3
+    assert float(flow.net.module_.weight) == averages[-1]
+
+
+def test_little_is_no_reason_to_go_on_but_is_kept():
+    """Losses that fall by less than `tol`, in all, since what counted last."""
+    flow = Flow(least=3, tol=1.0)
+    n_epochs, averages = flow.run([5, 4.5, 4.2, 4.1, 0])
+    assert n_epochs == 4
+    assert float(flow.net.module_.weight) == averages[3]
+
+
+def test_small_steps_add_up():
+    assert Flow(least=3, tol=1.0).run([5, 4.6, 4.2, 3.8, 3.4, 3.0, 2.6] + [2.6] * 9)[0] == 10
+
+
+def test_long_trainings_have_more_patience():
+    losses = [-float(k) for k in range(20)] + [0.0] * 30
+    assert Flow(least=3, share=0.5).run(losses)[0] == 20 + 10
+    assert Flow(least=12, share=0.5).run(losses)[0] == 20 + 12
+
+
+def test_an_end_that_comes_from_elsewhere_keeps_the_best():
+    flow = Flow(least=30)
+    n_epochs, averages = flow.run([3, 1, 2, 2])
+    assert n_epochs == 4
+    assert float(flow.net.module_.weight) == averages[1]
+    assert not flow.averaging.stopped
+
+
+# -- in fits -------------------------------------------------------------------------------------
+
+
+class Averages(Callback):
+    """Notes the averaged weights, and all else that a module keeps, after each epoch."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_end(self, net, **kwargs):
+        state = net.averaged_.state_dict()
+        self.epochs.append({name: t.clone() for name, t in state.items()})
+
+
+def assert_has(module, state):
+    """The trunk has these weights; heads are rescaled in the end."""
+    for name, t in module.state_dict().items():
+        if name.startswith("trunk"):
+            assert torch.equal(t, state[name]), name
+
+
+def test_a_fit_ends_with_the_averages_of_its_best_epoch():
+    note = Averages()
+    estimator = make([note], **AUTO).fit(X, Y)
+    losses = estimator.net_.history[:, "oob_loss"]
+    best = int(np.argmin(losses))
+    assert 0 < best < len(losses) - 1
+    assert_has(estimator.module_, note.epochs[best])
+    assert all(p.requires_grad for p in estimator.module_.parameters())
+    assert estimator.net_.averaged_ is estimator.net_.left_out_ is None
+
+
+IMAGES = np.random.default_rng(0).normal(size=(60, 1, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "inputs"),
+    [
+        (ConvTrunk(width=4, n_features=8), IMAGES),
+        (nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU()), X),
+        (DenseTrunk((8,)), X),
+        (DenseTrunk(()), X),
+    ],
+    ids=["conv", "own", "dense", "linear"],
+)
+def test_early_stopping_keeps_averages_with_any_trunk(trunk, inputs):
+    """With buffers, as of batch norm; the losses in the history are those of the averages."""
+    note = Averages()
+    settings = {"early_stopping": True, "n_iter_no_change": 4, "learning_rate": 0.02}
+    estimator = make([note], trunk=trunk, max_epochs=40, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is no interruption
+        estimator.fit(inputs, Y, X_val=inputs[:20], y_val=Y[:20])
+    losses = estimator.net_.history[:, "valid_loss"]
+    assert_has(estimator.module_, note.epochs[int(np.argmin(losses))])
+    assert all(torch.isfinite(p).all() for p in estimator.module_.parameters())
+
+
+def test_the_history_is_that_of_averages():
+    """Here of a squared error, by the module with averaged weights of the last epoch."""
+    kept = []
+
+    class Note(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            kept.append(copy.deepcopy(net.averaged_))
+
+    number = X[:, 0]
+    settings = {"early_stopping": True, "loss": "weighted", "precision": "float64"}
+    estimator = make([Note()], trunk=nn.Linear(3, 4).double(), **settings)
+    estimator.fit(X, number, X_val=X[:20], y_val=number[:20])
+    z = torch.from_numpy((X[:20] - X.mean(axis=0)) / X.std(axis=0))
+    for module, loss in zip(kept, estimator.history_["valid_loss"][:, 0], strict=True):
+        raw = module(z)[:, 0].detach().numpy()
+        codes = (number[:20] - number.mean()) / number.std()
+        assert loss == pytest.approx(np.mean((raw - codes) ** 2), rel=1e-6)
+
+
+@pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread(), reason="signals need the main thread"
+)
+def test_an_interruption_keeps_the_best_averages():
+    note = Averages()
+    interrupt = Recorder("batch_end", 22, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.warns(ConvergenceWarning, match="interrupted in epoch 6"):
+            estimator = make([note, interrupt], **AUTO).fit(X, Y)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    losses = estimator.net_.history[:, "oob_loss"]
+    best = int(np.argmin(losses[: len(note.epochs)]))
+    assert_has(estimator.module_, note.epochs[best])
+    assert np.isfinite(estimator.predict(X)).all()
+    assert len(estimator.history_["oob_loss"]) == estimator.n_iter_ == 6
+
+
+def test_an_interruption_in_the_first_epoch_keeps_averages():
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning, match="interrupted in epoch 1"):
+        estimator = make([Recorder("batch_end", 2, stop)], **AUTO).fit(X, Y)
+    assert estimator.n_iter_ == 1
+    assert np.isfinite(estimator.predict(X)).all()
+    assert np.isfinite(estimator.noise_std_[~np.isnan(estimator.noise_std_)]).all()
+
+
+def test_a_training_by_the_data_is_consistent():
+    estimator = make(**AUTO).fit(X, Y)
+    assert_consistent(estimator, estimator.n_iter_)
+    assert set(estimator.history_) == {"train_loss", "oob_loss", "effective_weight"}
+    np.testing.assert_array_equal(pickled(estimator).fit(X, Y).predict(X), estimator.predict(X))
