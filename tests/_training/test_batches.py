@@ -8,6 +8,8 @@ from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._training import batches as reading
 from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.recipe import Recipe
+from sklearn_mtl.losses import TaskLosses
+from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
 
 
 def source_of(values):
@@ -123,3 +125,38 @@ def test_each_row_is_left_out_once_by_its_member(folds, values_at_once, monkeypa
     assert sorted(found) == [
         (row, fold, pytest.approx(weight[2 * row, 0] / heaviest)) for row, fold in enumerate(folds)
     ]
+
+
+@pytest.mark.parametrize("head_hidden_units", [0, 3])
+def test_what_a_fold_holds_does_not_reach_the_member_that_leaves_it_out(head_hidden_units):
+    """To the last bit, after some epochs; the bias of the heads stands still here."""
+    folds = np.random.default_rng(0).integers(3, size=40)
+
+    def train(values):
+        batches = Batches(
+            Source(lambda rows: X[rows], (2,), np.zeros(2), np.ones(2)),
+            *(values, np.ones_like(values), np.arange(40)),
+            Recipe(1, 16, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {}),
+            *(0, folds, 3),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            trunk = build_trunk(DenseTrunk((6, 4), n_members=3, n_frequencies=0), (2,))
+            module = MultiTaskModule(*trunk, [1, 1], None, head_hidden_units).double()
+        module.heads.bias.requires_grad_(False)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
+        losses = TaskLosses(["regression"] * 2, [1, 1])
+        for _ in range(4):
+            for x, cells in batches:
+                optimizer.zero_grad()
+                losses.compare(module(x), cells).sum().backward()
+                optimizer.step()
+        return {n: p.detach() for n, p in module.named_parameters() if n != "heads.bias"}
+
+    rng = np.random.default_rng(1)
+    X, values = rng.normal(size=(40, 2)), rng.normal(size=(40, 2))
+    other = np.where(folds[:, None] == 1, 1e3 * rng.normal(size=(40, 2)), values)
+    before, after = train(values), train(other)
+    for name, weights in before.items():
+        alike = [torch.equal(a, b) for a, b in zip(weights, after[name], strict=True)]
+        assert alike == [False, True, False], name
