@@ -17,7 +17,6 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from sklearn.utils._metadata_requests import SIMPLE_METHODS, MetadataRequest
 from torch import Tensor, nn
 
@@ -25,6 +24,19 @@ from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import Task
+from sklearn_mtl._files.arrays import (
+    dtype_of,
+    is_long,
+    is_mersenne,
+    is_numeric,
+    is_scalar,
+    native,
+    pack_labels,
+    pack_long,
+    random_state,
+    unpack_labels,
+    unpack_long,
+)
 from sklearn_mtl.kinds import KINDS
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS
@@ -52,8 +64,8 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
                 for k, v in value.items()
             ]
         }
-    if kind is Tensor or (kind is np.ndarray and _is_numeric(value.dtype)):
-        tensor = value if kind is Tensor else torch.from_numpy(_native(value))
+    if kind is Tensor or (kind is np.ndarray and is_numeric(value.dtype)):
+        tensor = value if kind is Tensor else torch.from_numpy(native(value))
         tensors[where] = tensor.detach().cpu().contiguous().clone()
         return {"tensor": where} if kind is Tensor else {"array": [where, value.dtype.str]}
     for tag, rule in RULES.items():
@@ -77,7 +89,7 @@ def decode(data: Any, tensors: Mapping[str, Tensor]) -> Any:
     if tag == "tensor":
         return tensors[content].clone()  # what safetensors gives out lies in the file itself
     if tag == "array":
-        return tensors[content[0]].numpy().astype(_dtype(content[1]))
+        return tensors[content[0]].numpy().astype(dtype_of(content[1]))
     if tag != "dict" and tag not in RULES:
         raise ValueError(f"{tag!r} is not a type that this version knows")
     content = decode(content, tensors)
@@ -95,56 +107,6 @@ class Rule(NamedTuple):
 def _exactly(kind: type) -> Callable[[Any], bool]:
     """Tell values of a type, and not of types derived from it, which may hold more."""
     return lambda value: type(value) is kind
-
-
-# -- numpy -----------------------------------------------------------------------------------
-
-
-def _is_numeric(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize <= 8)
-
-
-def _native(values: NDArray[Any]) -> NDArray[Any]:
-    return np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
-
-
-def _pack_labels(values: NDArray[Any]) -> list[Any]:
-    return [values.dtype.str, list(values.shape), values.ravel().tolist()]
-
-
-def _unpack_labels(content: list[Any]) -> NDArray[Any]:
-    dtype, shape, items = content
-    values = np.empty(len(items), dtype=_dtype(dtype))
-    for i, item in enumerate(items):  # one by one, as a label may be a tuple
-        values[i] = item
-    return values.reshape(shape)
-
-
-def _dtype(text: str) -> np.dtype[Any]:
-    dtype = np.dtype(text)
-    if dtype.kind not in "biufOUS":
-        raise ValueError(f"{text!r} is not a type that this version knows")
-    return dtype
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, np.generic) and (_is_numeric(value.dtype) or value.dtype.kind == "U")
-
-
-def _is_mersenne(value: Any) -> bool:
-    return (
-        type(value) is np.random.RandomState
-        and value.get_state(legacy=False)["bit_generator"] == "MT19937"
-    )
-
-
-def _random_state(state: dict[str, Any]) -> np.random.RandomState:
-    inner = state["state"]
-    if not 0 <= inner["pos"] <= 624 or inner["key"].shape != (624,):  # numpy would not look
-        raise ValueError("the state of a RandomState is out of range")
-    random_state = np.random.RandomState(0)
-    random_state.set_state(state)
-    return random_state
 
 
 # -- types of columns ------------------------------------------------------------------------
@@ -308,14 +270,15 @@ RULES: dict[str, Rule] = {
     "frozenset": Rule(_exactly(frozenset), list, frozenset),
     "range": Rule(_exactly(range), lambda v: [v.start, v.stop, v.step], lambda c: range(*c)),
     "scalar": Rule(
-        _is_scalar, lambda v: [v.dtype.str, v.item()], lambda c: np.array(c[1], _dtype(c[0]))[()]
+        is_scalar, lambda v: [v.dtype.str, v.item()], lambda c: np.array(c[1], dtype_of(c[0]))[()]
     ),
+    "long_labels": Rule(is_long, pack_long, unpack_long),
     "labels": Rule(
-        lambda v: type(v) is np.ndarray and v.dtype.kind in "OU", _pack_labels, _unpack_labels
+        lambda v: type(v) is np.ndarray and v.dtype.kind in "OU", pack_labels, unpack_labels
     ),
-    "random_state": Rule(_is_mersenne, lambda v: v.get_state(legacy=False), _random_state),
+    "random_state": Rule(is_mersenne, lambda v: v.get_state(legacy=False), random_state),
     "numpy_dtype": Rule(
-        lambda v: isinstance(v, np.dtype) and v.kind in "biufOUS", lambda v: v.str, _dtype
+        lambda v: isinstance(v, np.dtype) and v.kind in "biufOUS", lambda v: v.str, dtype_of
     ),
     "interval": Rule(
         _exactly(pd.Interval), lambda v: [v.left, v.right, v.closed], lambda c: pd.Interval(*c)

@@ -36,6 +36,9 @@ OF_CALLBACKS = {
     "_skl_callbacks_to_teardown",
 }
 
+# Names of `Fitted.oob`.
+OUT_OF_BAG = {"oob_prediction_", "oob_decision_function_", "oob_score_"}
+
 
 def save(path: str | PathLike[str], estimator: Any) -> None:
     """Write a fitted estimator to one file of plain data."""
@@ -106,6 +109,7 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     names = set(parameter_names(kind))
     unknown = sorted(set(saved.params) - names)
     unknown += sorted(n for n in saved.others if hasattr(kind, n) or n in names | OF_CALLBACKS)
+    unknown += sorted(set(saved.fitted["oob"]) - OUT_OF_BAG)
     if unknown:
         raise ValueError(f"{kind.__name__} takes no {unknown}")
     params = {"trunk": trunk} | saved.params

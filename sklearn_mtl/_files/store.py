@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from sklearn_mtl._files.codec import decode, encode
+from sklearn_mtl.networks import DenseTrunk
 
 __all__ = ["Packed", "Saved", "blaming", "pack", "read", "unpack", "write"]
 
 # Raised whenever older versions could not read the file, or would read it wrongly.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -95,38 +98,20 @@ def pack(saved: Saved) -> Packed:
 def unpack(packed: Packed) -> Saved:
     """Turn the content of a file into an estimator's parts."""
     header, tensors = json.loads(packed.header), packed.tensors
-    if header["format_version"] == 1:  # attributes stood among what was fitted
+    version = header["format_version"]
+    if version == 1:  # attributes stood among what was fitted
         header |= {"others": {}, "frozen": []}
     params, fitted, others = (
         {name: decode(data, tensors) for name, data in header[part].items()} for part in PARTS
     )
-    if header["format_version"] == 1:
-        params.pop("compile", None)  # a parameter of then, which changed no prediction
-        fitted, others = _from_format_1(fitted)
-    if header["format_version"] < 3:  # networks had waves of all features
-        fitted["reader"].two_valued_ = ()
     weights, rule = (
         {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         for prefix in (MODULE, RULE)
     )
-    return Saved(params, fitted, others, header["precision"], header["frozen"], weights, rule)
-
-
-def _from_format_1(attributes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sort fitted attributes, as the first format held them, into the state and others."""
-    state = {
-        "encoder": attributes.pop("_encoder"),
-        "reader": attributes.pop("_reader"),
-        **{name: attributes.pop(f"{name}_") for name in ("task_weights", "noise_std", "history")},
-    }
-    state["reader"].feature_names_in_ = attributes.pop("feature_names_in_", None)
-    for kind in state["encoder"].kinds_:
-        if hasattr(kind, "spread_"):  # by whose square deviances were divided
-            kind.unit_ = kind.spread_**2
-    derived = ("tasks_", "task_names_", "classes_", "n_features_in_", "n_iter_")
-    for name in (*derived, "n_observed_", "n_applicable_"):  # from the encoder
-        attributes.pop(name, None)
-    return state, attributes
+    saved = Saved(params, fitted, others, header["precision"], header["frozen"], weights, rule)
+    for step in STEPS[version - 1 :]:
+        saved = step(saved)
+    return saved
 
 
 def write(path: str | os.PathLike[str], packed: Packed) -> None:
@@ -194,3 +179,71 @@ def blaming(path: str | os.PathLike[str], trunk: Any = None) -> Iterator[None]:
             "save, or holds a kind of target of your own that is not in KINDS here: import its "
             "module first."
         ) from error
+
+
+# -- earlier formats, each made one of the next --------------------------------------------------
+
+
+def _second(saved: Saved) -> Saved:
+    """Sort fitted attributes into the state and others."""
+    attributes = saved.fitted
+    saved.params.pop("compile", None)  # a parameter of then, which changed no prediction
+    state = {
+        "encoder": attributes.pop("_encoder"),
+        "reader": attributes.pop("_reader"),
+        **{name: attributes.pop(f"{name}_") for name in ("task_weights", "noise_std", "history")},
+    }
+    state["reader"].feature_names_in_ = attributes.pop("feature_names_in_", None)
+    for kind in state["encoder"].kinds_:
+        if hasattr(kind, "spread_"):  # by whose square deviances were divided
+            kind.unit_ = kind.spread_**2
+    derived = ("tasks_", "task_names_", "classes_", "n_features_in_", "n_iter_")
+    for name in (*derived, "n_observed_", "n_applicable_"):  # from the encoder
+        attributes.pop(name, None)
+    return saved._replace(fitted=state, others=attributes)
+
+
+def _third(saved: Saved) -> Saved:
+    """Say that networks had waves of all features."""
+    saved.fitted["reader"].two_valued_ = ()
+    return saved
+
+
+def _fourth(saved: Saved) -> Saved:
+    """Give members matrices of their own, where they shared one and differed by scales of it.
+
+    Heads, which did not see the inputs, give them no weight.
+    """
+    saved.fitted["oob"] = {}  # no member left out rows
+    trunk, weights = saved.params.get("trunk"), dict(saved.weights)
+    if not isinstance(trunk, DenseTrunk) and trunk not in ("auto", "dense"):
+        return saved
+    places = sorted(int(n.split(".")[1]) for n in weights if n.endswith(".scale_in"))
+    if not places:  # a single member, or images
+        return saved
+    if isinstance(trunk, str):
+        trunk = DenseTrunk((256, 256), n_members=4, n_frequencies=16, frequency_scale=0.3)
+    names = {f"trunk.1.{n}": f"trunk.embedding.{n}" for n in ("frequency", "phase", "mixture")}
+    for i, place in enumerate(places):
+        old, new = f"trunk.{place}", f"trunk.layers.{i}"
+        names |= {f"{old}.shared.weight": f"{new}.weight", f"{old}.bias": f"{new}.bias"}
+        scale_in, scale_out = weights.pop(f"{old}.scale_in"), weights.pop(f"{old}.scale_out")
+        shared = weights[f"{old}.shared.weight"].T
+        weights[f"{old}.shared.weight"] = shared * scale_in[:, :, None] * scale_out[:, None]
+    repeated = ["heads.weight", "heads.bias"]
+    if "heads.hidden.weight" in weights:
+        repeated = ["heads.hidden.weight", "heads.hidden.bias", "heads.weight"]
+    matrix = weights[repeated[0]].T
+    inputs = matrix.new_zeros(math.prod(saved.fitted["reader"].input_shape_), matrix.shape[1])
+    weights[repeated[0]] = torch.cat([matrix, inputs])
+    for name in repeated:
+        weights[name] = torch.stack([weights[name]] * len(scale_in))
+    return saved._replace(
+        params=saved.params | {"trunk": trunk},
+        weights={names.get(name, name): tensor for name, tensor in weights.items()},
+        # A matrix is frozen as the one was that members shared.
+        frozen=[names.get(n, n) for n in saved.frozen if ".scale_" not in n],
+    )
+
+
+STEPS = (_second, _third, _fourth)

@@ -83,6 +83,32 @@ def test_values(value):
     assert str(back) == str(value)
 
 
+# As above, but long enough for each label to be written once.
+MANY = np.arange(1200).reshape(400, 3) % 7
+
+LONG: dict[str, np.ndarray] = {
+    "texts": np.array(["a", "", "\ud800", "0", "é", "f", "g"])[MANY],
+    "objects": np.array([None, True, 1, 1.0, "1", float("nan"), 2**70] * 200, dtype=object).reshape(
+        2, -1
+    ),
+    "labels alone": np.array(["a", None] * 500, dtype=object),
+    "numbers alone": np.array([0.1, -0.0, float("inf"), float("nan")] * 250, dtype=object),
+    "tuples": np.fromiter((("a", i % 3) for i in range(1000)), dtype=object),
+    "numbers of numpy": np.array([np.int8(1), np.float32(0.1), "a", 1] * 250, dtype=object),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_labels(name):
+    """Headers of safetensors end at 100 MB: predictions of many rows are put among the arrays."""
+    value, tensors = LONG[name], {}
+    text = json.dumps(encode(value, "x", tensors), allow_nan=False)
+    assert (len(text) < 400) == (name not in ("tuples", "numbers of numpy"))
+    back = decode(json.loads(text), tensors)
+    assert_alike(back, value)
+    assert str(back.tolist()) == str(value.tolist())  # also -0.0, and types
+
+
 def test_values_are_copies():
     array, tensors = np.zeros(3), {}
     data = encode([array, array], "x", tensors)

@@ -218,6 +218,48 @@ def test_fitted_attributes(path):
     assert_alike(vars(loaded), vars(estimator))
 
 
+OUT_OF_BAG = ["oob_decision_function_", "oob_prediction_", "oob_score_"]
+
+OF_ROWS: dict[str, Any] = {
+    "number": NUMBER,
+    "label": WORDS,
+    "numbers": np.column_stack([CODE > 0, NUMBER, HOLES]),
+    "labels and numbers": pd.DataFrame({"word": WORDS, "flag": CODE > 0, "number": NUMBER}),
+    "label of one row": pd.DataFrame({"word": np.where(np.arange(N) > 0, "a", "b"), "x": NUMBER}),
+    "tuples": pd.DataFrame({"tuple": pd.Series([("a", i) for i in CODE], dtype=object)}),
+    "long": pd.DataFrame({f"{i}": np.roll(WORDS, i) for i in range(40)} | {"number": NUMBER}),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_what_members_say_of_rows_left_out(name, held_out, path):
+    """With holes where early stopping has held rows out."""
+    y = OF_ROWS[name]
+    tasks = {"word": "classification"} if name == "label of one row" else None
+    estimator = make(tasks=tasks, early_stopping=held_out and name != "label of one row")
+    estimator.fit(X, y)
+    found = {n: v for n, v in vars(estimator).items() if n.startswith("oob_")}
+    assert sorted(found) == (OUT_OF_BAG[1:] if name == "number" else OUT_OF_BAG)
+    assert len(found["oob_prediction_"]) == N
+    holes = pd.isna(found["oob_prediction_"]).any()
+    assert holes == estimator.early_stopping
+    loaded = saved_and_loaded(estimator, path)
+    assert_alike({n: vars(loaded)[n] for n in found}, found)
+    loaded.set_params(early_stopping=False).partial_fit(X, y)
+    assert not any(hasattr(loaded, n) for n in OUT_OF_BAG)
+
+
+def test_scores_that_are_nan_survive(path):
+    y = np.column_stack([NUMBER, HOLES])
+    weight = np.ones(y.shape)
+    weight[1:, 1] = 0  # a single target has no share that is explained
+    estimator = make().fit(X, y, sample_weight=weight)
+    assert np.isnan(estimator.oob_score_["y1"])
+    assert_alike(saved_and_loaded(estimator, path).oob_score_, estimator.oob_score_)
+
+
 def test_requests_of_metadata(path):
     with sklearn.config_context(enable_metadata_routing=True):
         estimator = make().set_fit_request(sample_weight=True).fit(X, NUMBER)
@@ -511,14 +553,16 @@ def documented() -> list[str]:
 def test_documented_attributes_exist(columns, train, path):
     """After a training, and after loading, with the same values."""
     names = documented()
-    assert len(names) == 13
+    assert len(names) == 16
     assert {"tasks_", "classes_", "noise_std_", "module_"} <= set(names)
+    absent = {"classes_", "oob_decision_function_"} if not columns else set()
+    absent |= set(OUT_OF_BAG) if train == "partial_fit" else set()
     y = pd.DataFrame({"word": WORDS, "flag": CODE > 0, "holes": HOLES})[[*columns, "holes"]]
     frame = pd.DataFrame(X, columns=["p", "q", "r"])
     estimator = getattr(make(), train)(frame, y)
     loaded = saved_and_loaded(estimator, path)
     for name in names:
-        if name == "classes_" and not columns:
+        if name in absent:
             assert not hasattr(estimator, name)
             assert not hasattr(loaded, name)
             continue
@@ -530,7 +574,7 @@ def test_documented_attributes_exist(columns, train, path):
         assert_alike(found, expected)
     assert (type(loaded.classes_) is list) == (len(columns) > 1) if columns else True
     public = {name for name in vars(estimator) if name.endswith("_")}
-    assert public | {"module_"} == set(names) - ({"classes_"} if not columns else set())
+    assert public | {"module_"} == set(names) - absent
 
 
 def test_tasks_with_kinds_that_are_objects(path):
