@@ -46,7 +46,7 @@ print(y.head().round(2), "\n")
 def fit(loss, seed):
     """Fit one network to 200 rows; return it, and its distance from the wave per task."""
     X, y, _ = make_sines(200, seed)
-    estimator = MultiTaskCNNEstimator(loss=loss, max_epochs=60, random_state=seed).fit(X, y)
+    estimator = MultiTaskCNNEstimator(loss=loss, random_state=seed).fit(X, y)
     return estimator, np.sqrt(np.mean((estimator.predict(X_test) - wave) ** 2, axis=0))
 
 
@@ -59,13 +59,14 @@ print(table.round(3), "\n")
 
 # %%
 # With 'logprod' the predictions of the best instrument come a third nearer to the wave. Those of
-# the worst gain little: each task has a head of its own, which sees the noise of that task only.
+# the worst gain nothing: each task has a head of its own, which sees the noise of that task only.
 
 # %%
 # Noise
 # -----
-# The residuals of the training rows estimate the noise. They are too small where the network has
-# learned noise by heart, and too large where it has missed some of the wave.
+# Each row is left out by one member of the network, which predicts it without having seen it. The
+# residuals of these predictions estimate the noise, a little above it: they hold what the member
+# has missed of the wave too.
 
 stds = {loss: np.mean([est.noise_std_ for est, _ in pairs], axis=0) for loss, pairs in fits.items()}
 print(pd.DataFrame({"true": noise, **stds}, index=names).round(3), "\n")

@@ -83,7 +83,9 @@ model.fit(X_train, y_train)
 # What came out
 # -------------
 # Scores are those of the rows where a target was observed: R2 of numbers, accuracy of classes. The
-# best possible are those of the formulas that made the data, which know every mileage.
+# best possible are those of the formulas that made the data, which know every mileage. Before any
+# test there is ``oob_score_``: the network is an ensemble, each member leaves out a fifth of the
+# training rows, and is scored on these. That also told how long to train, ``n_iter_`` epochs.
 
 network, inputs = model[-1], model[:-1].transform(X_test)
 scores = network.score_tasks(inputs, y_test)
@@ -98,8 +100,10 @@ best = {
     name: masked_score(metric, y_test[name], truth.loc[y_test.index, name])
     for name, metric in (("log price", r2_score), ("sold", accuracy_score), ("log days", r2_score))
 }
-table = {"observed": network.n_observed_, "score": scores, "best possible": best}
-print(pd.DataFrame(table, index=network.task_names_).round(2))
+table = {"observed": network.n_observed_, "left out": network.oob_score_, "test": scores}
+table = pd.DataFrame(table | {"best possible": best}, index=network.task_names_)
+print(table.round(2), "\n")
+print(f"epochs: {network.n_iter_}")
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 prediction = network.predict_frame(inputs)

@@ -56,8 +56,6 @@ network = MultiTaskCNNEstimator(
         Task("delay", "regression", given=("late", "yes")),
     ],
     trunk=DenseTrunk((64,)),
-    max_epochs=25,
-    learning_rate=0.005,
     random_state=0,
 )
 print(y.head(), "\n")
@@ -79,14 +77,15 @@ print("The row that is best for each:")
 print(scores[list(judges)].idxmax().to_string())
 
 # %%
-# Fast waves find the rush hours: ``road`` gains 0.2. The other two lose a little. Between the
-# losses, the differences are small.
+# Fast waves find the rush hours: ``road`` gains 0.2. The other two lose some. Between the losses,
+# the differences are small. Epochs are nothing to search for: in each fit the data say when to end.
 
 # %%
 # Few epochs for many, many epochs for few
 # ----------------------------------------
 # A halving search gives all settings a few epochs, the better third three times as many, and so on.
-# Its resource is ``max_epochs``; the learning rate falls to 0 in each of them.
+# Its resource is ``max_epochs``: where that is a number, each fit takes as many, and its learning
+# rate falls to 0.
 
 halving = HalvingGridSearchCV(
     network,
