@@ -189,7 +189,7 @@ def _believe(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> None:
     rescale_outputs(net, slope, shift)
     module = net.module_
     for k, line in lines.items():
-        coefficients = torch.from_numpy(shares[k] * line.coefficients / module.trunk.factor)
+        coefficients = torch.from_numpy(shares[k] * line.coefficients)
         intercepts = torch.from_numpy(shares[k] * line.intercepts)
         with torch.no_grad():
             module.heads.add(

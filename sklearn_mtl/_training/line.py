@@ -72,7 +72,7 @@ def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Li
 
 
 def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> FloatArray:
-    """Return the inputs as they reach the heads, but for the factor."""
+    """Return the inputs as they reach the heads."""
     module = net.module_
     inputs = Inputs(plan.source, module.heads.weight.dtype, torch.device(net.device))
     parts = []

@@ -9,10 +9,6 @@ from torch import Tensor, nn
 
 __all__ = ["MemberHeads", "MemberLinear", "MemberTrunk"]
 
-# Inputs reach the heads times this, over the root of their number, which learn by so much faster
-# what is linear in them: an optimizer such as Adam moves each weight by the same amount.
-STRAIGHT = 20.0
-
 
 class MemberLinear(nn.Module):
     """A linear layer of M members: (B, n_in) or (B, M, n_in) to (B, M, n_out).
@@ -106,7 +102,6 @@ class MemberTrunk(nn.Module):
     ) -> None:
         super().__init__()
         self.n_axes, self.width = len(input_shape), torch.Size(input_shape).numel()
-        self.factor = STRAIGHT * self.width**-0.5
         self.n_members = n_members
         self.embedding = embedding
         widths = [n_embedded, *sizes]
@@ -116,7 +111,7 @@ class MemberTrunk(nn.Module):
         )
 
     def straight(self, x: Tensor) -> Tensor:
-        """Return the inputs (B, d) as they reach the heads, but for the factor."""
+        """Return the inputs (B, d) as they reach the heads."""
         return self.embedding(x.flatten(-self.n_axes))[:, : self.width]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +119,7 @@ class MemberTrunk(nn.Module):
         x = x.flatten(-self.n_axes)
         of_members = x.ndim == 3
         embedded = self.embedding(x.flatten(0, -2))
-        straight = self.factor * embedded[:, : self.width]
+        straight = embedded[:, : self.width]
         if of_members:
             embedded, straight = (t.unflatten(0, x.shape[:2]) for t in (embedded, straight))
         else:
