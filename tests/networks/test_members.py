@@ -63,7 +63,7 @@ def test_members_are_as_many_plain_networks(spec, head_hidden_units):
         hidden = embedded
         for layer in trunk.layers:
             hidden = torch.relu(hidden @ layer.weight[m] + layer.bias[m])
-        features = torch.cat([hidden, 20 / 4**0.5 * embedded[:, :4]], dim=1)
+        features = torch.cat([hidden, embedded[:, :4]], dim=1)
         if head_hidden_units:
             units = torch.relu(features @ heads.hidden.weight[m] + heads.hidden.bias[m])
             parts = units.split(head_hidden_units, dim=1)
