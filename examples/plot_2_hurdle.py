@@ -107,8 +107,8 @@ print(table.round(3).to_string())
 # %%
 # Left: persons in ten groups of equal size, from the smallest to the largest prediction; in a
 # calibrated model a group spends on average what it was expected to spend. Right: the mean by age.
-# The linear parts get neither the sum nor the ages right: somebody would have to find the right
-# features for them.
+# Both put the sum too low, the linear parts more, and these get the ages wrong: somebody would have
+# to find the right features for them.
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
 colors = {"hurdle network": "#1f77b4", "two-part model": "#d95f02"}
