@@ -496,7 +496,7 @@ def test_sines_fail_where_a_claim_does_not_hold(sines, noise, phase, failed, cap
 
 
 @pytest.fixture(scope="module")
-def strategies(bench):
+def strategies(bench, rules):
     with script("strategies") as module:
         yield module
 
@@ -1337,3 +1337,241 @@ def test_never_worse_says_what_is_absent(never, argv, message, tmp_path, capsys)
     with pytest.raises(SystemExit):
         never.main([*argv, "--data", str(tmp_path), "--cache", str(tmp_path / "kept")])
     assert message in capsys.readouterr().err
+
+
+# -- rules -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rules(never):
+    with script("rules") as module:
+        yield module
+
+
+LOSS_OF_CONSTANT, EXPECTED = torch.tensor([0.5, 2.0, 1.0]), torch.tensor([8.0, 4.0, 4.0])
+FIRST_LOSSES, FIRST_COUNTS = torch.tensor([0.4, 0.5, 0.0]), torch.tensor([8.0, 2.0, 0.0])
+
+
+def started(rule):
+    rule.start(LOSS_OF_CONSTANT, EXPECTED)
+    return rule
+
+
+def weights_of(rule, losses=FIRST_LOSSES, counts=FIRST_COUNTS):
+    """Gradient by the losses; the last task has no target."""
+    losses = losses.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(rule(losses, counts), losses)
+    assert gradient[counts == 0].tolist() == [0] * int((counts == 0).sum())
+    return gradient[counts > 0].numpy()
+
+
+def test_weights_of_uw_so(rules):
+    shares = [1.0, 2.0, 3.0]
+    plain = np.array([1 / 0.5, 0.5 / 2])  # of 4 targets, 2 came
+    np.testing.assert_allclose(weights_of(started(rules.Relative())), plain, rtol=1e-6)
+    np.testing.assert_allclose(weights_of(started(rules.Relative(shares))), plain * [1, 2])
+    rule = started(rules.UWSO(5))
+    np.testing.assert_allclose(weights_of(rule), plain / 3, rtol=1e-6)
+    running = np.array([0.95 + 0.05 * 0.8, 0.95 + 0.05 * 0.25, 1.0]) + 0.1
+    softmax = np.exp(1 / (5 * running)) / np.exp(1 / (5 * running)).sum()
+    np.testing.assert_allclose(weights_of(rule), plain * softmax[:2], rtol=1e-6)
+
+
+def test_weights_of_stch(rules):
+    pytest.importorskip("torchjd.scalarization")
+    relative = np.array([0.8, 0.25])
+    softmax = np.exp(relative / 0.2) / np.exp(relative / 0.2).sum()
+    expected = softmax / 2 / [0.5, 2]
+    np.testing.assert_allclose(weights_of(started(rules.STCH(0.1))), expected, rtol=1e-5)
+    none = started(rules.STCH())(torch.zeros(3, requires_grad=True), torch.zeros(3))
+    assert none.item() == 0
+
+
+def test_weights_of_famo(rules):
+    pytest.importorskip("torchjd.scalarization")
+    rule = started(rules.FAMO())
+
+    def expected(logits):
+        z = np.exp(logits) / np.exp(logits).sum()
+        w = z / np.array([0.9, 0.35, 1.0])  # a task without a target counts as 1
+        return (w / w.sum())[:2] / [0.5, 2]
+
+    np.testing.assert_allclose(weights_of(rule), expected(np.zeros(3)), rtol=1e-5)
+    rule.learn(FIRST_LOSSES * 0.5, FIRST_COUNTS)  # which were larger before: the first falls most
+    logits = rule.famo._w.detach().numpy()
+    np.testing.assert_allclose(np.abs(logits), 0.025, rtol=1e-3)  # a first step of Adam
+    assert np.sign(logits).tolist() == [-1, -1, 1]
+    np.testing.assert_allclose(weights_of(rule), expected(logits), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (12, 3, 5)])
+def test_weights_of_max_norm(rules, shape):
+    """Gradients of the features by three tasks, of which one has another unit."""
+    torch.manual_seed(0)
+    source = torch.randn(shape, requires_grad=True)
+    heads = torch.randn(5, 3, requires_grad=True)
+    reference, y = torch.tensor([1.0, 1e4, 1.0]), torch.randn(12, 3) * torch.tensor([1, 100, 1])
+
+    def losses_of(features):
+        output = features @ heads
+        output = output.mean(dim=1) if output.ndim == 3 else output
+        return (output - y).square().mean(dim=0) * torch.tensor([1, 1, 0])
+
+    rule, counts = rules.MaxNorm(), torch.tensor([12.0, 12.0, 0.0])
+    rule.start(reference, counts.clamp_min(1))
+    features = 2 * source
+    logs = (losses_of(features) / reference + 0.1).log()[:2]
+    parts = [torch.autograd.grad(log, features, retain_graph=True)[0] for log in logs]
+    norms = [part.norm(dim=(0, -1), keepdim=True) for part in parts]  # of each member
+    longest = torch.maximum(*norms)
+    of_heads = torch.autograd.grad(logs.sum(), heads)[0]
+    features = 2 * source
+    rule.see(None, None, features)
+    rule(losses_of(features), counts).backward()
+    expected = sum(2 * part * longest / norm for part, norm in zip(parts, norms, strict=True))
+    torch.testing.assert_close(source.grad, expected)
+    torch.testing.assert_close(heads.grad, of_heads)
+    assert rule.features is None
+
+
+def test_max_norm_looks_at_hidden_units_only(rules):
+    rule, X = started(rules.MaxNorm()), torch.randn(4, 3)
+    trunk = rules.MemberTrunk((3,), torch.nn.Identity(), 3, [5], 2)
+    trunk.register_forward_hook(rule.see)
+    with torch.no_grad():
+        trunk(X)
+    assert rule.features is None  # nothing to learn
+    assert trunk(X).shape == (4, 2, 5 + 3)
+    assert rule.n_shared == 5
+
+
+def test_all_rules_end_by_one_objective(rules):
+    pytest.importorskip("torchjd.scalarization")
+    values = {
+        name: started(make()).objective(FIRST_LOSSES, FIRST_COUNTS).item()
+        for name, make in rules.RULES.items()
+    }
+    assert values == pytest.approx(dict.fromkeys(rules.RULES, np.log(0.4 + 0.05) + np.log(0.7)))
+
+
+def test_rules_from_fits_to_a_table(rules, bench, tmp_path, monkeypatch, capsys):
+    """Two splits of a tiny set; a second run fits nothing and prints the same."""
+    pytest.importorskip("torchjd.scalarization")
+
+    def in_few_epochs(data, loss, max_epochs, seed):
+        return bench.make_model(data, loss, 2, seed)
+
+    monkeypatch.setattr(rules, "make_model", in_few_epochs)
+    argv = ["--data", str(tmp_path), "--sets", "iris", "--splits", "2", "--rows", "60"]
+    argv += ["--draws", "2", "--cache", str(tmp_path / "kept")]
+    code = rules.main([*argv, "--output", str(tmp_path / "table.txt")])
+    table = (tmp_path / "table.txt").read_text()
+    assert table == capsys.readouterr().out
+    assert "rules.py --data DIR --cache FILE --sets iris --splits 2 --rows 60 --draws 2" in table
+    assert "left out" not in table
+    records = [json.loads(line) for line in (tmp_path / "kept").read_text().splitlines()]
+    assert [r["rule"] for r in records] == 2 * [*rules.RULES, "tuned"]
+    first, second = (r for r in records if r["rule"] == "tuned")
+    assert first["shares"] == second["shares"]
+    assert all(0.1 <= share <= 10 for share in first["shares"])
+    assert len({tuple(r["scores"].values()) for r in records[-9:]}) > 3  # not one training
+    monkeypatch.setattr(rules, "make_model", None)  # nothing can be fitted
+    assert rules.main(argv) == code
+    assert capsys.readouterr().out == table
+
+
+def test_the_search_keeps_the_best_weights(rules, bench, monkeypatch):
+    y = pd.DataFrame({"a": [0.0], "b": [1.0]})
+    data = bench.DataSet("set", None, y, [Task(name, "regression") for name in y], [], None, None)
+    seen = []
+
+    def fit(rule, *args):
+        seen.append(rule.given)
+        return {"a": len(seen)}, {"cpu": 1.0, "oob": [0.1, 0.3, 0.2][len(seen) - 1]}
+
+    monkeypatch.setattr(rules, "fit", fit)
+    predictions, extra = rules.tuned(3, None, data, None, None, 0)
+    assert predictions == {"a": 2}
+    assert extra["shares"] == seen[1] != seen[0]
+    assert extra["cpu"] == 3
+    seen.clear()
+    _, again = rules.tuned(3, extra["shares"], data, None, None, 1)
+    assert seen == [extra["shares"]]
+    assert again["cpu"] == 3
+
+
+@pytest.mark.parametrize(
+    ("better", "ok", "words"),
+    [
+        (None, True, "passed: no rule is above logprod with an interval that excludes 0"),
+        ("famo", False, "FAILED: above logprod: famo (+0."),
+        ("tuned", True, "excludes 0; tuned (+0."),
+    ],
+)
+def test_a_rule_above_logprod_fails(rules, never, better, ok, words):
+    rng = np.random.default_rng(0)
+    results = []
+    for n in range(4):
+        kept = {
+            rule: [
+                {
+                    "scores": {"t": 0.5 + 0.1 * (rule == better) + rng.normal(scale=0.001)},
+                    "cpu": 2.0 if rule == "famo" else 1.0,
+                    "test_share": 0.4,
+                }
+                for _ in range(3)
+            ]
+            for rule in ("logprod", "famo", "tuned")
+        }
+        kept["logprod"][0]["scores"]["t"] = 0.5
+        results.append(never.Result(f"set{n}", "chosen", (), 400, kept))
+    results[1].records["famo"][0] |= {"error": "ValueError: no"}
+    text, passed = rules.report(results, "$")
+    assert passed == ok
+    assert words in text
+    assert "left out, as there was an error: set1: famo: ValueError: no" in text
+    lines = text.splitlines()
+    times = next(line for line in lines if line.startswith("time"))
+    assert times.split()[2:] == ["x", "2.00", "x", "1.00"]
+    assert not any(line.startswith("set1") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--sets", "linnerud"], "['linnerud'] are not among"),  # it is 'unseen'
+        (["--splits", "0"], "below 1"),
+        (["--draws", "-1"], "below 0"),
+    ],
+)
+def test_rules_says_what_is_wrong(rules, argv, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        rules.main([*argv, "--data", str(tmp_path), "--cache", str(tmp_path / "kept")])
+    assert message in capsys.readouterr().err
+
+
+def test_strategies_tell_rules_what_they_need(strategies, rules, parts, monkeypatch):
+    """FAMO learns after every step, and UPGrad has fewer steps in the time of others."""
+    pytest.importorskip("torchjd.scalarization")
+    data, _, _ = parts
+    learned, budgets = [], []
+
+    class Spy(rules.FAMO):
+        def learn(self, losses, counts):
+            learned.append((losses.requires_grad, (counts > 0).tolist()))
+            super().learn(losses, counts)
+
+    monkeypatch.setattr(rules, "FAMO", Spy)
+    (phases,) = strategies.STRATEGIES["FAMO"](data)
+    strategies.train(data, phases, strategies.Budget(epochs=2, width=1, batch_size=32), 0)
+    assert learned == [(False, [True] * 3)] * 4
+
+    def untrained(data, phases, budget, seed):
+        budgets.append(budget.epochs)
+        return lambda X: torch.zeros(32, 6)
+
+    monkeypatch.setattr(strategies, "train", untrained)
+    monkeypatch.setattr(strategies, "aggregator", lambda name: None)
+    for name in ("UPGrad", "UPGrad, same time"):
+        strategies.evaluate(data, name, strategies.Budget(6, 1), 0)
+    assert budgets == [6, 3]

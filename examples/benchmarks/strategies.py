@@ -1,6 +1,6 @@
 """The question that began this library: what to do with a number that not every row has?
 
-Trains one and the same network, with the same steps, in twelve ways, and scores it on test rows
+Trains one and the same network, with the same steps, in seventeen ways, and scores it on test rows
 where a target was observed: accuracy for classes, R2 for numbers.
 
 .. code-block:: bash
@@ -21,8 +21,12 @@ where a target was observed: accuracy for classes, R2 for numbers.
     0.001 standard deviations.
 ``mask``, ``weighted``, ``uncertainty``, ``logprod``, ``logprod, batch``
     `MaskedMSE`, `Weighted`, `Uncertainty`, `LogProd` with running denominators, and without.
+``UW-SO``, ``FAMO``, ``STCH``, ``max-norm``
+    Other weights, see `rules.py`; UW-SO with T = 5.
 ``UPGrad``, ``PCGrad``
     The tasks' gradients are aggregated, instead of their losses, by ``torchjd``.
+``UPGrad, same time``
+    With as many steps as take about the time of ``logprod``: fewer by a factor of (1 + T) / 2.
 
 But for `MaskedMSE`, classes have the cross-entropy and numbers the squared error. The budget is
 the number of gradient steps, with batches of one size: the same for every network, so that
@@ -211,6 +215,13 @@ def together(rule: Callable[[], Any]) -> Callable[[Data], list[list[Phase]]]:
     return lambda data: [[Phase(data.y, 1.0 * data.observed, rule())]]
 
 
+def other_rule(name: str, *args: Any) -> Any:
+    """Make a rule of `rules.py`."""
+    import rules
+
+    return getattr(rules, name)(*args)
+
+
 def aggregator(name: str) -> Any:
     """Look up a rule that combines gradients."""
     from torchjd import aggregation
@@ -229,7 +240,12 @@ STRATEGIES: dict[str, Callable[[Data], list[list[Phase]]]] = {
     "uncertainty": together(Uncertainty),
     "logprod": together(LogProd),
     "logprod, batch": together(lambda: LogProd(decay=None)),
+    "UW-SO": together(lambda: other_rule("UWSO", 5)),
+    "FAMO": together(lambda: other_rule("FAMO")),
+    "STCH": together(lambda: other_rule("STCH")),
+    "max-norm": together(lambda: other_rule("MaxNorm")),
     "UPGrad": together(lambda: aggregator("UPGrad")),
+    "UPGrad, same time": together(lambda: aggregator("UPGrad")),
     "PCGrad": together(lambda: aggregator("PCGrad")),
 }
 
@@ -300,6 +316,8 @@ def train(data: Data, phases: list[Phase], budget: Budget, seed: int) -> MultiTa
         targets, weights, rule, task_losses, draw = steps[step % len(steps)]
         rows = next(draw)
         features = module.trunk(data.X[rows])
+        if hasattr(rule, "see"):
+            rule.see(module.trunk, data.X[rows], features)
         losses, counts = task_losses(module.heads(features), targets[rows], weights[rows])
         optimizer.zero_grad()
         if isinstance(rule, Combiner):
@@ -308,6 +326,10 @@ def train(data: Data, phases: list[Phase], budget: Budget, seed: int) -> MultiTa
             aggregate(losses[counts > 0], features, module.trunk, rule)
         optimizer.step()
         schedule.step()
+        if hasattr(rule, "learn"):
+            with torch.no_grad():
+                outputs = module.heads(module.trunk(data.X[rows]))
+                rule.learn(*task_losses(outputs, targets[rows], weights[rows]))
     return module.eval()
 
 
@@ -334,6 +356,8 @@ def evaluate(data: Data, strategy: str, budget: Budget, seed: int) -> list[float
     networks = STRATEGIES[strategy](data)
     if strategy == "separate, 1/T":
         budget = budget._replace(epochs=budget.epochs / len(networks))
+    if strategy == "UPGrad, same time":
+        budget = budget._replace(epochs=2 * budget.epochs / (1 + len(data.tasks)))
     for phases in networks:
         module = train(data, phases, budget, seed)
         with torch.inference_mode():
