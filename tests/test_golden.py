@@ -209,7 +209,7 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "trunk own": lambda: of_table(trunk=own_trunk, weight_decay=0.1),
     "trunk own, copied": lambda: of_table(trunk=seeded_trunk(), weight_decay=3.0),
     "heads hidden": lambda: of_table(head_hidden_units=4),
-    "float32, SGD": lambda: of_table(precision="float32", optimizer="SGD", learning_rate=0.01),
+    "float32, SGD": lambda: of_table(precision="float32", optimizer="SGD", learning_rate=0.1),
     "bfloat16": lambda: of_table(precision="bfloat16"),
     "defaults": lambda: of_images((5,), max_epochs="auto", batch_size="auto"),
     "sequences": lambda: of_images((2, 12), (2, 12)),
