@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -135,12 +135,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         folds (weights shrink by 0.2 % per step); else 3, and less for more than 1,111 images,
         sequences or volumes (100 over the root of their number); 0.01 for a `trunk` of your own and
         `TimmTrunk`, whose weights may be pretrained; and 0 for other optimizers.
-    early_stopping : bool, default=False
-        Stop when the validation objective has not improved by `tol` in `n_iter_no_change` epochs,
-        with a constant learning rate and weights that are averaged over about two epochs, of which
-        those of the best one are kept. Validation data are `X_val`, `y_val` of `fit`, else a
-        fraction of the rows in which every task has observed targets on both sides; pass `groups`
-        to `fit` when rows come in groups.
+    early_stopping : bool, str or list of str, default=False
+        Stop when the validation objective, of all tasks or of those that are named, has not
+        improved by `tol` in `n_iter_no_change` epochs, with a constant learning rate and weights
+        that are averaged over about two epochs, of which those of the best one are kept. Validation
+        data are `X_val`, `y_val` of `fit`, else a fraction of the rows in which every task has
+        observed targets on both sides; pass `groups` to `fit` when rows come in groups.
     validation_fraction : float, default=0.1
         Share of rows held out for early stopping.
     n_iter_no_change : int, default=10
@@ -265,7 +265,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "optimizer": [str, callable],
         "weight_decay": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "early_stopping": ["boolean", str, list, tuple],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -295,7 +295,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         learning_rate: float = 2e-3,
         optimizer: str | Callable[..., Any] = "AdamW",
         weight_decay: float | str = "auto",
-        early_stopping: bool = False,
+        early_stopping: bool | str | Sequence[str] = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,

@@ -25,6 +25,7 @@ from sklearn_mtl._training.plan import (
     plan_refit,
     plan_stream,
     validation_batches,
+    watched_tasks,
 )
 from sklearn_mtl._training.random import seeded
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
@@ -66,7 +67,7 @@ def train(
     fitted : Fitted
         A new one; `previous` stays as it was.
     """
-    hold_out = parameters.early_stopping and validation is None
+    hold_out = bool(parameters.early_stopping) and validation is None
     if previous is None:
         plan = plan_fit(parameters, samples, hold_out=hold_out)
     else:
@@ -79,6 +80,7 @@ def train(
         epochs = listener.begin(samples, scored, rows, plan.recipe.max_epochs, learned)
     with seeded(plan.seed, plan.recipe.device):
         net = _new_net(plan, batches, previous)
+        net.watched_ = watched_tasks(plan, valid)
         run(net, plan.recipe, batches, valid, epochs)
     del batches, valid  # room for the predictions
     fitted = learned(net)

@@ -73,6 +73,8 @@ class TaskNet(NeuralNet):
     left_out_ : LeftOut or None
         In training, the rows by fold, if losses of members on the rows that they leave out are
         asked for after each epoch.
+    watched_ : Tensor of bool of shape (n_tasks,) or None
+        Tasks that make up the objective on validation data; None for all.
     interrupted_ : bool
         Whether Ctrl-C stopped the training.
     """
@@ -86,6 +88,7 @@ class TaskNet(NeuralNet):
     toggled_: dict[str, bool]
     averaged_: nn.Module | None = None
     left_out_: LeftOut | None = None
+    watched_: Tensor | None = None
     in_epoch_ = False  # whether an epoch is under way
     modules_set_ = False  # whether the modules were set to training or not, in it
     # In an epoch: methods of callbacks, by event; whether others than our schedule are among them.
@@ -327,6 +330,8 @@ class TaskNet(NeuralNet):
         if prefix == "train":
             weights = self.criterion_.effective_weights(losses, counts / len(tally))
             self.record_["effective_weight"].append(weights.cpu().double().numpy())
+        if prefix == "valid" and self.watched_ is not None:
+            counts = torch.where(self.watched_.to(counts.device), counts, 0)
         values = {f"{prefix}_loss": self.criterion_.objective(losses, counts)}
         for name, loss in zip(self.task_names_, observed.tolist(), strict=True):
             values[f"{prefix}_loss/{name}"] = loss

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length
@@ -31,6 +32,7 @@ __all__ = [
     "plan_refit",
     "plan_stream",
     "validation_batches",
+    "watched_tasks",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -271,6 +273,20 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
     return Batches(reader.of(inputs), *targets, rows, plan.recipe)
+
+
+def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
+    """Tell which tasks say when to stop early; None for all."""
+    names, chosen = plan.encoder.names, plan.parameters.early_stopping
+    if isinstance(chosen, bool | np.bool_) or valid is None:
+        return None
+    chosen = [chosen] if isinstance(chosen, str) else list(chosen)
+    if unknown := [name for name in chosen if name not in names]:
+        raise ValueError(f"early_stopping names unknown tasks {unknown}; known: {names}.")
+    watched = torch.tensor([name in chosen for name in names])
+    if not (valid.weight.sum(dim=0).cpu() > 0)[watched].all():
+        raise ValueError(f"y_val holds no observed target of a task of early_stopping={chosen}.")
+    return watched
 
 
 def _require_targets(inputs: Any, y: Any, estimator_name: str) -> None:

@@ -6,12 +6,13 @@ import signal
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from _fits import Recorder, X, Y, assert_consistent, make, weights_of
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_mtl import Task
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 
 # -- interruption --------------------------------------------------------------------------------
 
@@ -166,3 +167,44 @@ def test_frozen_heads_are_not_balanced_either():
     assert est.fit(X, counts).module_.heads.bias.equal(before)
     est.module_.heads.requires_grad_(True)
     assert not est.fit(X, counts).module_.heads.bias.equal(before)
+
+
+# -- tasks that say when to stop ------------------------------------------------------------------
+
+
+def noisy_and_clean(n=300):
+    """A clean number, which goes on to be learned, and noise, which is learned by heart soon."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 4))
+    return X, pd.DataFrame({"clean": np.sin(2 * X[:, 0]) + X[:, 1], "noise": rng.normal(size=n)})
+
+
+def stopped_by(early_stopping, **fit):
+    X, y = noisy_and_clean()
+    estimator = MultiTaskCNNEstimator(
+        early_stopping=early_stopping, n_iter_no_change=4, random_state=0, max_epochs=60
+    )
+    return estimator.fit(X, y, **fit)
+
+
+def test_the_tasks_that_are_watched_say_when_to_stop():
+    noise, clean = stopped_by(["noise"]), stopped_by("clean")
+    assert noise.n_iter_ < clean.n_iter_
+    for estimator, name in ((noise, "noise"), (clean, "clean")):
+        loss = [epoch["valid_loss"] for epoch in estimator.net_.history]
+        alone = [epoch[f"valid_loss/{name}"] for epoch in estimator.net_.history]
+        np.testing.assert_array_equal(np.argsort(loss), np.argsort(alone))
+
+
+def test_all_tasks_that_are_named_are_all_tasks():
+    one, other = stopped_by(True), stopped_by(("clean", "noise"))
+    assert one.n_iter_ == other.n_iter_
+    np.testing.assert_array_equal(one.history_["valid_loss"], other.history_["valid_loss"])
+
+
+def test_tasks_to_watch_that_are_not_there():
+    with pytest.raises(ValueError, match=r"early_stopping names unknown tasks \['nose'\]"):
+        stopped_by(["nose"])
+    X, y = noisy_and_clean(20)
+    with pytest.raises(ValueError, match="no observed target of a task of early_stopping"):
+        stopped_by("noise", X_val=X, y_val=y.assign(noise=np.nan))
