@@ -58,8 +58,9 @@ table["logprod is nearer"] = (distance["logprod"] < distance["weighted"]).sum(ax
 print(table.round(3), "\n")
 
 # %%
-# With 'logprod' the predictions of the best instrument come a third nearer to the wave. Those of
-# the worst gain nothing: each task has a head of its own, which sees the noise of that task only.
+# With 'logprod' the predictions of the best instrument come more than a third nearer to the wave.
+# Those of the worst gain nothing, or lose a little: each task has a head of its own, which sees the
+# noise of that task only.
 
 # %%
 # Noise

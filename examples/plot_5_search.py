@@ -107,7 +107,7 @@ print(halving.best_params_)
 # other beats in both. Its parameters may be numbers of any size between two bounds.
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-pair = task_scorers({"road": "r2", "delay": "r2"})
+pair = task_scorers({"road": "r2", "late": "roc_auc"})
 
 
 def objective(trial):
@@ -149,6 +149,6 @@ tried = np.array([trial.values for trial in study.trials])
 front = np.array(sorted(trial.values for trial in study.best_trials))
 right.plot(*tried.T, "o", color="grey", label="tried")
 right.plot(*front.T, "o-", color="C3", label="not beaten in both")
-right.set(xlabel="road_r2", ylabel="delay_r2", title="Optuna")
+right.set(xlabel="road_r2", ylabel="late_roc_auc", title="Optuna")
 right.legend(frameon=False)
 plt.show()
