@@ -198,7 +198,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Typical error of each numeric task in the units of y: the root mean squared residual, NaN
         for classes. It is that of rows that were not trained on, where members of a `DenseTrunk`
         have left them out; else of the training rows, and biased low as far as the network
-        overfits. With `loss='logprod'`, it is the closed-form noise level.
+        overfits.
     oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
         Predictions of the training rows, each by the member of a `DenseTrunk` that has left it out
         ("out of bag"), laid out as those of `predict`; a single member is somewhat worse than all

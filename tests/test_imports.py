@@ -72,7 +72,7 @@ HOUSE = {
     "networks.conv": Room("", "sklearn.base sklearn.utils._param_validation"),
     "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
     "networks.module": Room(".members"),
-    "networks.build": Room(".conv .dense .extras .module"),
+    "networks.build": Room(".conv .dense .extras .members .module"),
     "networks": Room(".build .conv .dense .extras .members .module"),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),

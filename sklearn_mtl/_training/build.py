@@ -21,7 +21,7 @@ from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl.kinds import Kind
 from sklearn_mtl.losses import LOSSES, Combiner, KindLoss, TaskLosses
-from sklearn_mtl.networks import MultiTaskModule, build_trunk, takes_channels_last
+from sklearn_mtl.networks import MultiTaskModule, build_trunk, folds_of, takes_channels_last
 
 __all__ = ["build_net", "start_combiner"]
 
@@ -65,6 +65,13 @@ def build_net(
         int(parameters.head_hidden_units),
         takes_channels_last(trunk, reader.input_shape_),
     )
+    n_folds = folds_of(parameters.trunk, reader.input_shape_)
+    if n_folds and n_folds != module.n_folds:
+        raise ValueError(
+            f"trunk={parameters.trunk!r} has n_folds={n_folds}, but its module has "
+            f"{module.n_folds} members with weights of their own. Let `build` return a MemberTrunk "
+            "of so many members."
+        )
     combine = _rule_of(parameters.loss, task_weights, dtype)
     task_losses = TaskLosses(
         [

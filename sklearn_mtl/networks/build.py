@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sklearn_mtl.networks.conv import ConvTrunk
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk
+from sklearn_mtl.networks.members import MemberTrunk
 from sklearn_mtl.networks.module import in_channels_last
 
 __all__ = ["TRUNKS", "build_trunk", "folds_of", "takes_channels_last"]
@@ -106,6 +107,8 @@ def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
     """
     if isinstance(trunk, str):
         trunk = TRUNKS[_named(trunk, input_shape)]()
+    if isinstance(trunk, MemberTrunk):
+        return trunk.n_members
     return 0 if isinstance(trunk, nn.Module | type) else getattr(trunk, "n_folds", 0)
 
 

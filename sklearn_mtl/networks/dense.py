@@ -32,10 +32,9 @@ class DenseTrunk(BaseEstimator):
     Features that take at most two values in `fit`, such as one-hot codes, get no waves: all
     functions of such a feature are linear in it.
 
-    This is made for noisy tables of some hundred rows and more. Predictions level off beyond three
-    standard deviations of a feature, as those of trees do beyond the last split. For trends to be
-    continued, for features with very long tails, or for less than about a hundred rows, a plain
-    multi-layer perceptron is better: ``DenseTrunk(n_members=1, n_frequencies=0)``.
+    Predictions level off beyond three standard deviations of a feature, as those of trees do beyond
+    the last split. For trends to be continued, and for what is all but linear, choose
+    ``n_frequencies=0``.
 
     Parameters
     ----------

@@ -88,8 +88,8 @@ class MemberTrunk(nn.Module):
 
     Notes
     -----
-    Samples (B, *input_shape) are mapped to features (B, M, F), and so are samples
-    (B, M, *input_shape), of which each member sees one.
+    Samples ``(B, *input_shape)`` are mapped to features (B, M, F), and so are samples
+    ``(B, M, *input_shape)``, of which each member sees one.
     """
 
     def __init__(

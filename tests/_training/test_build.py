@@ -370,3 +370,31 @@ def test_hidden_units_of_heads_are_searched():
 def test_hidden_units_that_do_not_exist(head_hidden_units):
     with pytest.raises(ValueError, match="'head_hidden_units' parameter of MultiTaskCNNEstimator"):
         make(head_hidden_units=head_hidden_units).fit(X, Y)
+
+
+# -- members that share no weights ----------------------------------------------------------------
+
+
+class Promised:
+    """A spec that says three folds."""
+
+    n_folds = 3
+
+    def __init__(self, n_members):
+        self.n_members = n_members
+
+    def build(self, input_shape):
+        return DenseTrunk(n_members=self.n_members).build(input_shape)
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+def test_a_trunk_has_the_members_that_its_spec_promises(n_members):
+    with pytest.raises(ValueError, match=r"has n_folds=3, but its module has \d members"):
+        make(trunk=Promised(n_members)).fit(X, Y)
+    assert make(trunk=Promised(3)).fit(X, Y).oob_score_
+
+
+def test_a_module_of_members_leaves_out_folds_and_a_callable_does_not():
+    module = DenseTrunk((4,), n_members=2).build((X.shape[1],))
+    assert hasattr(make(trunk=module).fit(X, Y), "oob_score_")
+    assert not hasattr(make(trunk=lambda: module).fit(X, Y), "oob_score_")
