@@ -1297,7 +1297,7 @@ def test_never_worse_from_fits_to_a_table(never, bench, tmp_path, monkeypatch, c
     row = next(line.split() for line in table.splitlines() if line.startswith("iris  "))
     assert row[:5] == ["iris", "60", "3", "small", "chosen"]
     assert np.isfinite([float(score) for score in row[5:11]]).all()
-    assert code == ("FAILED" in table)
+    assert code == ("FAILED:" in table)
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     records = [json.loads(line) for line in (tmp_path / "kept").read_text().splitlines()]
     assert [r["method"] for r in records] == 2 * list(never.METHODS)

@@ -214,6 +214,6 @@ def start_combiner(net: TaskNet, batches: Batches) -> None:
         return
     net.criterion.to(batches.device)
     bias = net.module.heads.bias.detach().to(batches.device)
-    constant = bias.reshape(-1, bias.shape[-1])[:1].expand(len(batches.targets), -1)
+    constant = (bias if bias.ndim == 1 else bias[0]).expand(len(batches.targets), -1)
     losses, counts = task_losses(constant, batches.targets, batches.weight)
     combine.start(losses, counts / len(batches), task_losses.powers)
