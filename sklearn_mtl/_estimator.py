@@ -112,8 +112,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
-        Passes over the training rows, at most. With 'auto', the data say when to stop, if the
-        trunk is a `DenseTrunk`, as it is for rows: each member of the ensemble leaves out a fold of
+        Passes over the training rows. With 'auto', the data say when to stop, if the trunk is a
+        `DenseTrunk` of several members, as it is for rows: each member of the ensemble leaves out a fold of
         them, and training ends when the losses of the folds left out, which no member has learned
         by heart, get no better. The learning rate is constant then, and the weights are averages
         over about two epochs, those of the best one. With other trunks, 'auto' is a number: 2250
@@ -202,7 +202,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
         Predictions of the training rows, each by the member of a `DenseTrunk` that has left it out
         ("out of bag"), laid out as those of `predict`; a single member is somewhat worse than all
-        of them. NaN or None for rows that were not trained on. Exists only where members have left
+        of them. Not wholly unseen: members share the waves of the inputs, and the epoch was chosen
+        by these rows; with less than some hundred rows, scores are better than those of new rows. NaN or None for rows that were not trained on. Exists only where members have left
         out folds: not after `partial_fit`, or a `fit` with `warm_start` that went on.
     oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
         The same, as probabilities of the classes of each class task.
@@ -389,8 +390,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             columns of a frame are matched by name, those of an array are in task order.
         groups : array-like of shape (n_samples,), default=None
             Labels of groups of rows that are alike, such as those of one person. Rows of a group
-            stay together where some are left out or held out, so that what is measured there is
-            true for new groups.
+            stay together where some are left out or held out: what is measured there is for
+            new groups.
         X_val, y_val, sample_weight_val : array-like, default=None
             Validation data for `history_`, early stopping, and the callbacks of scikit-learn.
 
@@ -410,6 +411,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ConvergenceWarning
             If Ctrl-C interrupted the training; the weights so far are kept.
         """
+        if not (self.early_stopping or isinstance(self.early_stopping, bool | np.bool_)):
+            raise ValueError("early_stopping names no task. Pass names, True or False.")
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         fitted = train(

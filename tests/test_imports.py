@@ -116,8 +116,9 @@ HOUSE = {
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.line": Room(".net .plan _predict", "scipy"),
+    "_training.calibrate": Room(".line .net .plan .run"),
     "_training.fit": Room(
-        ".batches .build .copies .fit_tasks .line .net .plan .random .run"
+        ".batches .build .calibrate .copies .fit_tasks .net .plan .random .run"
         " _fitted _identity _predict"
     ),
     "_training": Room(),

@@ -131,7 +131,7 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     encoder, reader = saved.fitted["encoder"], saved.fitted["reader"]
     parameters = parameters_of(estimator)
     parameters.device = device_or_cpu(estimator.device)
-    recipe = resolve(parameters, reader.input_shape_, n_rows=1, n_tasks=1)
+    recipe = resolve(parameters, reader.input_shape_, n_rows=1)
     recipe = recipe._replace(precision=saved.precision)
     with seeded(0, recipe.device):  # initial weights, soon to be replaced
         bias = np.zeros(sum(encoder.n_outputs))

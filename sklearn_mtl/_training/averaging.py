@@ -6,7 +6,9 @@ import copy
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
@@ -29,6 +31,8 @@ class AveragedWeights(Stopper):
         Batches per epoch.
     patience : Patience
         When to end, and by which loss of the history.
+    weights : ndarray of shape (n_tasks,)
+        Of the tasks.
 
     References
     ----------
@@ -38,9 +42,9 @@ class AveragedWeights(Stopper):
        UAI 2018, arXiv:1803.05407.
     """
 
-    def __init__(self, n_batches: int, patience: Patience) -> None:
+    def __init__(self, n_batches: int, patience: Patience, weights: NDArray[np.float64]) -> None:
         self.decay = math.exp(-1 / (2 * n_batches))
-        self.patience = patience
+        self.patience, self.weights = patience, weights
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Begin with the weights as they are."""
@@ -74,11 +78,28 @@ class AveragedWeights(Stopper):
         if loss < self.best_:
             self.best_ = loss
             self.kept_ = [average.clone() for average, _ in self.pairs_]
-        if loss < self.reference_ - self.patience.tol:
-            self.reference_, self.best_epoch_ = loss, self.epoch_
+        level = self._level(net, loss)
+        if level < self.reference_ - self.patience.tol:
+            self.reference_, self.best_epoch_ = level, self.epoch_
         if self.epoch_ - self.best_epoch_ >= self.patience.epochs(self.best_epoch_):
             self.stopped = True
             raise KeyboardInterrupt
+
+    def _level(self, net: NeuralNet, loss: float) -> float:
+        """Return what has to fall by `tol`: the loss, or what does not know its units.
+
+        Of folds left out, the mean over tasks of log(L + 0.1), the task losses L in units of that
+        of the constant predictor, so that all rules that combine losses end alike, and no weights
+        of the tasks need to sum to something. A tenth is taken for noise, as in `LogProd`.
+        """
+        if self.patience.watched != "oob_loss":
+            return loss
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = net.record_["oob_loss"][-1] / net.constant_losses_
+        counts = np.isfinite(relative) & (self.weights > 0)
+        if not counts.any():  # constant targets
+            return loss
+        return float(np.average(np.log(relative[counts] + 0.1), weights=self.weights[counts]))
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Put the best averages in place of the weights."""

@@ -210,10 +210,10 @@ def _check_combiner(combine: Any, loss: Any, n_tasks: int, dtype: torch.dtype) -
 def start_combiner(net: TaskNet, batches: Batches) -> None:
     """Tell the combiner the constant predictor's losses and the expected counts per batch."""
     combine, task_losses = net.criterion.combine, net.criterion.task_losses
-    if not isinstance(combine, Combiner):
-        return
     net.criterion.to(batches.device)
     bias = net.module.heads.bias.detach().to(batches.device)
     constant = (bias if bias.ndim == 1 else bias[0]).expand(len(batches.targets), -1)
     losses, counts = task_losses(constant, batches.targets, batches.weight)
-    combine.start(losses, counts / len(batches), task_losses.powers)
+    net.constant_losses_ = losses.cpu().double().numpy()
+    if isinstance(combine, Combiner):
+        combine.start(losses, counts / len(batches), task_losses.powers)

@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
@@ -15,9 +14,9 @@ from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, start_combiner
+from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
 from sklearn_mtl._training.fit_tasks import FitTasks
-from sklearn_mtl._training.line import find_lines, mix
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,
@@ -81,7 +80,7 @@ def train(
     with seeded(plan.seed, plan.recipe.device):
         net = _new_net(plan, batches, previous)
         net.watched_ = watched_tasks(plan, valid)
-        run(net, plan.recipe, batches, valid, epochs)
+        run(net, plan.recipe, batches, valid, epochs, plan.task_weights)
     del batches, valid  # room for the predictions
     fitted = learned(net)
     if listener is not None:
@@ -160,43 +159,11 @@ def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:
         _, shift = rescale_outputs(net, np.ones(raw.shape[-1]), encoder.balance(raw, targets))
         raw = raw + shift if shift.any() else raw
     else:
-        _believe(plan, net, _left_out(plan, raw))
-        raw = _left_out(plan, _raw(plan, net))
+        raw = calibrate(plan, net, raw)
         oob = _out_of_bag(plan, samples, raw)
     noise_std = encoder.noise_std(raw, targets)
     history = net.task_history()
     return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, {})
-
-
-def _left_out(plan: Plan, raw: NDArray[Any]) -> NDArray[Any]:
-    """Raw outputs (n, n_outputs) of rows by the member that left them out."""
-    assert plan.folds is not None
-    return np.take_along_axis(raw, plan.folds[:, None, None], axis=1)[:, 0]
-
-
-def _believe(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> None:
-    """Shrink the outputs as far as rows that were left out ask for, and mix lines into them."""
-    targets = plan.trained_targets
-    slope, shift = plan.encoder.shrink(raw, targets)
-    starts = np.cumsum([0, *plan.encoder.n_outputs])
-    places, lines = find_lines(plan, net)
-    shares = {}
-    for k, line in lines.items():
-        values, weight = targets.values[places, k], targets.weight[places, k]
-        seen = raw[places, starts[k]].astype(np.float64), line.left_out, values
-        center = np.average(seen, axis=1, weights=weight)
-        network, straight, truth = (part - mean for part, mean in zip(seen, center, strict=True))
-        slope[starts[k]], shares[k] = mix(network, straight, truth, weight)
-        shift[starts[k]] = center[2] - slope[starts[k]] * center[0] - shares[k] * center[1]
-    rescale_outputs(net, slope, shift)
-    module = net.module_
-    for k, line in lines.items():
-        coefficients = torch.from_numpy(shares[k] * line.coefficients)
-        intercepts = torch.from_numpy(shares[k] * line.intercepts)
-        with torch.no_grad():
-            module.heads.add(
-                starts[k], coefficients.to(module.heads.weight), intercepts.to(module.heads.bias)
-            )
 
 
 def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, Any]:
@@ -205,7 +172,8 @@ def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, An
     columns, weight = encoder.read(samples.y, samples.sample_weight)
     columns = [c._replace(values=c.values[rows], seen=c.seen[rows]) for c in columns]
     scores = score_columns(encoder, raw, columns, weight[rows], warn=False)
-    predictions = [_at(rows, found, n) for found in encoder.decode(raw)]
+    decoded = encoder.decode(raw, plan.parameters.conditional_output)
+    predictions = [_at(rows, found, n) for found in decoded]
     oob: dict[str, Any] = {"oob_prediction_": encoder.matrix(predictions), "oob_score_": scores}
     probabilities = [_at(rows, p, n) for p in encoder.probabilities(raw).values()]
     if probabilities:

@@ -55,7 +55,7 @@ def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Li
     tasks = [k for k, kind in enumerate(plan.encoder.kinds_) if kind.least_squares]
     if not (tasks and isinstance(trunk, MemberTrunk) and isinstance(heads, MemberHeads)):
         return np.arange(0), {}
-    if plan.folds is None or trunk.width > WIDEST or not heads.trainable:
+    if plan.folds is None or trunk.width > WIDEST:
         return np.arange(0), {}
     n = len(plan.rows)
     places = np.arange(n)

@@ -73,6 +73,8 @@ class TaskNet(NeuralNet):
     left_out_ : LeftOut or None
         In training, the rows by fold, if losses of members on the rows that they leave out are
         asked for after each epoch.
+    constant_losses_ : ndarray of shape (n_tasks,)
+        Losses of the best constant predictor on the training rows.
     watched_ : Tensor of bool of shape (n_tasks,) or None
         Tasks that make up the objective on validation data; None for all.
     interrupted_ : bool
@@ -89,6 +91,7 @@ class TaskNet(NeuralNet):
     averaged_: nn.Module | None = None
     left_out_: LeftOut | None = None
     watched_: Tensor | None = None
+    constant_losses_: NDArray[np.float64]
     in_epoch_ = False  # whether an epoch is under way
     modules_set_ = False  # whether the modules were set to training or not, in it
     # In an epoch: methods of callbacks, by event; whether others than our schedule are among them.

@@ -222,8 +222,7 @@ def _plan(
     if n_folds:
         same = _contents(reader, source, targets, rows) if groups is None else groups[rows]
         folds = deal_folds(same, _traits(encoder, targets, rows), n_folds, seed)
-    shape, n_tasks = reader.input_shape_, len(encoder.names)
-    recipe = resolve(parameters, shape, len(rows), n_tasks, left_out=n_folds > 0)
+    recipe = resolve(parameters, reader.input_shape_, len(rows), left_out=n_folds > 0)
     return Plan(
         *(parameters, encoder, targets, task_weights, reader, source),
         *(rows, held_out, folds, n_folds, recipe, seed),

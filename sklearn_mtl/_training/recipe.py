@@ -76,7 +76,7 @@ class Recipe(NamedTuple):
 
 
 def resolve(
-    parameters: Any, input_shape: tuple[int, ...], n_rows: int, n_tasks: int, left_out: bool = False
+    parameters: Any, input_shape: tuple[int, ...], n_rows: int, left_out: bool = False
 ) -> Recipe:
     """Resolve every 'auto' among the parameters of the estimator.
 
@@ -91,7 +91,7 @@ def resolve(
     if parameters.early_stopping:
         patience = Patience(parameters.n_iter_no_change, 0.0, parameters.tol, "valid_loss")
     elif max_epochs == "auto" and left_out:
-        patience = auto_patience(n_batches, n_tasks)
+        patience = auto_patience(n_batches)
     if max_epochs == "auto" and patience is not None:
         max_epochs = min(max(math.ceil(MOST_STEPS / n_batches), 12), MOST_EPOCHS)
     elif max_epochs == "auto":
@@ -170,13 +170,13 @@ def auto_max_epochs(n_rows: int, images: bool) -> int:
     return round(min(max(per_root / math.sqrt(n_rows), least), most))
 
 
-def auto_patience(n_batches: int, n_tasks: int) -> Patience:
+def auto_patience(n_batches: int) -> Patience:
     """Four epochs, 60 steps, or a quarter of what it took to the best epoch, whatever is most.
 
     An epoch counts as better if the logarithms of the losses have fallen by 0.01 in the mean over
     tasks: in the end of a long training, less is not worth its time.
     """
-    return Patience(max(4, math.ceil(60 / n_batches)), 1 / 4, 0.01 * n_tasks, "oob_loss")
+    return Patience(max(4, math.ceil(60 / n_batches)), 1 / 4, 0.01, "oob_loss")
 
 
 def auto_weight_decay(

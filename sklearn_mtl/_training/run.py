@@ -32,12 +32,13 @@ def run(
     batches: Batches,
     valid: Batches | None,
     listener: EpochListener | None,
+    task_weights: NDArray[np.float64],
 ) -> None:
     """Train the net in place, with our schedule; the caller holds it back until all went well."""
     watches = recipe.patience is not None and recipe.patience.watched == "oob_loss"
     net.left_out_ = LeftOut(batches) if watches else None
     _initialize(net, has_valid=valid is not None)
-    own = _own_callbacks(net, recipe, n_batches=len(batches))
+    own = _own_callbacks(net, recipe, len(batches), task_weights)
     net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
     kept = list(net.callbacks_)
     if listener is not None:
@@ -49,7 +50,9 @@ def run(
     _check_outcome(net, recipe)
 
 
-def _own_callbacks(net: TaskNet, recipe: Recipe, n_batches: int) -> list[Callback]:
+def _own_callbacks(
+    net: TaskNet, recipe: Recipe, n_batches: int, task_weights: NDArray[np.float64]
+) -> list[Callback]:
     """Our schedule, unless the user brings one, and what says when to end."""
     if recipe.patience is None:
         callbacks: list[Callback] = [CosineSchedule(n_batches * recipe.max_epochs)]
@@ -58,7 +61,7 @@ def _own_callbacks(net: TaskNet, recipe: Recipe, n_batches: int) -> list[Callbac
     if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
         callbacks = []
     if recipe.patience is not None:
-        callbacks.append(AveragedWeights(n_batches, recipe.patience))
+        callbacks.append(AveragedWeights(n_batches, recipe.patience, task_weights))
     return [callback.initialize() for callback in callbacks]
 
 

@@ -108,8 +108,10 @@ def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
     if isinstance(trunk, str):
         trunk = TRUNKS[_named(trunk, input_shape)]()
     if isinstance(trunk, MemberTrunk):
-        return trunk.n_members
-    return 0 if isinstance(trunk, nn.Module | type) else getattr(trunk, "n_folds", 0)
+        n_folds = trunk.n_members
+    else:
+        n_folds = 0 if isinstance(trunk, nn.Module | type) else getattr(trunk, "n_folds", 0)
+    return n_folds if n_folds > 1 else 0  # a single one would have nothing to learn from
 
 
 def _named(name: str, input_shape: tuple[int, ...]) -> str:

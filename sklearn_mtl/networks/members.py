@@ -47,11 +47,6 @@ class MemberHeads(nn.Module):
         """Name the parameters that decay leaves alone."""
         return {"bias"}
 
-    @property
-    def trainable(self) -> bool:
-        """Whether nobody has frozen them."""
-        return self.weight.requires_grad and self.bias.requires_grad
-
     def add(self, output: int, weight: Tensor, bias: Tensor) -> None:
         """Add to one output what is linear in the last features: (M, d), and (M,)."""
         self.weight[:, -weight.shape[1] :, output] += weight

@@ -30,7 +30,7 @@ class Flow:
     def __init__(self, least=3, share=0.0, tol=0.0):
         module = nn.Linear(1, 1).requires_grad_(False)
         self.net, self.averages = SimpleNamespace(module_=module, history=[{}]), []
-        self.averaging = AveragedWeights(2, Patience(least, share, tol, "loss"))
+        self.averaging = AveragedWeights(2, Patience(least, share, tol, "loss"), np.ones(1))
         self.averaging.on_train_begin(self.net)
 
     def epoch(self, loss, weights):

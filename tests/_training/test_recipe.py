@@ -51,7 +51,7 @@ def test_automatic_epochs_fall_with_the_rows(images, least, most):
 def test_rows_and_images_have_their_recipes(shape, epochs, batch, decay):
     """A sequence of one channel is no row."""
     estimator = MultiTaskCNNEstimator()
-    recipe = recipes.resolve(estimator, shape, n_rows=10_000, n_tasks=1)
+    recipe = recipes.resolve(estimator, shape, n_rows=10_000)
     assert recipe.patience is None
     assert (recipe.max_epochs, recipe.batch_size, recipe.weight_decay) == (epochs, batch, decay)
 
@@ -62,7 +62,7 @@ def test_rows_and_images_have_their_recipes(shape, epochs, batch, decay):
 def test_a_loss_is_watched_where_there_is_one(max_epochs, early_stopping, left_out):
     """Validation data come first; a number of epochs is what it says without them."""
     estimator = MultiTaskCNNEstimator(max_epochs=max_epochs, early_stopping=early_stopping)
-    recipe = recipes.resolve(estimator, (3,), n_rows=300, n_tasks=2, left_out=left_out)
+    recipe = recipes.resolve(estimator, (3,), n_rows=300, left_out=left_out)
     watched = recipe.patience and recipe.patience.watched
     if early_stopping:
         assert watched == "valid_loss"
@@ -79,8 +79,8 @@ def test_a_loss_is_watched_where_there_is_one(max_epochs, early_stopping, left_o
 )
 def test_patience_is_that_of_steps_epochs_and_the_best_one(n_batches, least):
     """Sixty steps or four epochs, or a quarter of the way to the best epoch."""
-    patience = recipes.auto_patience(n_batches, n_tasks=3)
-    assert patience == (least, 0.25, pytest.approx(0.03), "oob_loss")
+    patience = recipes.auto_patience(n_batches)
+    assert patience == (least, 0.25, 0.01, "oob_loss")
     assert patience.epochs(0) == patience.epochs(4 * least) == least
     assert patience.epochs(4 * least + 4) == least + 1
 
@@ -89,7 +89,7 @@ def test_patience_is_that_of_steps_epochs_and_the_best_one(n_batches, least):
     ("n_rows", "epochs"), [(64, 400), (50 * 256, 400), (100 * 256, 200), (10**7, 12)]
 )
 def test_most_epochs_are_those_of_twenty_thousand_steps(n_rows, epochs):
-    recipe = recipes.resolve(MultiTaskCNNEstimator(), (3,), n_rows, n_tasks=1, left_out=True)
+    recipe = recipes.resolve(MultiTaskCNNEstimator(), (3,), n_rows, left_out=True)
     assert recipe.max_epochs == epochs
 
 

@@ -1,0 +1,66 @@
+"""What rows left out say is made of outputs, and of lines."""
+
+import numpy as np
+import pytest
+from _fits import make
+
+from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._training import calibrate
+from sklearn_mtl.networks import DenseTrunk
+
+
+def noise(n=60, d=8, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(size=n)
+
+
+def of_noise(seed):
+    X, y = noise(seed=seed)
+    trunk = DenseTrunk((16,), n_frequencies=0)  # members that share waves share noise
+    estimator = MultiTaskCNNEstimator(trunk=trunk, random_state=seed).fit(X, y)
+    return estimator.oob_score_["y0"]
+
+
+def test_noise_explains_itself_less(monkeypatch):
+    """What is made of a fold is found on the others."""
+    cross_fitted = np.mean([of_noise(seed) for seed in range(6)])
+    monkeypatch.setattr(calibrate, "CROSS_FIT_ROWS", 0)
+    assert cross_fitted < np.mean([of_noise(seed) for seed in range(6)]) - 0.01
+    assert cross_fitted < 0.05
+
+
+@pytest.mark.parametrize("output", ["estimate", "nan", "expected"])
+def test_rows_left_out_are_predicted_as_all_are(output):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 3))
+    gate = X[:, 0] + 0.5 * rng.normal(size=150) > 0
+    y = np.column_stack([gate, np.where(gate, 5 + X[:, 1], np.nan)])
+    tasks = [Task("gate", "classification"), Task("size", "regression", given=("gate", 1))]
+    estimator = make(tasks=tasks, trunk=DenseTrunk(), conditional_output=output, max_epochs=20)
+    left_out = estimator.fit(X, y).oob_prediction_
+    predicted = estimator.predict(X)
+    agree = np.isnan(left_out[:, 1]) == np.isnan(predicted[:, 1])
+    assert agree.mean() > 0.9
+    assert np.isnan(left_out[:, 1]).any() == (output == "nan")
+    if output == "expected":
+        assert left_out[~gate, 1].mean() < 3
+    assert estimator.oob_score_["size"] > 0.3  # always of the estimate
+
+
+def ends(loss, task_weights=None):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = np.column_stack([np.sin(2 * X[:, 0]), np.sin(2 * X[:, 1])])
+    estimator = MultiTaskCNNEstimator(
+        loss=loss, task_weights=task_weights, trunk=DenseTrunk((16,)), random_state=0
+    )
+    return estimator.fit(X, y).n_iter_
+
+
+@pytest.mark.parametrize("loss", ["logprod", "weighted"])
+def test_the_scale_of_an_objective_does_not_say_when_to_end(loss):
+    assert ends(loss, [0.01, 0.01]) > 0.6 * ends(loss)  # rounding alone may move it
+
+
+def test_the_scale_of_a_callable_does_not_say_when_to_end():
+    assert ends(lambda losses: 0.01 * losses.sum()) > 0.6 * ends("weighted")

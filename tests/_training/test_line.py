@@ -1,0 +1,124 @@
+"""Ridge regressions on folds, and the shares of network and line."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from _fits import make
+from sklearn.linear_model import Ridge
+
+from sklearn_mtl._training import line as lines
+from sklearn_mtl.networks import DenseTrunk
+
+
+def table(n=90, d=4, noise=0.5, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)) + 3
+    return X, X @ rng.normal(size=d) + noise * rng.normal(size=n) - 7
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lines_are_ridge_regressions_without_a_fold(weighted):
+    """The penalty is in units of the mean square, and the folds left out choose it."""
+    X, y = table()
+    rng = np.random.default_rng(1)
+    weight = rng.integers(0, 4, size=90).astype(float) if weighted else np.ones(90)
+    folds = np.arange(90) % 3
+    found = lines._ridge(X, y, weight, folds, 3)
+    mean = np.average(X, axis=0, weights=weight)
+    errors = []
+    for penalty in lines.PENALTIES:
+        out = np.empty(90)
+        for m in range(3):
+            rest = (folds != m) & (weight > 0)
+            ridge = Ridge(alpha=penalty * weight.sum(), fit_intercept=False)
+            ridge.fit(X[rest] - mean, y[rest], sample_weight=weight[rest])
+            out[folds == m] = ridge.predict(X[folds == m] - mean)
+        errors.append((np.average((y - out) ** 2, weights=weight), out))
+    out = min(errors, key=lambda pair: pair[0])[1]
+    np.testing.assert_allclose(found.left_out, out, rtol=1e-6)
+    for m in range(3):
+        at = folds == m
+        np.testing.assert_allclose(
+            X[at] @ found.coefficients[m] + found.intercepts[m], out[at], rtol=1e-6
+        )
+
+
+def test_a_weight_of_two_is_the_row_twice_for_lines():
+    X, y = table(30)
+    times = np.arange(30) % 3
+    weighted = lines._ridge(X, y, times.astype(float), np.arange(30) % 5, 5)
+    repeated = lines._ridge(
+        *(np.repeat(part, times, axis=0) for part in (X, y, np.ones(30), np.arange(30) % 5)), 5
+    )
+    np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, rtol=1e-8)
+    scaled = lines._ridge(X, y, 1e-3 * times, np.arange(30) % 5, 5)
+    np.testing.assert_allclose(weighted.coefficients, scaled.coefficients, rtol=1e-8)
+
+
+def error(shares, network, line, y, weight):
+    return np.average((y - shares[0] * network - shares[1] * line) ** 2, weights=weight)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shares_are_the_best_of_all(seed):
+    """Against all of a grid in the triangle, also where a bound holds."""
+    rng = np.random.default_rng(seed)
+    y, weight = rng.normal(size=50), rng.uniform(0.1, 2, size=50)
+    a, b = rng.uniform(-0.5, 2, size=2)
+    network, line = a * y + rng.normal(size=50), b * y + rng.normal(size=50)
+    y, network, line = (v - np.average(v, weights=weight) for v in (y, network, line))
+    found = lines.mix(network, line, y, weight)
+    assert min(found) >= 0
+    assert sum(found) <= 1 + 1e-12
+    grid = [pair for pair in itertools.product(np.linspace(0, 1, 41), repeat=2) if sum(pair) <= 1]
+    best = min(error(pair, network, line, y, weight) for pair in grid)
+    assert error(found, network, line, y, weight) <= best + 1e-12
+
+
+def test_shares_of_what_says_nothing():
+    y, weight = np.array([-1.0, 0.0, 1.0]), np.ones(3)
+    zero = np.zeros(3)
+    assert lines.mix(zero, zero, y, weight) == (0, 0)
+    assert lines.mix(y, zero, y, weight) == pytest.approx((1, 0))
+    assert lines.mix(zero, y, y, weight) == pytest.approx((0, 1))
+    assert lines.mix(-y, -y, y, weight) == (0, 0)
+    assert sum(lines.mix(y, y, y, weight)) == pytest.approx(1)  # the same twice
+
+
+def fitted(n=120, **params):
+    X, y = table(n, noise=0.3)
+    trunk = params.pop("trunk", DenseTrunk((4,), n_members=3))
+    return X, y, make(tasks=None, trunk=trunk, max_epochs=1, **params).fit(X, y)
+
+
+def test_a_line_is_in_the_heads_after_an_epoch():
+    """One epoch teaches the network nothing, and the line all."""
+    X, y, estimator = fitted(learning_rate=1e-5)
+    assert estimator.score(X, y) > 0.9
+    assert estimator.oob_score_["y0"] > 0.9
+
+
+def test_hidden_heads_and_wide_tables_have_no_line(monkeypatch):
+    assert fitted(learning_rate=1e-5, head_hidden_units=3)[2].oob_score_["y0"] < 0.9
+    monkeypatch.setattr(lines, "WIDEST", 3)
+    assert fitted(learning_rate=1e-5)[2].oob_score_["y0"] < 0.5
+
+
+def test_lines_of_some_rows_are_nearly_those_of_all(monkeypatch):
+    X, _, every = fitted(400, learning_rate=1e-5)
+    monkeypatch.setattr(lines, "VALUES", 4 * 200)
+    some = fitted(400, learning_rate=1e-5)[2]
+    difference = some.predict(X) - every.predict(X)
+    assert 0 < np.sqrt(np.mean(difference**2)) < 0.1 * every.predict(X).std()
+    assert np.isfinite(some.oob_prediction_).all()
+
+
+def test_inputs_of_the_heads_are_those_of_lines():
+    trunk = DenseTrunk((4,), n_members=2).build((3,))
+    x = torch.randn(5, 3)
+    net = SimpleNamespace(module=trunk)
+    features = net.module(x)
+    assert torch.equal(features[:, 0, -3:], trunk.straight(x))
