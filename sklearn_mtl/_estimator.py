@@ -113,12 +113,13 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
         Passes over the training rows. With 'auto', the data say when to stop, if the trunk is a
-        `DenseTrunk` of several members, as it is for rows: each member of the ensemble leaves out a fold of
-        them, and training ends when the losses of the folds left out, which no member has learned
-        by heart, get no better. The learning rate is constant then, and the weights are averages
-        over about two epochs, those of the best one. With other trunks, 'auto' is a number: 2250
-        over the square root of the number of images, sequences and volumes, from 30 to 60; 800 over
-        that of rows, from 12 to 30. A number is what it says, with a learning rate that falls to 0.
+        `DenseTrunk` of several members, as it is for rows: each member of the ensemble leaves out a
+        fold of them, and training ends when the losses of the folds left out, which no member has
+        learned by heart, get no better. The learning rate is constant then, and the weights are
+        averages over about two epochs, those of the best one. With other trunks, 'auto' is a
+        number: 2250 over the square root of the number of images, sequences and volumes, from 30 to
+        60; 800 over that of rows, from 12 to 30. A number is what it says, with a learning rate
+        that falls to 0.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
@@ -203,8 +204,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Predictions of the training rows, each by the member of a `DenseTrunk` that has left it out
         ("out of bag"), laid out as those of `predict`; a single member is somewhat worse than all
         of them. Not wholly unseen: members share the waves of the inputs, and the epoch was chosen
-        by these rows; with less than some hundred rows, scores are better than those of new rows. NaN or None for rows that were not trained on. Exists only where members have left
-        out folds: not after `partial_fit`, or a `fit` with `warm_start` that went on.
+        by these rows, so that with less than some hundred rows scores are better than those of new
+        rows. NaN or None for rows that were not trained on. Exists only where members have left out
+        folds: not after `partial_fit`, a `fit` with `warm_start` that went on, or with `groups`
+        among which a task was observed in a single one.
     oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
         The same, as probabilities of the classes of each class task.
     oob_score_ : dict of str to float

@@ -68,15 +68,9 @@ def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
     if pd.isna(labels).any():
         raise ValueError("groups holds missing labels. Give each row a group, if of its own.")
     try:
-        known, numbers = np.unique(labels, return_inverse=True)
+        return np.unique(labels, return_inverse=True)[1]
     except TypeError as error:
         raise ValueError(f"groups holds labels that cannot be ordered: {error}.") from error
-    if len(known) < 2:
-        raise ValueError(
-            "groups holds a single label, so that no part of the rows can be left out. Pass two "
-            "groups or more, or none."
-        )
-    return numbers
 
 
 def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:

@@ -90,11 +90,14 @@ def _find_shares(
 ) -> Shares:
     """Find what predicts the targets best; lines only where they are known, in `straight`."""
     slope, shift = plan.encoder.shrink(raw, targets)
+    tasks = np.repeat(np.arange(len(plan.encoder.names)), plan.encoder.n_outputs)
+    alone = ~_compared(plan)[tasks]
+    slope[alone], shift[alone] = 1, 0
     starts, shares = np.cumsum([0, *plan.encoder.n_outputs]), {}
     for k in lines:
         at, weight = starts[k], targets.weight[:, k]
         known = np.isfinite(straight[:, k]) & (weight > 0)
-        if not known.any():
+        if alone[at] or not known.any():
             continue
         parts = np.stack([raw[known, at], straight[known, k], targets.values[known, k]])
         means = np.average(parts, axis=1, weights=weight[known])
@@ -102,6 +105,13 @@ def _find_shares(
         slope[at], shares[k] = mix(network, line, truth, weight[known])
         shift[at] = means[2] - slope[at] * means[0] - shares[k] * means[1]
     return Shares(slope, shift, shares)
+
+
+def _compared(plan: Plan) -> NDArray[np.bool_]:
+    """Tell which tasks were observed in two folds: else who leaves one out knows nothing of it."""
+    folds, seen = plan.folds, plan.trained_targets.weight > 0
+    assert folds is not None
+    return np.array([len(np.unique(folds[of])) > 1 for of in seen.T])
 
 
 def _made_of(plan: Plan, raw: FloatArray, straight: FloatArray, shares: Shares) -> FloatArray:

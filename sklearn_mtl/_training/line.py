@@ -20,6 +20,7 @@ FloatArray = NDArray[np.float64]
 
 # Lines are found on so many values of X, drawn at random, and not at all from more inputs.
 VALUES, WIDEST = 4_000_000, 1_000
+ENOUGH = 1_000  # drawn rows of a task, or all of them
 # For inputs of about one standard deviation, and mean squares: by sums of weights, or numbers of
 # rows, a weight of 2 would not be the row twice, or a common factor of the weights would matter.
 PENALTIES = np.logspace(-6, 1, 8)
@@ -65,10 +66,11 @@ def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Li
     X = _inputs_of_heads(plan, net, places)
     values, weight = (t[places] for t in plan.trained_targets)
     folds = plan.folds[places]
+    observed = (plan.trained_targets.weight > 0).sum(axis=0)
     lines = {
         k: _ridge(X, values[:, k], weight[:, k], folds, plan.n_folds)
         for k in tasks
-        if weight[:, k].any()
+        if (drawn := (weight[:, k] > 0).sum()) >= ENOUGH or drawn == observed[k] > 0
     }
     return places, lines
 

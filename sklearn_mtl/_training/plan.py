@@ -222,6 +222,9 @@ def _plan(
     if n_folds:
         same = _contents(reader, source, targets, rows) if groups is None else groups[rows]
         folds = deal_folds(same, _traits(encoder, targets, rows), n_folds, seed)
+        seen = targets.weight[rows] > 0
+        if groups is not None and any(len(np.unique(folds[of])) < 2 for of in seen.T):
+            folds, n_folds = None, 0  # a task of one group: who leaves it out knows nothing of it
     recipe = resolve(parameters, reader.input_shape_, len(rows), left_out=n_folds > 0)
     return Plan(
         *(parameters, encoder, targets, task_weights, reader, source),

@@ -64,3 +64,40 @@ def test_the_scale_of_an_objective_does_not_say_when_to_end(loss):
 
 def test_the_scale_of_a_callable_does_not_say_when_to_end():
     assert ends(lambda losses: 0.01 * losses.sum()) > 0.6 * ends("weighted")
+
+
+def test_a_task_of_one_group_is_learned():
+    """Each place measures a target of its own, and places are the groups."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 3))
+    truth, place = X[:, 0] + 0.5 * X[:, 1], np.arange(150) % 3
+    y = np.where(place[:, None] == np.arange(3), truth[:, None], np.nan)
+    estimator = MultiTaskCNNEstimator(max_epochs=30, random_state=0).fit(X, y, groups=place)
+    assert not hasattr(estimator, "oob_score_")
+    assert estimator.score(X, np.repeat(truth[:, None], 3, axis=1)) > 0.9
+    one = MultiTaskCNNEstimator(max_epochs=30, random_state=0)
+    assert one.fit(X, truth, groups=np.zeros(150)).score(X, truth) > 0.9
+
+
+def test_a_task_in_one_fold_is_not_shrunk():
+    """One row, or the same one twice: the member that leaves it out knows nothing of the task."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = np.column_stack([X[:, 0], np.full(60, np.nan)])
+    y[:2, 1] = 7.0
+    X[1], y[1] = X[0], y[0]
+    estimator = MultiTaskCNNEstimator(max_epochs=5, random_state=0).fit(X, y)
+    assert estimator.predict(X[:1])[0, 1] == pytest.approx(7)
+
+
+def test_a_rare_task_is_not_judged_by_a_few_rows_of_a_sample(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 4))
+    y = np.column_stack([X[:, 0], np.where(np.arange(600) < 40, X[:, 1], np.nan)])
+    fits = []
+    for values in (10**6, 600):
+        monkeypatch.setattr("sklearn_mtl._training.line.VALUES", values)
+        fits.append(MultiTaskCNNEstimator(max_epochs=60, random_state=0).fit(X, y))
+    every, some = (fit.score_tasks(X, np.column_stack([X[:, 0], X[:, 1]]))["y1"] for fit in fits)
+    assert every > 0.8
+    assert some > 0.5

@@ -110,6 +110,7 @@ def test_hidden_heads_and_wide_tables_have_no_line(monkeypatch):
 def test_lines_of_some_rows_are_nearly_those_of_all(monkeypatch):
     X, _, every = fitted(400, learning_rate=1e-5)
     monkeypatch.setattr(lines, "VALUES", 4 * 200)
+    monkeypatch.setattr(lines, "ENOUGH", 100)
     some = fitted(400, learning_rate=1e-5)[2]
     difference = some.predict(X) - every.predict(X)
     assert 0 < np.sqrt(np.mean(difference**2)) < 0.1 * every.predict(X).std()
