@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
@@ -160,20 +162,30 @@ def score_columns(
     raw: NDArray[Any],
     columns: Sequence[Column],
     weight: FloatArray,
-    warn: bool = True,
+    in_fit: bool = False,
 ) -> dict[str, float]:
     """Score every task on its observed targets, by the metric of its kind.
 
-    NaN where there are too few; with `warn`, a warning says so.
+    NaN, with a warning, where there are too few. A fit is not told of these, nor lost to a metric
+    that fails: that is NaN, with a warning.
     """
     scores, predictions = {}, encoder.decode(raw)
     parts = zip(encoder.names, encoder.kinds_, columns, predictions, weight.T, strict=True)
     for name, kind, column, found, w in parts:
         seen = column.seen
-        if not warn and seen.sum() < kind.min_samples:
-            scores[name] = float("nan")
-        else:
+        scores[name] = float("nan")
+        if in_fit and seen.sum() < kind.min_samples:
+            continue
+        try:
             scores[name] = kind.score(column.values[seen], found[seen], w[seen], name)
+        except Exception as error:  # whatever a metric of the user raises
+            if not in_fit:
+                raise
+            warnings.warn(
+                f"Task {name!r}: rows left out cannot be scored; oob_score_ is NaN: {error}",
+                UndefinedMetricWarning,
+                stacklevel=2,
+            )
     return scores
 
 

@@ -14,6 +14,7 @@ import torch
 from _asserts import assert_alike, pickled
 from _inputs import EVERY_KIND, make_every_kind, make_table
 from sklearn.base import clone
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -27,6 +28,7 @@ from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training import calibrate
 from sklearn_mtl._training.copies import copied
 from sklearn_mtl._training.plan import parameters_of, plan_fit
+from sklearn_mtl.kinds import RegressionTarget
 from sklearn_mtl.networks import DenseTrunk
 
 X, Y = make_table(90)
@@ -407,3 +409,21 @@ def test_every_kind_is_known_of_rows_left_out():
     assert estimator.oob_prediction_.shape == y.shape
     assert set(estimator.oob_score_) == {task.name for task in EVERY_KIND}
     assert np.isfinite(list(estimator.oob_score_.values())).all()
+
+
+class WithoutMetric(RegressionTarget):
+    """A kind whose metric is not there."""
+
+    @property
+    def metric(self):
+        raise NotImplementedError("none")
+
+
+def test_a_fit_is_not_lost_to_a_metric_that_fails():
+    tasks = [Task("y0", "classification"), Task("own", WithoutMetric()), Task("y2", "regression")]
+    with pytest.warns(UndefinedMetricWarning, match="Task 'own': rows left out cannot be scored"):
+        estimator = small(tasks=tasks, max_epochs=2).fit(X, Y)
+    assert np.isnan(estimator.oob_score_["own"])
+    assert np.isfinite(estimator.oob_score_["y2"])
+    with pytest.raises(NotImplementedError):
+        estimator.score(X, Y)

@@ -171,7 +171,7 @@ def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, An
     encoder, rows, n = plan.encoder, plan.rows, len(plan.targets.weight)
     columns, weight = encoder.read(samples.y, samples.sample_weight)
     columns = [c._replace(values=c.values[rows], seen=c.seen[rows]) for c in columns]
-    scores = score_columns(encoder, raw, columns, weight[rows], warn=False)
+    scores = score_columns(encoder, raw, columns, weight[rows], in_fit=True)
     decoded = encoder.decode(raw, plan.parameters.conditional_output)
     predictions = [_at(rows, found, n) for found in decoded]
     oob: dict[str, Any] = {"oob_prediction_": encoder.matrix(predictions), "oob_score_": scores}

@@ -279,16 +279,22 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
 
 def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
     """Tell which tasks say when to stop early; None for all."""
-    names, chosen = plan.encoder.names, plan.parameters.early_stopping
-    if isinstance(chosen, bool | np.bool_) or valid is None:
+    watched = _watched(plan.parameters.early_stopping, plan.encoder.names)
+    if valid is None or watched.all():
         return None
-    chosen = [chosen] if isinstance(chosen, str) else list(chosen)
+    if not (valid.weight.sum(dim=0).cpu() > 0)[watched].all():
+        raise ValueError("y_val holds no observed target of a task that early_stopping names.")
+    return torch.from_numpy(watched)
+
+
+def _watched(early_stopping: Any, names: list[str]) -> NDArray[np.bool_]:
+    """Tell which tasks early stopping looks at: those that are named, or all."""
+    if isinstance(early_stopping, bool | np.bool_):
+        return np.ones(len(names), dtype=bool)
+    chosen = [early_stopping] if isinstance(early_stopping, str) else list(early_stopping)
     if unknown := [name for name in chosen if name not in names]:
         raise ValueError(f"early_stopping names unknown tasks {unknown}; known: {names}.")
-    watched = torch.tensor([name in chosen for name in names])
-    if not (valid.weight.sum(dim=0).cpu() > 0)[watched].all():
-        raise ValueError(f"y_val holds no observed target of a task of early_stopping={chosen}.")
-    return watched
+    return np.isin(names, chosen)
 
 
 def _require_targets(inputs: Any, y: Any, estimator_name: str) -> None:
@@ -331,11 +337,12 @@ def _split(
     rows = np.flatnonzero(weight)
     if not hold_out:
         return rows, None
+    watched = np.flatnonzero(_watched(parameters.early_stopping, encoder.names))
     train, valid = split_rows(
-        targets.weight[rows] > 0,
-        targets.values[rows][:, list(encoder.classes)],
+        targets.weight[rows][:, watched] > 0,
+        targets.values[rows][:, [k for k in encoder.classes if k in watched]],
         parameters.validation_fraction,
-        encoder.names,
+        [encoder.names[k] for k in watched],
         np.random.default_rng(seed),
         None if groups is None else groups[rows],
     )

@@ -206,5 +206,14 @@ def test_tasks_to_watch_that_are_not_there():
     with pytest.raises(ValueError, match=r"early_stopping names unknown tasks \['nose'\]"):
         stopped_by(["nose"])
     X, y = noisy_and_clean(20)
-    with pytest.raises(ValueError, match="no observed target of a task of early_stopping"):
+    with pytest.raises(ValueError, match="no observed target of a task that early_stopping names"):
         stopped_by("noise", X_val=X, y_val=y.assign(noise=np.nan))
+
+
+def test_tasks_that_are_not_watched_need_no_validation_targets():
+    X, y = noisy_and_clean(60)
+    y.loc[1:, "noise"] = np.nan
+    estimator = MultiTaskCNNEstimator(early_stopping="clean", random_state=0, max_epochs=3)
+    assert np.isfinite(estimator.fit(X, y).history_["valid_loss"][:, 0]).all()
+    with pytest.raises(ValueError, match="'noise' has 1"):
+        estimator.set_params(early_stopping=True).fit(X, y)
