@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.targets import EncodedTargets
-from sklearn_mtl._training.line import Line, find_lines, mix
+from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._training.line import find_lines, mix
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl._training.run import rescale_outputs
@@ -57,18 +59,22 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any]:
     heads: Any = net.module_.heads
     if not (heads.weight.requires_grad and heads.bias.requires_grad):
         return raw
+    # Of a task that was observed in one fold, who leaves that out knows nothing.
+    compared = np.array([len(np.unique(folds[w > 0])) > 1 for w in targets.weight.T])
     places, lines = find_lines(plan, net)
+    lines = {k: line for k, line in lines.items() if compared[k]}
     straight = np.full((len(raw), len(plan.encoder.kinds_)), np.nan)
     for k, line in lines.items():
         straight[places, k] = line.left_out
-    shares = _find_shares(plan, raw, straight, targets, lines)
+    find = functools.partial(_find_shares, plan.encoder, compared, lines)
+    shares = find(raw, straight, targets)
     out = _made_of(plan, raw, straight, shares)
     if len(raw) <= CROSS_FIT_ROWS:
         for m in range(plan.n_folds):
             of_fold = folds == m
             rest = EncodedTargets(targets.values[~of_fold], targets.weight[~of_fold])
             if of_fold.any() and (rest.weight > 0).any(axis=0).all():
-                found = _find_shares(plan, raw[~of_fold], straight[~of_fold], rest, lines)
+                found = find(raw[~of_fold], straight[~of_fold], rest)
                 out[of_fold] = _made_of(plan, raw[of_fold], straight[of_fold], found)
     rescale_outputs(net, shares.slope, shares.shift)
     starts = np.cumsum([0, *plan.encoder.n_outputs])
@@ -82,22 +88,25 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any]:
 
 
 def _find_shares(
-    plan: Plan,
+    encoder: TargetEncoder,
+    compared: NDArray[np.bool_],
+    lines: Iterable[int],
     raw: FloatArray,
     straight: FloatArray,
     targets: EncodedTargets,
-    lines: dict[int, Line],
 ) -> Shares:
-    """Find what predicts the targets best; lines only where they are known, in `straight`."""
-    slope, shift = plan.encoder.shrink(raw, targets)
-    tasks = np.repeat(np.arange(len(plan.encoder.names)), plan.encoder.n_outputs)
-    alone = ~_compared(plan)[tasks]
+    """Find what predicts the targets best; lines only where they are known, in `straight`.
+
+    Tasks that are not `compared` stay as they are.
+    """
+    slope, shift = encoder.shrink(raw, targets)
+    alone = ~np.repeat(compared, encoder.n_outputs)
     slope[alone], shift[alone] = 1, 0
-    starts, shares = np.cumsum([0, *plan.encoder.n_outputs]), {}
+    starts, shares = np.cumsum([0, *encoder.n_outputs]), {}
     for k in lines:
         at, weight = starts[k], targets.weight[:, k]
         known = np.isfinite(straight[:, k]) & (weight > 0)
-        if alone[at] or not known.any():
+        if not known.any():
             continue
         parts = np.stack([raw[known, at], straight[known, k], targets.values[known, k]])
         means = np.average(parts, axis=1, weights=weight[known])
@@ -105,13 +114,6 @@ def _find_shares(
         slope[at], shares[k] = mix(network, line, truth, weight[known])
         shift[at] = means[2] - slope[at] * means[0] - shares[k] * means[1]
     return Shares(slope, shift, shares)
-
-
-def _compared(plan: Plan) -> NDArray[np.bool_]:
-    """Tell which tasks were observed in two folds: else who leaves one out knows nothing of it."""
-    folds, seen = plan.folds, plan.trained_targets.weight > 0
-    assert folds is not None
-    return np.array([len(np.unique(folds[of])) > 1 for of in seen.T])
 
 
 def _made_of(plan: Plan, raw: FloatArray, straight: FloatArray, shares: Shares) -> FloatArray:
