@@ -112,7 +112,7 @@ HOUSE = {
         ".batches .copies .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
     "_training.run": Room(
-        ".averaging .batches .copies .listeners .net .recipe", "skorch sklearn.exceptions"
+        ".averaging .batches .listeners .net .recipe", "skorch sklearn.exceptions"
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.line": Room(".net .plan _predict", "scipy"),
@@ -130,7 +130,7 @@ HOUSE = {
     "_files.onnx": Room("", "importlib"),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
         ".onnx .store _fitted _identity"
-        " _training.build _training.copies _training.plan _training.random"
+        " _training.build _training.copies _training.listeners _training.plan _training.random"
         " _training.recipe"
     ),
     "_files": Room(),

@@ -13,13 +13,8 @@ from sklearn_mtl._files import onnx, store
 from sklearn_mtl._fitted import Fitted, fitted_of
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.build import build_net
-from sklearn_mtl._training.copies import (
-    frozen_of,
-    plain_module,
-    precision_of,
-    restore,
-    rule_of,
-)
+from sklearn_mtl._training.copies import frozen_of, precision_of, restore, rule_of
+from sklearn_mtl._training.listeners import plain_module
 from sklearn_mtl._training.plan import parameter_names, parameters_of
 from sklearn_mtl._training.random import seeded
 from sklearn_mtl._training.recipe import device_or_cpu, resolve

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from sklearn_mtl._training.listeners import Stopper
+from sklearn_mtl._training.listeners import Stopper, plain_module
 from sklearn_mtl._training.recipe import Patience
 
 __all__ = ["AveragedWeights"]
@@ -48,9 +48,9 @@ class AveragedWeights(Stopper):
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Begin with the weights as they are."""
-        averaged = copy.deepcopy(_plain(net)).requires_grad_(False).eval()
+        averaged = copy.deepcopy(plain_module(net)).requires_grad_(False).eval()
         vars(net)["averaged_"] = averaged  # past skorch, which would take it for a part to train
-        self.pairs_ = list(zip(_state(averaged), _state(_plain(net)), strict=True))
+        self.pairs_ = list(zip(_state(averaged), _state(plain_module(net)), strict=True))
         self.step_ = self.epoch_ = self.best_epoch_ = 0
         self.best_ = self.reference_ = math.inf
         self.kept_: list[Tensor] | None = None
@@ -109,11 +109,6 @@ class AveragedWeights(Stopper):
                 now.copy_(best)
         net.averaged_ = None
         self.pairs_, self.kept_ = [], None
-
-
-def _plain(net: NeuralNet) -> nn.Module:
-    """Return the module as it was before skorch compiled it, if it did."""
-    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def _state(module: nn.Module) -> list[Tensor]:

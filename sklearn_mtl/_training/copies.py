@@ -10,14 +10,13 @@ import torch
 from skorch import History
 from torch import nn
 
-from sklearn_mtl._training.listeners import EpochListener
+from sklearn_mtl._training.listeners import EpochListener, plain_module
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl.losses import Combiner
 
 __all__ = [
     "copied",
     "frozen_of",
-    "plain_module",
     "precision_of",
     "restore",
     "rule_of",
@@ -68,11 +67,6 @@ def precision_of(net: TaskNet) -> str:
     if net.amp_dtype_ is not None:
         return "bfloat16"
     return str(net.module_.heads.weight.dtype).removeprefix("torch.")
-
-
-def plain_module(net: TaskNet) -> Any:
-    """Return the module of a trained net as it was before skorch compiled it, if it did."""
-    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def rule_of(net: TaskNet) -> Any:

@@ -156,8 +156,9 @@ def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:
     encoder, targets, oob = plan.encoder, plan.trained_targets, {}
     raw = _raw(plan, net)
     if plan.folds is None:
-        _, shift = rescale_outputs(net, np.ones(raw.shape[-1]), encoder.balance(raw, targets))
-        raw = raw + shift if shift.any() else raw
+        shift = encoder.balance(raw, targets)
+        if rescale_outputs(net, np.ones_like(shift), shift) and shift.any():
+            raw = raw + shift
     else:
         raw = calibrate(plan, net, raw)
         oob = _out_of_bag(plan, samples, raw)

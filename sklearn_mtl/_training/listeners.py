@@ -26,6 +26,7 @@ __all__ = [
     "Stopper",
     "check_callbacks",
     "check_whose",
+    "plain_module",
     "refuse_schedules",
 ]
 
@@ -124,6 +125,11 @@ class EpochListener(Stopper):
             self.is_open = False
             with own_random_state(net.device):
                 self.end(net)
+
+
+def plain_module(net: NeuralNet) -> Any:
+    """Return the module of a net as it was before skorch compiled it, if it did."""
+    return getattr(net.module_, "_orig_mod", net.module_)
 
 
 def check_whose(callbacks: Any) -> None:

@@ -12,12 +12,12 @@ from skorch.callbacks import Callback, LRScheduler
 
 from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut
-from sklearn_mtl._training.copies import plain_module
 from sklearn_mtl._training.listeners import (
     ConstantSchedule,
     CosineSchedule,
     EpochListener,
     check_callbacks,
+    plain_module,
     refuse_schedules,
 )
 from sklearn_mtl._training.net import TaskNet
@@ -98,23 +98,20 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         )
 
 
-def rescale_outputs(
-    net: TaskNet, slope: NDArray[np.float64], shift: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def rescale_outputs(net: TaskNet, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:
     """Multiply the raw outputs and add constants, both (n_outputs,), unless heads are frozen.
 
     Returns
     -------
-    slope, shift : ndarrays
-        What it was: 1 and 0 for frozen heads.
+    done : bool
     """
     if not (np.isfinite(shift).all() and np.isfinite(slope).all()):
         raise ValueError("Training ended with outputs that are not finite. Lower learning_rate.")
     heads = net.module_.heads
     if not heads.bias.requires_grad or not (heads.weight.requires_grad or (slope == 1).all()):
-        return np.ones_like(slope), np.zeros_like(shift)
+        return False
     with torch.no_grad():
         if (slope != 1).any():
             heads.rescale(torch.from_numpy(slope).to(heads.bias))
         heads.bias += torch.from_numpy(shift).to(heads.bias)
-    return slope, shift
+    return True

@@ -21,6 +21,7 @@ from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.recipe import Patience
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
+IN_MAIN_THREAD = threading.current_thread() is threading.main_thread()
 AUTO = {"max_epochs": "auto", "learning_rate": 0.01}
 
 
@@ -206,9 +207,7 @@ def test_the_history_is_that_of_averages():
         assert loss == pytest.approx(np.mean((raw - codes) ** 2), rel=1e-6)
 
 
-@pytest.mark.skipif(
-    threading.current_thread() is not threading.main_thread(), reason="signals need the main thread"
-)
+@pytest.mark.skipif(not IN_MAIN_THREAD, reason="signals need the main thread")
 def test_an_interruption_keeps_the_best_averages():
     note = Averages()
     interrupt = Recorder("batch_end", 22, lambda: os.kill(os.getpid(), signal.SIGINT))
