@@ -5,7 +5,7 @@ import pytest
 from _fits import make
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl._training import calibrate
+from sklearn_mtl._training import calibrate, line
 from sklearn_mtl.networks import DenseTrunk
 
 
@@ -79,25 +79,36 @@ def test_a_task_of_one_group_is_learned():
     assert one.fit(X, truth, groups=np.zeros(150)).score(X, truth) > 0.9
 
 
-def test_a_task_in_one_fold_is_not_shrunk():
-    """One row, or the same one twice: the member that leaves it out knows nothing of the task."""
+def test_a_task_in_one_fold_is_not_shrunk(monkeypatch):
+    """As it may be by chance: the member that leaves it out knows nothing of the task."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 3))
-    y = np.column_stack([X[:, 0], np.full(60, np.nan)])
-    y[:2, 1] = 7.0
-    X[1], y[1] = X[0], y[0]
-    estimator = MultiTaskCNNEstimator(max_epochs=5, random_state=0).fit(X, y)
-    assert estimator.predict(X[:1])[0, 1] == pytest.approx(7)
+    X = rng.normal(size=(100, 3))
+    rare = np.arange(100) < 20
+    y = np.column_stack([X[:, 0], np.where(rare, X[:, 1], np.nan)])
+    dealt = np.where(rare, 0, 1 + np.arange(100) % 4)
+    monkeypatch.setattr("sklearn_mtl._training.plan.deal_folds", lambda *_: dealt)
+    estimator = MultiTaskCNNEstimator(max_epochs=40, random_state=0).fit(X, y)
+    assert np.corrcoef(estimator.predict(X[rare])[:, 1], y[rare, 1])[0, 1] > 0.8
+    assert estimator.oob_score_["y1"] < 0.1
 
 
 def test_a_rare_task_is_not_judged_by_a_few_rows_of_a_sample(monkeypatch):
+    """It has no line then, and all of its rows say how far it is shrunk."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 4))
     y = np.column_stack([X[:, 0], np.where(np.arange(600) < 40, X[:, 1], np.nan)])
-    fits = []
-    for values in (10**6, 600):
-        monkeypatch.setattr("sklearn_mtl._training.line.VALUES", values)
-        fits.append(MultiTaskCNNEstimator(max_epochs=60, random_state=0).fit(X, y))
-    every, some = (fit.score_tasks(X, np.column_stack([X[:, 0], X[:, 1]]))["y1"] for fit in fits)
-    assert every > 0.8
-    assert some > 0.5
+    found = []
+
+    def find_lines(plan, net):
+        found.append(line.find_lines(plan, net))
+        return found[-1]
+
+    monkeypatch.setattr(calibrate, "find_lines", find_lines)
+    monkeypatch.setattr(line, "ENOUGH", 100)
+    for values, tasks in ((10**6, {0, 1}), (600, {0})):
+        monkeypatch.setattr(line, "VALUES", values)
+        fit = MultiTaskCNNEstimator(max_epochs=60, random_state=0).fit(X, y)
+        places, lines = found[-1]
+        assert len(places) == min(600, values // 4)
+        assert set(lines) == tasks
+        assert fit.score_tasks(X, X[:, :2])["y1"] > 0.5
