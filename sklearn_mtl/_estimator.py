@@ -203,11 +203,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
         Predictions of the training rows, each by the member of a `DenseTrunk` that has left it out
         ("out of bag"), laid out as those of `predict`; a single member is somewhat worse than all
-        of them. Not wholly unseen: members share the waves of the inputs, and the epoch was chosen
-        by these rows, so that with less than some hundred rows scores are better than those of new
-        rows. NaN or None for rows that were not trained on. Exists only where members have left out
-        folds: not after `partial_fit`, a `fit` with `warm_start` that went on, or with `groups`
-        among which a task was observed in a single one.
+        of them. The epoch was chosen by these rows, which with less than a hundred of them makes
+        scores a little better than those of new rows. NaN or None for rows that were not trained
+        on. Exists only where members have left out folds: not after `partial_fit`, a `fit` with
+        `warm_start` that went on, or with `groups` among which a task was observed in a single one.
     oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
         The same, as probabilities of the classes of each class task.
     oob_score_ : dict of str to float

@@ -327,14 +327,7 @@ def leaking(n_groups=40, size=6):
     return X, rng.normal(size=n_groups)[groups], groups
 
 
-WAVES = pytest.param(
-    16,
-    marks=pytest.mark.xfail(reason="members share the waves, which learn from every fold"),
-    id="waves",
-)
-
-
-@pytest.mark.parametrize("n_frequencies", [pytest.param(0, id="no waves"), WAVES])
+@pytest.mark.parametrize("n_frequencies", [0, 16], ids=["no waves", "waves"])
 def test_groups_that_leak_are_noticed(n_frequencies):
     X, y, groups = leaking()
     trunk = DenseTrunk((64,), n_frequencies=n_frequencies)

@@ -21,7 +21,7 @@ from sklearn_mtl.networks import DenseTrunk
 __all__ = ["Packed", "Saved", "blaming", "pack", "read", "unpack", "write"]
 
 # Raised whenever older versions could not read the file, or would read it wrongly.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -209,6 +209,11 @@ def _third(saved: Saved) -> Saved:
     return saved
 
 
+def _is_dense(saved: Saved) -> bool:
+    trunk = saved.params.get("trunk")
+    return isinstance(trunk, DenseTrunk) or trunk in ("auto", "dense")
+
+
 def _fourth(saved: Saved) -> Saved:
     """Give members matrices of their own, where they shared one and differed by scales of it.
 
@@ -216,7 +221,7 @@ def _fourth(saved: Saved) -> Saved:
     """
     saved.fitted["oob"] = {}  # no member left out rows
     trunk, weights = saved.params.get("trunk"), dict(saved.weights)
-    if not isinstance(trunk, DenseTrunk) and trunk not in ("auto", "dense"):
+    if not _is_dense(saved):
         return saved
     places = sorted(int(n.split(".")[1]) for n in weights if n.endswith(".scale_in"))
     if not places:  # a single member, or images
@@ -246,4 +251,15 @@ def _fourth(saved: Saved) -> Saved:
     )
 
 
-STEPS = (_second, _third, _fourth)
+def _fifth(saved: Saved) -> Saved:
+    """Give each member the waves that they shared."""
+    weights = dict(saved.weights)
+    first = weights.get("trunk.layers.0.weight")  # of members
+    for name in ("frequency", "phase", "mixture") if first is not None else ():
+        name = f"trunk.embedding.{name}"
+        if _is_dense(saved) and name in weights:
+            weights[name] = torch.stack([weights[name]] * len(first))
+    return saved._replace(weights=weights)
+
+
+STEPS = (_second, _third, _fourth, _fifth)

@@ -67,11 +67,14 @@ def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Li
     values, weight = (t[places] for t in plan.trained_targets)
     folds = plan.folds[places]
     observed = (plan.trained_targets.weight > 0).sum(axis=0)
-    lines = {
-        k: _ridge(X, values[:, k], weight[:, k], folds, plan.n_folds)
-        for k in tasks
-        if (drawn := (weight[:, k] > 0).sum()) >= ENOUGH or drawn == observed[k] > 0
-    }
+    alike: dict[bytes, list[int]] = {}  # tasks of the same weights
+    for k in tasks:
+        if (drawn := (weight[:, k] > 0).sum()) >= ENOUGH or drawn == observed[k] > 0:
+            alike.setdefault(weight[:, k].tobytes(), []).append(k)
+    lines = {}
+    for group in alike.values():
+        found = _ridges(X, values[:, group], weight[:, group[0]], folds, plan.n_folds)
+        lines |= dict(zip(group, found, strict=True))
     return places, lines
 
 
@@ -86,33 +89,37 @@ def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> Floa
     return np.concatenate(parts)
 
 
-def _ridge(
-    X: FloatArray, y: FloatArray, weight: FloatArray, folds: NDArray[np.intp], n_folds: int
-) -> Line:
-    """Fit without each fold, by the penalty that predicts the folds left out best."""
+def _ridges(
+    X: FloatArray, Y: FloatArray, weight: FloatArray, folds: NDArray[np.intp], n_folds: int
+) -> list[Line]:
+    """Fit without each fold, each column of Y by the penalty that predicts folds left out best."""
     d = X.shape[1]
     w = weight / weight.sum()
     center = w @ X
     Z = X - center
-    grams, products = np.empty((n_folds, d, d)), np.empty((n_folds, d))
+    grams, products = np.empty((n_folds, d, d)), np.empty((n_folds, d, Y.shape[1]))
     for m in range(n_folds):
         of_fold = folds == m
         weighted = Z[of_fold] * w[of_fold, None]
-        grams[m], products[m] = weighted.T @ Z[of_fold], weighted.T @ y[of_fold]
+        grams[m], products[m] = weighted.T @ Z[of_fold], weighted.T @ Y[of_fold]
     grams, products = grams.sum(axis=0) - grams, products.sum(axis=0) - products
-    best = None
+    least = np.full(Y.shape[1], np.inf)
+    coefficients, left_out = np.empty_like(products), np.empty_like(Y)
     for penalty in PENALTIES:
         system = grams + penalty * np.eye(d)
-        found = np.stack(
-            [solve(a, b, assume_a="pos") for a, b in zip(system, products, strict=True)]
-        )
-        left_out = np.einsum("ij,ij->i", Z, found[folds])
-        error = w @ (y - left_out) ** 2
-        if best is None or error < best[0]:
-            best = error, found, left_out
-    assert best is not None
-    _, found, left_out = best
-    return Line(found, -found @ center, left_out)
+        pairs = zip(system, products, strict=True)
+        found = np.stack([solve(a, b, assume_a="pos") for a, b in pairs])
+        predicted = np.empty_like(Y)
+        for m in range(n_folds):
+            predicted[folds == m] = Z[folds == m] @ found[m]
+        errors = w @ (Y - predicted) ** 2
+        better = errors < least
+        least[better] = errors[better]
+        coefficients[..., better], left_out[:, better] = found[..., better], predicted[:, better]
+    return [
+        Line(own, -own @ center, predicted)
+        for own, predicted in zip(coefficients.transpose(2, 0, 1), left_out.T, strict=True)
+    ]
 
 
 def mix(

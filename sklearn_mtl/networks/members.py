@@ -73,7 +73,9 @@ class MemberTrunk(nn.Module):
     input_shape : tuple of int
         Shape of one sample.
     embedding : nn.Module
-        Maps inputs (B, d) to (B, e), of which the first d are the inputs. Members share it.
+        Maps inputs (B, d) or, a sample for each member, (B, M, d) to (B, e) or (B, M, e), of which
+        the first d are the inputs. What it has learned, if anything, should be each member's own:
+        it then returns (B, M, e) always.
     n_embedded : int
         e.
     sizes : sequence of int
@@ -107,19 +109,15 @@ class MemberTrunk(nn.Module):
 
     def straight(self, x: Tensor) -> Tensor:
         """Return the inputs (B, d) as they reach the heads."""
-        return self.embedding(x.flatten(-self.n_axes))[:, : self.width]
+        straight = self.embedding(x.flatten(-self.n_axes))[..., : self.width]
+        return straight if straight.ndim == 2 else straight[:, 0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (B, M, F)."""
-        x = x.flatten(-self.n_axes)
-        of_members = x.ndim == 3
-        embedded = self.embedding(x.flatten(0, -2))
-        straight = embedded[:, : self.width]
-        if of_members:
-            embedded, straight = (t.unflatten(0, x.shape[:2]) for t in (embedded, straight))
-        else:
+        hidden = self.embedding(x.flatten(-self.n_axes))
+        straight = hidden[..., : self.width]
+        if straight.ndim == 2:
             straight = straight.unsqueeze(1).expand(-1, self.n_members, -1)
-        hidden = embedded
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
         return torch.cat([hidden, straight], dim=2)

@@ -125,7 +125,7 @@ def test_members_get_matrices_of_their_own(name, path):
     assert fitted_of(new).oob == {}
     assert_alike(dict(rule_of(new.net_).state_dict()), dict(rule_of(old.net_).state_dict()))
     new.save(path)
-    assert opened(path)[0]["format_version"] == 4
+    assert opened(path)[0]["format_version"] == 5
     assert_says_the_same(MultiTaskCNNEstimator.load(path), old, inputs)
 
 
@@ -227,12 +227,14 @@ def test_training_goes_on_from_what_was_learned(go_on, head_hidden_units, path):
 # -- files that earlier versions wrote -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_a_golden_file_is_of_its_format(version):
     header, tensors = opened(GOLDEN / f"format_{version}.safetensors")
     assert header["format_version"] == version
     assert any(name.endswith(".shared.weight") for name in tensors) == (version < 4)
-    assert ("oob" in header["fitted"]) == (version == 4)
+    assert ("oob" in header["fitted"]) == (version > 3)
+    waves = [name for name in tensors if name.endswith(".frequency")]
+    assert [tensors[name].ndim for name in waves] == [3 if version > 4 else 2]
     assert ("others" in header) == (version > 1)
 
 

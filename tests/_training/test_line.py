@@ -21,40 +21,45 @@ def table(n=90, d=4, noise=0.5, seed=0):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_lines_are_ridge_regressions_without_a_fold(weighted):
-    """The penalty is in units of the mean square, and the folds left out choose it."""
-    X, y = table()
+    """The penalty is in units of the mean square, and the folds left out choose each task's."""
+    X, signal = table()
     rng = np.random.default_rng(1)
+    both = np.column_stack([signal - signal.mean(), rng.normal(size=90)])
     weight = rng.integers(0, 4, size=90).astype(float) if weighted else np.ones(90)
     folds = np.arange(90) % 3
-    found = lines._ridge(X, y, weight, folds, 3)
     mean = np.average(X, axis=0, weights=weight)
-    errors = []
-    for penalty in lines.PENALTIES:
-        out = np.empty(90)
+    chosen = []
+    for y, found in zip(both.T, lines._ridges(X, both, weight, folds, 3), strict=True):
+        errors = []
+        for penalty in lines.PENALTIES:
+            out = np.empty(90)
+            for m in range(3):
+                rest = (folds != m) & (weight > 0)
+                ridge = Ridge(alpha=penalty * weight.sum(), fit_intercept=False)
+                ridge.fit(X[rest] - mean, y[rest], sample_weight=weight[rest])
+                out[folds == m] = ridge.predict(X[folds == m] - mean)
+            errors.append((np.average((y - out) ** 2, weights=weight), penalty, out))
+        _, penalty, out = min(errors, key=lambda of_penalty: of_penalty[0])
+        chosen.append(penalty)
+        np.testing.assert_allclose(found.left_out, out, rtol=1e-6)
         for m in range(3):
-            rest = (folds != m) & (weight > 0)
-            ridge = Ridge(alpha=penalty * weight.sum(), fit_intercept=False)
-            ridge.fit(X[rest] - mean, y[rest], sample_weight=weight[rest])
-            out[folds == m] = ridge.predict(X[folds == m] - mean)
-        errors.append((np.average((y - out) ** 2, weights=weight), out))
-    out = min(errors, key=lambda pair: pair[0])[1]
-    np.testing.assert_allclose(found.left_out, out, rtol=1e-6)
-    for m in range(3):
-        at = folds == m
-        np.testing.assert_allclose(
-            X[at] @ found.coefficients[m] + found.intercepts[m], out[at], rtol=1e-6
-        )
+            at = folds == m
+            np.testing.assert_allclose(
+                X[at] @ found.coefficients[m] + found.intercepts[m], out[at], rtol=1e-6
+            )
+    assert chosen[0] < chosen[1]
 
 
 def test_a_weight_of_two_is_the_row_twice_for_lines():
     X, y = table(30)
     times = np.arange(30) % 3
-    weighted = lines._ridge(X, y, times.astype(float), np.arange(30) % 5, 5)
-    repeated = lines._ridge(
-        *(np.repeat(part, times, axis=0) for part in (X, y, np.ones(30), np.arange(30) % 5)), 5
+    y, folds = y[:, None], np.arange(30) % 5
+    (weighted,) = lines._ridges(X, y, times.astype(float), folds, 5)
+    (repeated,) = lines._ridges(
+        *(np.repeat(part, times, axis=0) for part in (X, y, np.ones(30), folds)), 5
     )
     np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, rtol=1e-8)
-    scaled = lines._ridge(X, y, 1e-3 * times, np.arange(30) % 5, 5)
+    (scaled,) = lines._ridges(X, y, 1e-3 * times, folds, 5)
     np.testing.assert_allclose(weighted.coefficients, scaled.coefficients, rtol=1e-8)
 
 

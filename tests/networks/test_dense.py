@@ -12,7 +12,6 @@ from torch import nn
 
 from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
 from sklearn_mtl.networks.dense import _SoftClip, _Waves
-from sklearn_mtl.networks.members import MemberLinear
 
 
 def test_no_hidden_layer_is_the_identity():
@@ -51,6 +50,20 @@ def test_soft_clip_far_out():
 
 
 @pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2], [1]])
+def test_waves_of_members_are_waves_of_each(waved):
+    """Of the same samples, and of samples for each."""
+    members = _Waves(3, 5, 0.7, waved, 2).double()
+    x = random_inputs((3,), n=4).double()
+    each = _Waves(3, 5, 0.7, waved).double()
+    for m, own in enumerate([x, x.flip(0)]):
+        for name, parameter in each.named_parameters():
+            parameter.data = members.get_parameter(name)[m].detach()
+        torch.testing.assert_close(members(own)[:, m], each(own))
+        torch.testing.assert_close(members(torch.stack([x, x.flip(0)], 1))[:, m], each(own))
+    assert members(x).shape == (4, 2, 3 + 4 * len(waved))
+
+
+@pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2], [1]])
 def test_waves_are_features_and_mixtures_of_their_cosines(waved):
     """sum_f cos(2 pi (x_d v_df + p_df)) m_dfk of clipped features x, one after the other."""
     waves = _Waves(3, 5, 0.7, waved).double()
@@ -77,21 +90,23 @@ def test_features_of_two_values_have_no_waves(n_members):
             trunk, _ = build_trunk(spec, (4,), two_valued)
         embedding = trunk[:2] if n_members == 1 else trunk.embedding
         waves = embedding(x)
-        assert waves.shape == (9, 4 + 4 * n_waved)
-        torch.testing.assert_close(waves[:, :4], soft_clip(x))
+        own = (n_members,) if n_members > 1 and n_waved else ()
+        assert waves.shape == (9, *own, 4 + 4 * n_waved)
+        for clipped in waves.unbind(1) if own else [waves]:
+            torch.testing.assert_close(clipped[:, :4], soft_clip(x))
         frequencies = [p for name, p in trunk.named_parameters() if "frequency" in name]
-        assert [len(p) for p in frequencies] == [n_waved] * (n_waved > 0)
+        assert [p.shape for p in frequencies] == [(*own, n_waved, 3)] * (n_waved > 0)
         assert all(p.numel() for p in trunk.parameters())
         other = x.clone()
         other[:, list(two_valued)] += 1
-        assert torch.equal(embedding(other)[:, 4:], waves[:, 4:])
+        assert torch.equal(embedding(other)[..., 4:], waves[..., 4:])
 
 
 def test_waves_start_at_random_frequencies_of_the_given_scale():
     """And with mixtures of about the size of a feature, however many waves there are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        waves = [_Waves(50, n, 0.7) for n in (8, 128)]
+        waves = [_Waves(50, n, 0.7, range(50)) for n in (8, 128)]
     for each in waves:
         assert each.frequency.std().item() == pytest.approx(0.7, rel=0.15)
         assert 0 <= each.phase.min() < 0.05 < 0.95 < each.phase.max() <= 1
@@ -113,7 +128,7 @@ def test_a_dense_trunk_without_waves_and_members_is_a_plain_network():
 
 
 def test_members_of_a_dense_trunk_differ_and_do_not_see_each_other():
-    """From the start; and a member's features move its own layers and the embedding alone."""
+    """From the start; and a member's features move its own waves and layers alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         trunk, n_features = build_trunk(DenseTrunk((16, 8)), (5,))
@@ -125,24 +140,21 @@ def test_members_of_a_dense_trunk_differ_and_do_not_see_each_other():
             difference = (hidden[:, m] - hidden[:, other]).square().mean()
             assert difference > 0.2 * hidden.square().mean()
     features[:, 2].square().sum().backward()
-    layers = [m for m in trunk.modules() if isinstance(m, MemberLinear)]
-    assert len(layers) == 2
-    for layer in layers:
-        for parameter in (layer.weight, layer.bias):
-            moved = parameter.grad.flatten(1).any(dim=1).tolist()
-            assert moved == [False, False, True, False, False]
-    assert trunk.embedding.mixture.grad.any()
+    parameters = [*trunk.parameters()]
+    assert len(parameters) == 2 * 2 + 3
+    for parameter in parameters:
+        moved = parameter.grad.flatten(1).any(dim=1).tolist()
+        assert moved == [False, False, True, False, False]
 
 
-def test_members_share_the_waves_only():
-    """All else is there once per member."""
+def test_members_share_nothing():
+    """Not the waves either, which would tell a member of the rows that it leaves out."""
     one, five, ten = (
         sum(p.numel() for p in build_trunk(DenseTrunk(n_members=n), (20,))[0].parameters())
         for n in (1, 5, 10)
     )
-    waves = sum(p.numel() for p in _Waves(20, 16, 0.3).parameters())
-    assert five == waves + 5 * (one - waves)
-    assert ten == waves + 10 * (one - waves)
+    assert five == 5 * one
+    assert ten == 10 * one
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,11 @@ def test_members_are_as_many_plain_networks(spec, head_hidden_units):
     x = 2 * random_inputs((4,), n=6).double()
     embedded = trunk.embedding(x)
     for m in range(spec.n_members):
-        hidden = embedded
+        own = embedded[:, m] if embedded.ndim == 3 else embedded
+        hidden = own
         for layer in trunk.layers:
             hidden = torch.relu(hidden @ layer.weight[m] + layer.bias[m])
-        features = torch.cat([hidden, embedded[:, :4]], dim=1)
+        features = torch.cat([hidden, own[:, :4]], dim=1)
         if head_hidden_units:
             units = torch.relu(features @ heads.hidden.weight[m] + heads.hidden.bias[m])
             parts = units.split(head_hidden_units, dim=1)
