@@ -1575,3 +1575,58 @@ def test_strategies_tell_rules_what_they_need(strategies, rules, parts, monkeypa
     for name in ("UPGrad", "UPGrad, same time"):
         strategies.evaluate(data, name, strategies.Budget(6, 1), 0)
     assert budgets == [6, 3]
+
+
+# -- the Tox21 challenge ---------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tox21_leaves_compounds_of_the_test_set_out(tmp_path, capsys, monkeypatch):
+    """Training compounds that are in the test set are dropped; NaN stands for what is unknown."""
+    rng = np.random.default_rng(0)
+    n, names = 30, ["a", "b"]
+    folder = tmp_path / "tox21"
+    folder.mkdir()
+    smiles = np.array([f"C{i}" for i in range(n)])
+    desc = rng.normal(size=(n, 2))
+    np.savez(
+        folder / "data.npz",
+        X=rng.integers(0, 2, size=(n, 4)).astype(np.uint8),
+        Y=(desc[:, :2] > 0).astype(np.float32),
+        task_names=np.array(["t0", "t1"]),
+        task_kinds=np.array(["binary", "binary"]),
+        desc=desc,
+        desc_names=np.array(names),
+        smiles=smiles,
+    )
+    tasks = [{"name": name, "kind": "binary"} for name in ("t0", "t1")]
+    (folder / "meta.json").write_text(json.dumps({"name": "tox21", "tasks": tasks}))
+    (tmp_path / "test.smiles").write_text(
+        "#SMILES\tSample ID\nC3\ts1\nD1\ts2\nbroken\ts3\nD2\ts4\n"
+    )
+    (tmp_path / "test.txt").write_text(
+        "Sample ID\tt0\tt1\ns4\t0\t1\ns3\t1\tx\ns2\t1\t0\ns1\t0\t1\n"
+    )
+    with script("real_data"), script("quality"), script("tox21_challenge") as module:
+        monkeypatch.setattr(module, "_molecule", lambda text: None if text == "broken" else text)
+        monkeypatch.setattr(module, "_skeleton", lambda molecule: molecule or "")
+        monkeypatch.setattr(
+            module,
+            "featurise",
+            lambda molecules, names, n_bits: (np.ones((4, 2)), np.zeros((4, n_bits))),
+        )
+        data, n_same = module.read(tmp_path, tmp_path / "test.smiles", tmp_path / "test.txt")
+        assert n_same == 1
+        assert data.X.shape == (n - 1 + 4, 6)
+        assert (data.split == "test").sum() == 4
+        np.testing.assert_array_equal(
+            data.y[data.split == "test"], [[0, 1], [1, 0], [1, np.nan], [0, 1]]
+        )
+        paths = ["--smiles", str(tmp_path / "test.smiles"), "--results", str(tmp_path / "test.txt")]
+        for level, code in [(0.805, 0), (0.82, 1)]:
+            found = {"joint": 0.8, "separate": level, "hgb": level}
+            monkeypatch.setattr(
+                module, "scores_of", lambda m, *_, found=found: (np.full(2, found[m]), 1.0)
+            )
+            assert module.main(["--data", str(tmp_path), *paths]) == code
+            assert ("FAILED" in capsys.readouterr().out) == code
