@@ -1630,3 +1630,26 @@ def test_tox21_leaves_compounds_of_the_test_set_out(tmp_path, capsys, monkeypatc
             )
             assert module.main(["--data", str(tmp_path), *paths]) == code
             assert ("FAILED" in capsys.readouterr().out) == code
+
+
+# -- quality against time --------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quality_time_measures_budgets_once(tmp_path, capsys, monkeypatch):
+    write_tables(tmp_path)
+    folder = tmp_path.parent
+    with script("real_data"), script("quality"), script("quality_time") as module:
+        monkeypatch.setattr(module, "BUDGETS", {"joint": (1, 0), "separate": (1, 0), "hgb": (3, 0)})
+        arguments = ["--data", str(folder), tmp_path.name, "--tasks", "1", "2", "--splits", "1"]
+        arguments += ["--cache", str(tmp_path / "c.jsonl"), "--plot", str(tmp_path / "c.png")]
+        arguments += ["--methods", "joint", "separate", "hgb"]
+        assert module.main(arguments) == 0
+        first = capsys.readouterr()
+        assert first.out.count("default") == 2 * 3
+        assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 2 * 3 * 2
+        assert (tmp_path / "c.png").stat().st_size > 1000
+        assert module.main(arguments) == 0
+        assert capsys.readouterr() == (first.out, "")
+        with pytest.raises(SystemExit):
+            module.main([*arguments, "--tasks", "99"])

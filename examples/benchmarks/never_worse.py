@@ -9,7 +9,7 @@ same splits for all methods: 70/30 at random, whole groups on one side; images t
 split and no groups go by that. Of larger sets, ``--rows`` are drawn. Methods, all with defaults:
 
 ``joint``
-    `MultiTaskCNNEstimator`, one fit for all tasks.
+    `MultiTaskCNNEstimator`, one fit for all tasks. It is told of groups, where there are any.
 ``twins``, ``twins_total``
     The same for each task alone, on the rows where it was observed; in the latter all tasks
     together take as many epochs as the joint fit.
@@ -133,7 +133,9 @@ Method = Callable[..., tuple[Predictions, Record]]
 def joint(data: DataSet, train: Rows, test: Rows, seed: int, epochs: int | None = None) -> Any:
     """One network for all tasks."""
     y = data.y[[task.name for task in data.tasks]]
-    model = make_model(data, "logprod", epochs, seed).fit(_rows(data.X, train), y.iloc[train])
+    together = {} if data.group is None else {"net__groups": data.group[train]}
+    model = make_model(data, "logprod", epochs, seed)
+    model.fit(_rows(data.X, train), y.iloc[train], **together)
     inputs, net = model[:-1].transform(_rows(data.X, test)), model[-1]
     found: dict[str, Any] = {}
     if classes := [task.name for task in data.tasks if task.kind == "classification"]:

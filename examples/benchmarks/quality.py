@@ -8,7 +8,8 @@ Per data set, split and task: R2 of numbers, AUC of binary classes, accuracy of 
 test rows where a target was observed. Methods:
 
 ``joint``
-    `MultiTaskCNNEstimator` with its defaults, one fit for all tasks.
+    `MultiTaskCNNEstimator` with its defaults, one fit for all tasks, told of groups if there are
+    any.
 ``separate``
     The same, fitted to each task alone, on the rows where it was observed.
 ``joint:head_hidden_units=32``, ``separate:max_epochs=60,loss=weighted``
@@ -94,7 +95,8 @@ def _network(data: DataSet, seed: int, params: dict[str, Any]) -> Any:
 
 
 def _predictions(model: Any, data: DataSet, y: Any, train: Rows, test: Rows) -> dict[str, Any]:
-    model.fit(_rows(data.X, train), y.iloc[train])
+    together = {} if data.group is None else {"net__groups": data.group[train]}
+    model.fit(_rows(data.X, train), y.iloc[train], **together)
     inputs, net = model[:-1].transform(_rows(data.X, test)), model[-1]
     out: dict[str, Any] = {}
     classes = [task.name for task in data.tasks if task.kind == "classification"]
