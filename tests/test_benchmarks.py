@@ -1638,10 +1638,9 @@ def test_tox21_leaves_compounds_of_the_test_set_out(tmp_path, capsys, monkeypatc
 @pytest.mark.filterwarnings("ignore")
 def test_quality_time_measures_budgets_once(tmp_path, capsys, monkeypatch):
     write_tables(tmp_path)
-    folder = tmp_path.parent
     with script("real_data"), script("quality"), script("quality_time") as module:
         monkeypatch.setattr(module, "BUDGETS", {"joint": (1, 0), "separate": (1, 0), "hgb": (3, 0)})
-        arguments = ["--data", str(folder), tmp_path.name, "--tasks", "1", "2", "--splits", "1"]
+        arguments = ["--data", str(tmp_path), "stays", "--tasks", "1", "2", "--splits", "1"]
         arguments += ["--cache", str(tmp_path / "c.jsonl"), "--plot", str(tmp_path / "c.png")]
         arguments += ["--methods", "joint", "separate", "hgb"]
         assert module.main(arguments) == 0
