@@ -19,10 +19,14 @@ __all__ = [
     "random_state",
     "unpack_labels",
     "unpack_long",
+    "unpack_scalar",
 ]
 
 # Items of an array of labels, from which on each label is written only once.
 LONG = 1000
+
+# Characters up to which an array of strings may be padded, whatever their lengths.
+PADDED = 2**22
 
 
 def is_numeric(dtype: np.dtype[Any]) -> bool:
@@ -43,10 +47,26 @@ def pack_labels(values: NDArray[Any]) -> list[Any]:
 def unpack_labels(content: list[Any]) -> NDArray[Any]:
     """Turn back what `pack_labels` returned."""
     dtype, shape, items = content
-    values = np.empty(len(items), dtype=dtype_of(dtype))
+    values = np.empty(len(items), dtype=object)
     for i, item in enumerate(items):  # one by one, as a label may be a tuple
         values[i] = item
-    return values.reshape(shape)
+    return _typed(values, dtype).reshape(shape)
+
+
+def _typed(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return labels as objects, or as strings, which are as wide as the longest of them.
+
+    Strings stay objects where most of a large array would be padding.
+    """
+    kind = dtype_of(dtype).kind
+    if kind == "O":
+        return values
+    lengths = [len(item) for item in values if type(item) is str]
+    if kind != "U" or len(lengths) < len(values):
+        raise ValueError(f"an array of {dtype!r} holds something else")
+    if len(values) * max(lengths, default=0) > PADDED + 4 * sum(lengths):
+        return values
+    return values.astype(np.str_)
 
 
 def is_long(values: Any) -> bool:
@@ -75,15 +95,24 @@ def unpack_long(content: list[Any]) -> NDArray[Any]:
     values, coded = np.empty(len(codes), dtype=object), codes >= 0
     values[coded] = np.array(labels, dtype=object)[codes[coded]]
     values[~coded] = floats
-    return values.astype(dtype_of(dtype)).reshape(shape)
+    return _typed(values, dtype).reshape(shape)
 
 
 def dtype_of(text: str) -> np.dtype[Any]:
     """Return the dtype of a name, if it is one of plain data."""
-    dtype = np.dtype(text)
-    if dtype.kind not in "biufOUS":
+    dtype = np.dtype(text) if type(text) is str else None
+    if dtype is None or dtype.kind not in "biufOU":
         raise ValueError(f"{text!r} is not a type that this version knows")
     return dtype
+
+
+def unpack_scalar(content: list[Any]) -> Any:
+    """Turn back a number or text of numpy; no text is wider than it is."""
+    name, item = content
+    dtype = dtype_of(name)
+    if type(item) is not (str if dtype.kind == "U" else type(dtype.type(0).item())):
+        raise ValueError(f"{item!r} is no {name}")
+    return np.str_(item) if dtype.kind == "U" else dtype.type(item)
 
 
 def is_scalar(value: Any) -> bool:
@@ -102,7 +131,7 @@ def is_mersenne(value: Any) -> bool:
 def random_state(state: dict[str, Any]) -> np.random.RandomState:
     """Make a random state, once its state is checked."""
     inner = state["state"]
-    if not 0 <= inner["pos"] <= 624 or inner["key"].shape != (624,):  # numpy would not look
+    if not 0 <= inner["pos"] <= 624 or inner["key"].shape != (624,):  # numpy does not look
         raise ValueError("the state of a RandomState is out of range")
     made = np.random.RandomState(0)
     made.set_state(state)

@@ -11,9 +11,8 @@ import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 import torch
@@ -36,12 +35,18 @@ from sklearn_mtl._files.arrays import (
     random_state,
     unpack_labels,
     unpack_long,
+    unpack_scalar,
 )
-from sklearn_mtl.kinds import KINDS
+from sklearn_mtl._files.columns import COLUMNS, Rule, exactly
+from sklearn_mtl.kinds import KINDS, Kind
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS
 
 __all__ = ["decode", "encode"]
+
+# Objects that take a kilobyte or so: how many of them a small file may hold, and a larger one more.
+LARGE = {"index", "series", "categorical_dtype", "arrow_dtype", "loss", "requests", "random_state"}
+FEW_OBJECTS, BYTES_PER_OBJECT = 2000, 5000
 
 SHORT = reprlib.Repr()
 SHORT.maxother = 60
@@ -66,8 +71,11 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         }
     if kind is Tensor or (kind is np.ndarray and is_numeric(value.dtype)):
         tensor = value if kind is Tensor else torch.from_numpy(native(value))
-        tensors[where] = tensor.detach().cpu().contiguous().clone()
-        return {"tensor": where} if kind is Tensor else {"array": [where, value.dtype.str]}
+        name = where
+        while name in tensors:  # task_weights are a parameter, and what it comes to
+            name += "_"
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
+        return {"tensor": name} if kind is Tensor else {"array": [name, value.dtype.str]}
     for tag, rule in RULES.items():
         if rule.fits(value):
             return {tag: encode(rule.pack(value), where, tensors)}
@@ -79,127 +87,68 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def decode(data: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Turn back what `encode` returned."""
-    if isinstance(data, list):
-        return [decode(item, tensors) for item in data]
-    if not isinstance(data, dict):
-        return data
-    ((tag, content),) = data.items()
-    if tag == "tensor":
-        return tensors[content].clone()  # what safetensors gives out lies in the file itself
-    if tag == "array":
-        return tensors[content[0]].numpy().astype(dtype_of(content[1]))
-    if tag != "dict" and tag not in RULES:
-        raise ValueError(f"{tag!r} is not a type that this version knows")
-    content = decode(content, tensors)
-    return dict(content) if tag == "dict" else RULES[tag].unpack(content)
+def decode(data: Any, tensors: dict[str, Tensor]) -> Any:
+    """Turn back what `encode` returned, and take the tensors that belong to it.
 
+    Each tensor is taken once, and of objects that take much more memory than their text, there are
+    no more than a file of this size can have a use for.
+    """
+    left = FEW_OBJECTS + sum(t.nbytes for t in tensors.values()) // BYTES_PER_OBJECT
 
-class Rule(NamedTuple):
-    """How one type of object is written: which values it takes, to plainer data, and back."""
+    def read(data: Any) -> Any:
+        nonlocal left
+        if isinstance(data, list):
+            return [read(item) for item in data]
+        if not isinstance(data, dict):
+            return data
+        ((tag, content),) = data.items()
+        if tag == "tensor":
+            return tensors.pop(content)
+        if tag == "array":
+            array = tensors.pop(content[0]).numpy()
+            dtype = dtype_of(content[1])
+            if array.dtype != dtype.newbyteorder("="):
+                raise ValueError(f"the array {content[0]!r} is not of {content[1]!r}")
+            return array.astype(dtype, copy=False)
+        if tag != "dict" and tag not in RULES:
+            raise ValueError(f"{tag!r} is not a type that this version knows")
+        left -= tag in LARGE
+        if left < 0:
+            raise ValueError("there are too many objects for a file of this size")
+        content = read(content)
+        return dict(content) if tag == "dict" else RULES[tag].unpack(content)
 
-    fits: Callable[[Any], bool]
-    pack: Callable[[Any], Any]
-    unpack: Callable[[Any], Any]
-
-
-def _exactly(kind: type) -> Callable[[Any], bool]:
-    """Tell values of a type, and not of types derived from it, which may hold more."""
-    return lambda value: type(value) is kind
-
-
-# -- types of columns ------------------------------------------------------------------------
-
-
-def _is_named(dtype: Any) -> bool:
-    """Tell types of pandas that are found again by their names."""
-    if not isinstance(dtype, pd.api.extensions.ExtensionDtype):
-        return False
-    try:
-        return bool(pd.api.types.pandas_dtype(str(dtype)) == dtype)
-    except (TypeError, NotImplementedError):
-        return False
-
-
-def _string_dtype(content: list[Any]) -> Any:
-    storage, has_nan = content
-    na_value = np.nan if has_nan else pd.NA
-    try:
-        return pd.StringDtype(storage, na_value)
-    except ImportError:  # no Arrow here: strings are stored otherwise, and are the same
-        return pd.StringDtype("python", na_value)
-
-
-def _pack_arrow(dtype: Any) -> Any:
-    """Name of an Arrow type; a list of its parts where it has some."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(dtype):
-        parts = _pack_arrow(dtype.index_type), _pack_arrow(dtype.value_type), dtype.ordered
-        return ["dictionary", *parts]
-    if pa.types.is_decimal128(dtype):
-        return ["decimal128", dtype.precision, dtype.scale]
-    return str(dtype)
-
-
-def _unpack_arrow(content: Any) -> Any:
-    import pyarrow as pa
-
-    if isinstance(content, str):
-        return pa.type_for_alias(content)
-    name, *parts = content
-    if name == "dictionary":
-        return pa.dictionary(_unpack_arrow(parts[0]), _unpack_arrow(parts[1]), parts[2])
-    return pa.decimal128(*parts)
-
-
-# Types of narwhals, for frames that are not of pandas. Those without parameters:
-NARWHALS = {
-    kind.__name__: kind
-    for kind in (
-        nw.Boolean,
-        nw.String,
-        nw.Categorical,
-        nw.Object,
-        nw.Float32,
-        nw.Float64,
-        nw.Int8,
-        nw.Int16,
-        nw.Int32,
-        nw.Int64,
-        nw.Int128,
-        nw.UInt8,
-        nw.UInt16,
-        nw.UInt32,
-        nw.UInt64,
-        nw.UInt128,
-    )
-}
-
-
-# Libraries whose frames are read (`eager_only`); others are not to be imported.
-BACKENDS = {
-    name: nw.Implementation[name] for name in ("PANDAS", "MODIN", "CUDF", "PYARROW", "POLARS")
-}
+    return read(data)
 
 
 # -- objects of this package -----------------------------------------------------------------
 
 
-def _filled(kind: Any, state: dict[str, Any]) -> Any:
-    """Return an object with these attributes, whatever its constructor would do."""
-    methods = [name for name in state if callable(getattr(kind, name, None))]
-    if methods:
-        raise ValueError(f"{methods} are no attributes of data")
+def _filled(kind: Any, state: dict[str, Any], base: Any = None) -> Any:
+    """Return an object with these attributes, whatever its constructor would do.
+
+    They hide nothing that the class has, or its `base`, of which others may set what they like.
+    """
+    hidden = [
+        name
+        for name in state
+        if (hasattr(base or kind, name) and name not in OF_OBJECTS)
+        or callable(getattr(kind, name, None))
+    ]
+    if hidden:
+        raise ValueError(f"{hidden} are no attributes of data")
     out = object.__new__(kind)
     vars(out).update(state)
     return out
 
 
+# Attributes of classes that objects set.
+OF_OBJECTS = {"n_outputs"}
+
+
 def _of(kind: type) -> Rule:
     """Rule for a class whose objects are their attributes."""
-    return Rule(_exactly(kind), lambda v: dict(vars(v)), lambda state: _filled(kind, state))
+    return Rule(exactly(kind), lambda v: dict(vars(v)), lambda state: _filled(kind, state))
 
 
 def _registered(
@@ -264,72 +213,31 @@ OPTIMIZERS = {
 
 # A value is written by the first rule that fits.
 RULES: dict[str, Rule] = {
-    "float": Rule(_exactly(float), repr, float),  # nan and inf, which JSON lacks
-    "tuple": Rule(lambda v: type(v) in (tuple, torch.Size), list, tuple),
-    "set": Rule(_exactly(set), list, set),
-    "frozenset": Rule(_exactly(frozenset), list, frozenset),
-    "range": Rule(_exactly(range), lambda v: [v.start, v.stop, v.step], lambda c: range(*c)),
-    "scalar": Rule(
-        is_scalar, lambda v: [v.dtype.str, v.item()], lambda c: np.array(c[1], dtype_of(c[0]))[()]
-    ),
+    "float": Rule(exactly(float), repr, float),  # nan and inf, which JSON lacks
+    "tuple": Rule(lambda v: type(v) in (tuple, torch.Size, range), list, tuple),
+    "set": Rule(exactly(set), list, set),
+    "frozenset": Rule(exactly(frozenset), list, frozenset),
+    "scalar": Rule(is_scalar, lambda v: [v.dtype.str, v.item()], unpack_scalar),
     "long_labels": Rule(is_long, pack_long, unpack_long),
     "labels": Rule(
         lambda v: type(v) is np.ndarray and v.dtype.kind in "OU", pack_labels, unpack_labels
     ),
     "random_state": Rule(is_mersenne, lambda v: v.get_state(legacy=False), random_state),
-    "numpy_dtype": Rule(
-        lambda v: isinstance(v, np.dtype) and v.kind in "biufOUS", lambda v: v.str, dtype_of
-    ),
     "interval": Rule(
-        _exactly(pd.Interval), lambda v: [v.left, v.right, v.closed], lambda c: pd.Interval(*c)
+        exactly(pd.Interval), lambda v: [v.left, v.right, v.closed], lambda c: pd.Interval(*c)
     ),
-    "index": Rule(
-        lambda v: isinstance(v, pd.Index) and not isinstance(v, pd.MultiIndex),
-        lambda v: [v.tolist(), v.dtype, v.name],
-        lambda c: pd.Index(c[0], dtype=c[1], name=c[2]),
-    ),
-    "series": Rule(
-        _exactly(pd.Series),
-        lambda v: [v.tolist(), v.index, v.dtype, v.name],
-        lambda c: pd.Series(c[0], index=c[1], dtype=c[2], name=c[3]),
-    ),
-    "categorical_dtype": Rule(
-        _exactly(pd.CategoricalDtype),
-        lambda v: [v.categories, v.ordered],
-        lambda c: pd.CategoricalDtype(*c),
-    ),
-    "string_dtype": Rule(
-        _exactly(pd.StringDtype), lambda v: [v.storage, v.na_value is not pd.NA], _string_dtype
-    ),
-    "arrow_dtype": Rule(
-        _exactly(pd.ArrowDtype),
-        lambda v: _pack_arrow(v.pyarrow_dtype),
-        lambda c: pd.ArrowDtype(_unpack_arrow(c)),
-    ),
-    "pandas_dtype": Rule(_is_named, str, pd.api.types.pandas_dtype),
-    "narwhals_dtype": Rule(
-        lambda v: type(v) in NARWHALS.values(), lambda v: type(v).__name__, lambda c: NARWHALS[c]()
-    ),
-    "narwhals_enum": Rule(
-        lambda v: isinstance(v, nw.Enum), lambda v: list(v.categories), lambda c: nw.Enum(c)
-    ),
-    "narwhals_decimal": Rule(
-        lambda v: isinstance(v, nw.Decimal),
-        lambda v: [v.precision, v.scale],
-        lambda c: nw.Decimal(*c),
-    ),
-    "backend": Rule(
-        lambda v: isinstance(v, nw.Implementation), lambda v: v.name, lambda c: BACKENDS[c]
-    ),
+    **COLUMNS,
     "task": Rule(
-        _exactly(Task),
+        exactly(Task),
         lambda v: {field.name: getattr(v, field.name) for field in fields(v)},
         lambda state: Task(**state),
     ),
-    "template": Rule(_exactly(Template), lambda v: v._asdict(), lambda state: Template(**state)),
+    "template": Rule(exactly(Template), lambda v: v._asdict(), lambda state: Template(**state)),
     "encoder": _of(TargetEncoder),
     "reader": _of(InputReader),
-    "kind": _registered(KINDS, lambda v: dict(vars(v)), _filled),
+    "kind": _registered(
+        KINDS, lambda v: dict(vars(v)), lambda kind, state: _filled(kind, state, base=Kind)
+    ),
     "trunk": _registered(
         TRUNKS, lambda v: v.get_params(deep=False), lambda kind, params: kind(**params)
     ),
@@ -339,5 +247,5 @@ RULES: dict[str, Rule] = {
         lambda v: v.__name__,
         lambda c: OPTIMIZERS[c],
     ),
-    "requests": Rule(_exactly(MetadataRequest), _pack_requests, _unpack_requests),
+    "requests": Rule(exactly(MetadataRequest), _pack_requests, _unpack_requests),
 }

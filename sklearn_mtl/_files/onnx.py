@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._files.disk import write_file
 from sklearn_mtl.kinds import ClassificationTarget, Kind
 
 __all__ = ["Graph", "export"]
@@ -157,5 +158,16 @@ def export(
             value.name = f"{value.name}.inside.{i}"
     for value, name in zip(model.outputs, names, strict=True):
         value.name = name
+    _forget_origin(program.model)
     program.model.metadata_props["classes"] = json.dumps(classes, default=str)
-    program.save(path)
+    write_file(path, program.model_proto.SerializeToString())
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop what the exporter notes for those who debug it: paths, and lines of source code."""
+    graphs = [model.graph, *model.functions.values()]
+    nodes = [node for graph in graphs for node in graph.all_nodes()]
+    values = [value for node in nodes for value in (*node.inputs, *node.outputs) if value]
+    for part in (model, *graphs, *nodes, *values, *model.graph.inputs, *model.graph.outputs):
+        part.metadata_props.clear()
+        part.doc_string = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sklearn_mtl._files import onnx, store
+from sklearn_mtl._files import onnx, schema, store
+from sklearn_mtl._files.limits import Within
 from sklearn_mtl._fitted import Fitted, fitted_of
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.build import build_net
@@ -17,9 +21,9 @@ from sklearn_mtl._training.copies import frozen_of, precision_of, restore, rule_
 from sklearn_mtl._training.listeners import plain_module
 from sklearn_mtl._training.plan import parameter_names, parameters_of
 from sklearn_mtl._training.random import seeded
-from sklearn_mtl._training.recipe import device_or_cpu, resolve
+from sklearn_mtl._training.recipe import DTYPES, device_or_cpu, resolve
 from sklearn_mtl.losses import LOSSES
-from sklearn_mtl.networks import TRUNKS
+from sklearn_mtl.networks import TRUNKS, MultiTaskModule, build_trunk, named_spec
 
 __all__ = ["load", "save", "to_onnx"]
 
@@ -46,7 +50,9 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
     others = {name: value for name, value in attributes.items() if name not in known}
     module = plain_module(net)
     trunk = None
-    if type(estimator.trunk) not in (str, *TRUNKS.values()):
+    if isinstance(estimator.trunk, str):  # as what the name stands for today
+        params["trunk"] = named_spec(estimator.trunk, fitted.reader.input_shape_)
+    elif type(estimator.trunk) not in TRUNKS.values():
         del params["trunk"]
         trunk = copy.deepcopy(module.trunk).cpu()
     rule = rule_of(net)
@@ -95,7 +101,7 @@ def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
             f"trunk was passed, but {path} holds its own: {saved.params['trunk']!r}. "
             "Leave trunk out."
         )
-    with store.blaming(path, trunk):
+    with store.blaming(path, trunk, saved.version):
         return _restored(saved, kind, trunk)
 
 
@@ -112,6 +118,8 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     estimator = kind(**{name: value for name, value in params.items() if name in own})
     inherited = {name: value for name, value in params.items() if name not in own}
     vars(estimator).update(inherited | saved.others)
+    estimator._validate_params()
+    schema.check(saved.fitted, saved.others)
     # Options of torch.compile name programs to run, and other objects' options who knows what.
     refused = [
         name
@@ -127,14 +135,38 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     parameters = parameters_of(estimator)
     parameters.device = device_or_cpu(estimator.device)
     recipe = resolve(parameters, reader.input_shape_, n_rows=1)
+    if saved.precision not in DTYPES:
+        raise ValueError(f"there is no precision {saved.precision!r}")
     recipe = recipe._replace(precision=saved.precision)
+    within = Within(saved.weights.values())
     with seeded(0, recipe.device):  # initial weights, soon to be replaced
+        if "trunk" not in saved.params:  # the user's may be as large as the user likes
+            parameters.trunk = _with_heads_within(within, parameters, encoder, reader)
+            within = contextlib.nullcontext()
         bias = np.zeros(sum(encoder.n_outputs))
-        net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
+        with within:
+            net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
         _check_learned(saved, net, n_tasks=len(encoder.names))
         restore(net, saved.weights, _state_of(net.criterion.combine, saved.rule), saved.frozen)
+    if not all(map(_is_finite, net.module_.parameters())):
+        raise ValueError("its weights are not finite")
     Fitted.from_state(saved.fitted, net).keep_in(estimator)
     return estimator
+
+
+def _with_heads_within(within: Any, parameters: Any, encoder: Any, reader: Any) -> Any:
+    """Return a user's trunk as one to be built, once heads of the file have found room on it."""
+    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_, reader.two_valued_)
+    with within:
+        MultiTaskModule(
+            trunk, n_features, encoder.n_outputs, head_hidden_units=parameters.head_hidden_units
+        )
+    return lambda: trunk
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Tell without a copy; what is no number is the least and the greatest."""
+    return tensor.numel() == 0 or all(map(math.isfinite, tensor.detach().aminmax()))
 
 
 def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:

@@ -6,25 +6,36 @@ import contextlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sklearn_mtl._files.codec import decode, encode
+from sklearn_mtl._files.disk import read_file, write_file
 from sklearn_mtl.networks import DenseTrunk
 
-__all__ = ["Packed", "Saved", "blaming", "pack", "read", "unpack", "write"]
+__all__ = ["Packed", "Saved", "blaming", "pack", "read", "seal", "unpack", "write"]
 
-# Raised whenever older versions could not read the file, or would read it wrongly.
+# Raised whenever older versions could not read the file, or would read it wrongly; a step of
+# `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
 FORMAT_VERSION = 5
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
+
+# Before the checksum of all else: eight bytes with the length of the header, and how this begins.
+# It stands where it always stands, so that what damages it cannot hide it.
+NO_CHECKSUM = f"{0:08x}"
+BEFORE = f'{{"__metadata__":{{"{KEY}":"{{\\"checksum\\":\\"'.encode()
+CHECKED_SINCE = 5
+
+# Bytes of a header that any file may have; more with its size, as JSON takes much memory.
+HEADER = 2**21
 
 PARTS = ("params", "fitted", "others")
 
@@ -50,6 +61,8 @@ class Saved(NamedTuple):
         Names of parameters that are not trained.
     weights, rule : dict of str to Tensor
         State of the module, and of the rule that combines the losses.
+    version : int
+        Of the format of the file.
     """
 
     params: dict[str, Any]
@@ -59,6 +72,7 @@ class Saved(NamedTuple):
     frozen: list[str]
     weights: dict[str, Tensor]
     rule: dict[str, Tensor]
+    version: int = FORMAT_VERSION
 
 
 class Packed(NamedTuple):
@@ -74,6 +88,7 @@ def pack(saved: Saved) -> Packed:
 
     tensors: dict[str, Tensor] = {}
     header = {
+        "checksum": NO_CHECKSUM,
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "precision": saved.precision,
@@ -92,23 +107,28 @@ def pack(saved: Saved) -> Packed:
             )
         # A copy: safetensors refuses tensors that share memory.
         tensors[prefix + name] = value.detach().cpu().contiguous().clone()
-    return Packed(json.dumps(header, allow_nan=False), tensors)
+    return Packed(json.dumps(header, allow_nan=False, separators=(",", ":")), tensors)
 
 
 def unpack(packed: Packed) -> Saved:
     """Turn the content of a file into an estimator's parts."""
-    header, tensors = json.loads(packed.header), packed.tensors
+    header, tensors = json.loads(packed.header), dict(packed.tensors)
     version = header["format_version"]
     if version == 1:  # attributes stood among what was fitted
         header |= {"others": {}, "frozen": []}
-    params, fitted, others = (
-        {name: decode(data, tensors) for name, data in header[part].items()} for part in PARTS
-    )
     weights, rule = (
-        {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        {n.removeprefix(prefix): tensors.pop(n) for n in list(tensors) if n.startswith(prefix)}
         for prefix in (MODULE, RULE)
     )
-    saved = Saved(params, fitted, others, header["precision"], header["frozen"], weights, rule)
+    parts = [header[part] for part in PARTS]
+    values = decode([list(part.values()) for part in parts], tensors)
+    if tensors:
+        raise ValueError(f"nothing holds the tensors {sorted(tensors)}")
+    params, fitted, others = (
+        dict(zip(part, found, strict=True)) for part, found in zip(parts, values, strict=True)
+    )
+    state = header["precision"], header["frozen"], weights, rule, version
+    saved = Saved(params, fitted, others, *state)
     for step in STEPS[version - 1 :]:
         saved = step(saved)
     return saved
@@ -116,63 +136,94 @@ def unpack(packed: Packed) -> Saved:
 
 def write(path: str | os.PathLike[str], packed: Packed) -> None:
     """Write a file; what stands there stays until all is written."""
-    target = Path(path).resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {target.parent}. Make it first.")
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        save_file(packed.tensors, part, metadata={KEY: packed.header})
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    content = safetensors.torch.save(packed.tensors, metadata={KEY: packed.header})
+    write_file(path, *_sealed(content))
+
+
+def seal(content: bytes) -> bytes:
+    """Put the checksum into the content of a file."""
+    return b"".join(_sealed(content))
+
+
+def _sealed(content: bytes) -> tuple[Any, Any, Any]:
+    """Return the content of a file with its checksum, in parts that are not copied."""
+    start, stop, checksum = _checksum(content)
+    return memoryview(content)[:start], checksum, memoryview(content)[stop:]
+
+
+def _checksum(content: bytes) -> tuple[int, int, bytes]:
+    """Return where the checksum of a content stands, and what it should be."""
+    start = 8 + len(BEFORE)
+    stop = start + len(NO_CHECKSUM)
+    view = memoryview(content)
+    return start, stop, f"{zlib.crc32(view[stop:], zlib.crc32(view[:start])):08x}".encode()
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
     """Read a file; a ValueError says why that is not possible."""
+    content = read_file(path)
+    length = int.from_bytes(content[:8], "little")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(KEY)
-            if header is None:
-                raise ValueError(
-                    f"{path} is a safetensors file, but not one that MultiTaskCNNEstimator.save "
-                    "has written."
-                )
-            _check_version(path, header)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        if HEADER + len(content) // 3 < length <= len(content):
+            raise ValueError(f"its header of {length} bytes is longer than any of such a file")
+        tensors = safetensors.torch.load(content)
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged, or is not a safetensors file: {error}. Save the estimator again."
         ) from error
-    with blaming(path):
+    if KEY not in metadata:
+        raise ValueError(
+            f"{path} is a safetensors file, but not one that MultiTaskCNNEstimator.save has "
+            "written."
+        )
+    header = metadata[KEY]
+    version = _check_version(path, header, content)
+    del content  # as large as all tensors
+    with blaming(path, version=version):
         return unpack(Packed(header, tensors))
 
 
-def _check_version(path: str | os.PathLike[str], header: str) -> None:
-    """Refuse what a newer version of this package has written."""
+def _check_version(path: str | os.PathLike[str], text: str, content: bytes) -> int:
+    """Refuse what has changed since it was written, and what a newer version has written."""
     with blaming(path):
-        content = json.loads(header)
-        version, package = content["format_version"], content["package_version"]
+        header = json.loads(text)
+        version, package = header["format_version"], header["package_version"]
         if type(version) is not int or version < 1:
             raise ValueError(f"there is no format {version!r}")
+        start, stop, checksum = _checksum(content)
+        checked = content[8:start] == BEFORE
+        if (checked or version >= CHECKED_SINCE) and not (
+            checked and content[start:stop] == checksum
+        ):
+            raise ValueError("its checksum says that it was changed after it was written")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format {version}, written by sklearn-mtl {package}; this version reads "
             f"formats up to {FORMAT_VERSION}. Upgrade sklearn-mtl."
         )
+    return int(version)
 
 
 @contextlib.contextmanager
-def blaming(path: str | os.PathLike[str], trunk: Any = None) -> Iterator[None]:
+def blaming(
+    path: str | os.PathLike[str], trunk: Any = None, version: int = FORMAT_VERSION
+) -> Iterator[None]:
     """Say that the file is at fault, or the trunk that was passed to go with it."""
     try:
         yield
-    except ImportError:  # a library that y's type needs
+    except (ImportError, MemoryError):  # a library that y's type needs
         raise
     except Exception as error:  # whatever a damaged file, or a user's trunk, brings about
         if trunk is not None:
             raise ValueError(
                 f"{path} cannot be loaded with this trunk, a {type(trunk).__name__}: {error} "
                 "Pass the trunk that the estimator was fitted with."
+            ) from error
+        if version < FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format {version}, and cannot be made one of format {FORMAT_VERSION}: "
+                f"{error!r}. Load it with the version that wrote it, or fit again."
             ) from error
         raise ValueError(
             f"{path} cannot be loaded: {error!r}. It is damaged, was made by something else than "

@@ -8,7 +8,13 @@ that are extras) know how to build one for an input shape, and their parameters 
 
 from __future__ import annotations
 
-from sklearn_mtl.networks.build import TRUNKS, build_trunk, folds_of, takes_channels_last
+from sklearn_mtl.networks.build import (
+    TRUNKS,
+    build_trunk,
+    folds_of,
+    named_spec,
+    takes_channels_last,
+)
 from sklearn_mtl.networks.conv import ConvTrunk
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
@@ -28,5 +34,6 @@ __all__ = [
     "TimmTrunk",
     "build_trunk",
     "folds_of",
+    "named_spec",
     "takes_channels_last",
 ]

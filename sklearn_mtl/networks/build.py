@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sklearn_mtl.networks.conv import ConvTrunk
+from sklearn_mtl.networks.conv import ConvTrunk, PooledConv
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk
 from sklearn_mtl.networks.members import MemberTrunk
 from sklearn_mtl.networks.module import in_channels_last
 
-__all__ = ["TRUNKS", "build_trunk", "folds_of", "takes_channels_last"]
+__all__ = ["TRUNKS", "build_trunk", "folds_of", "named_spec", "takes_channels_last"]
 
 # Names of specs, and the specs that a file may hold: making one must not read or run anything else.
 TRUNKS: dict[str, Callable[[], Any]] = {
@@ -58,7 +58,7 @@ def build_trunk(
         have another shape than (B, F) or (B, M, F).
     """
     if isinstance(trunk, str):
-        trunk = TRUNKS[_named(trunk, input_shape)]()
+        trunk = named_spec(trunk, input_shape)
     if isinstance(trunk, type) and hasattr(trunk, "build"):
         raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
     if isinstance(trunk, nn.Module):
@@ -74,7 +74,8 @@ def build_trunk(
     training = module.training
     try:
         with torch.no_grad():
-            features = module.eval()(torch.zeros(2, *input_shape, dtype=_dtype_of(module)))
+            shape = _trial_shape(module, input_shape)
+            features = module.eval()(torch.zeros(2, *shape, dtype=_dtype_of(module)))
     except Exception as error:  # whatever a user's module raises
         raise ValueError(
             f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
@@ -106,7 +107,7 @@ def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
         As in `build_trunk`.
     """
     if isinstance(trunk, str):
-        trunk = TRUNKS[_named(trunk, input_shape)]()
+        trunk = named_spec(trunk, input_shape)
     if isinstance(trunk, MemberTrunk):
         n_folds = trunk.n_members
     else:
@@ -114,8 +115,33 @@ def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
     return n_folds if n_folds > 1 else 0  # a single one would have nothing to learn from
 
 
-def _named(name: str, input_shape: tuple[int, ...]) -> str:
-    return ("dense" if len(input_shape) == 1 else "conv") if name == "auto" else name
+def named_spec(name: str, input_shape: tuple[int, ...]) -> Any:
+    """Return the spec that a name stands for.
+
+    Parameters
+    ----------
+    name : 'auto' or a name of `TRUNKS`
+        ``'auto'`` is dense for rows and conv for all else.
+    input_shape : tuple of int
+        Shape of one sample, channels first.
+
+    Returns
+    -------
+    spec : object with a method ``build(input_shape)``
+    """
+    if name == "auto":
+        name = "dense" if len(input_shape) == 1 else "conv"
+    return TRUNKS[name]()
+
+
+def _trial_shape(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of samples to try a trunk on: small images do where it pools any to a size.
+
+    So it costs neither time nor memory to know the features of a `ConvTrunk` of large images.
+    """
+    if not isinstance(trunk, PooledConv):
+        return input_shape
+    return (input_shape[0], *(min(side, 4) for side in input_shape[1:]))
 
 
 def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
@@ -137,8 +163,8 @@ def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
     """
     if len(input_shape) != 3 or not any(isinstance(m, nn.Conv2d) for m in trunk.modules()):
         return False
-    x = torch.linspace(-1, 1, 2 * math.prod(input_shape), dtype=_dtype_of(trunk))
-    x = x.view(2, *input_shape)
+    shape = _trial_shape(trunk, input_shape)
+    x = torch.linspace(-1, 1, 2 * math.prod(shape), dtype=_dtype_of(trunk)).view(2, *shape)
     try:
         trial = copy.deepcopy(trunk).eval()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-__all__ = ["ConvTrunk"]
+__all__ = ["ConvTrunk", "PooledConv"]
 
 
 class ConvTrunk(BaseEstimator):
@@ -74,7 +74,11 @@ class ConvTrunk(BaseEstimator):
         cells = math.prod(min(4, s) for s in input_shape[1:])
         summary = nn.Linear(channels * cells, self.n_features)
         # Leaky: strong weight decay, before the first thing is learned, can leave all units off.
-        return nn.Sequential(*layers, pool, nn.Flatten(), summary, nn.LeakyReLU())
+        return PooledConv(*layers, pool, nn.Flatten(), summary, nn.LeakyReLU())
+
+
+class PooledConv(nn.Sequential):
+    """Layers that take samples of any sides, as they pool them to a map of one size."""
 
 
 CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -9,10 +9,11 @@ from typing import Any
 
 from _inputs import make_table
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._files.store import seal
 from sklearn_mtl.networks import DenseTrunk
 
 SMALL = DenseTrunk((4,))
@@ -52,11 +53,12 @@ def opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def rewrite(path: Path, change: Change) -> None:
-    """Change header and tensors of a file."""
+def rewrite(path: Path, change: Change, sealed: bool = True) -> None:
+    """Change header and tensors of a file, and its checksum if it has one."""
     header, tensors = opened(path)
-    text = change(header, tensors)
-    save_file(tensors, path, metadata={"sklearn_mtl": text or json.dumps(header)})
+    text = change(header, tensors) or json.dumps(header, separators=(",", ":"))
+    content = save(tensors, metadata={"sklearn_mtl": text})
+    path.write_bytes(seal(content) if sealed and "checksum" in header else content)
 
 
 def put(*keys: str, value: Any) -> Change:

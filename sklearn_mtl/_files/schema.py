@@ -1,0 +1,265 @@
+"""What the values of a file must be, so that an estimator of them can predict.
+
+The tables say what values have to be; `check` goes through them. Which attributes an object has is
+not written down: they are those of an object of its class that was just fitted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import reprlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils._metadata_requests import MetadataRequest
+
+from sklearn_mtl._data.gates import gates_first, resolve_gates
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._data.tables import Template
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.tasks import Task
+from sklearn_mtl._identity import identity
+from sklearn_mtl.kinds import KINDS
+
+__all__ = ["check"]
+
+# What a value has to be; the object, or the dict, that holds it has all others.
+Rules = Mapping[str, Callable[[Any, Any], bool]]
+
+
+def _is_finite(value: Any, whole: Any = None) -> bool:
+    return bool(np.isfinite(value).all())
+
+
+def _is_positive(value: Any, whole: Any = None) -> bool:
+    return bool(np.isfinite(value).all() and np.all(np.asarray(value) > 0))
+
+
+def _is_float64(value: Any, *shape: int) -> bool:
+    return type(value) is np.ndarray and value.dtype == np.float64 and value.shape == shape
+
+
+# -- X -------------------------------------------------------------------------------------------
+
+
+def _is_shape(value: Any, reader: Any) -> bool:
+    return type(value) is tuple and value != () and all(type(n) is int and n > 0 for n in value)
+
+
+def _is_input_shape(value: Any, reader: Any) -> bool:
+    fits = math.prod(value) == math.prod(reader.sample_shape_)
+    return _is_shape(value, reader) and len(value) <= 4 and fits
+
+
+def _is_per_channel(value: Any, reader: Any) -> bool:
+    n_channels, *sides = reader.input_shape_
+    return _is_float64(value, n_channels, *[1] * len(sides)) and _is_finite(value)
+
+
+def _are_columns(value: Any, reader: Any) -> bool:
+    if value is None:
+        return True
+    fits = value.dtype == object and value.shape == reader.sample_shape_
+    return fits and all(type(name) is str for name in value)
+
+
+def _are_places(value: Any, reader: Any) -> bool:
+    n = reader.input_shape_[0] if len(reader.input_shape_) == 1 else 0
+    fits = type(value) is tuple and all(type(i) is int and 0 <= i < n for i in value)
+    return fits and list(value) == sorted(set(value))
+
+
+READER: Rules = {
+    "data_format": lambda v, _: v in ("channels_first", "channels_last"),
+    "estimator_name": lambda v, _: type(v) is str,
+    "sample_shape_": _is_shape,
+    "input_shape_": _is_input_shape,
+    "mean_": _is_per_channel,
+    "scale_": lambda v, reader: _is_per_channel(v, reader) and _is_positive(v),
+    "feature_names_in_": _are_columns,
+    "two_valued_": _are_places,
+}
+
+# -- y -------------------------------------------------------------------------------------------
+
+NUMBER: Rules = {
+    "mean_": _is_finite,
+    "center_": _is_finite,
+    "scale_": _is_positive,
+    "spread_": _is_positive,
+    "unit_": _is_positive,
+}
+
+
+def _is_fitted(kind: Any) -> bool:
+    """Tell kinds of ours that a fit has left, and of others that what they share with ours is."""
+    if kind.is_class:
+        return len(kind.classes_) > 0 and (type(kind) not in OURS or _is_of_its_classes(kind))
+    if type(kind) in OURS:
+        fitted = type(kind)(**kind.params()).fit(np.array([1.0, 2.0]), np.ones(2))
+        if {n: type(v) for n, v in vars(fitted).items()} != {
+            n: type(v) for n, v in vars(kind).items()
+        }:
+            return False
+    return all(rule(vars(kind)[n], kind) for n, rule in NUMBER.items() if n in vars(kind))
+
+
+def _types(value: Any) -> dict[str, type]:
+    return {name: type(attribute) for name, attribute in vars(value).items()}
+
+
+def _is_of_its_classes(kind: Any) -> bool:
+    """Tell whether a kind of class is one that was fitted on its classes."""
+    labels, known = kind.classes_, identity(vars(kind))
+    for order in (None, list(getattr(kind, "categories_", ()))):  # of values, or of the type of y
+        with contextlib.suppress(ValueError):
+            again = type(kind)(**kind.params()).fit(labels, np.ones(len(labels)), order)
+            if identity(vars(again)) == known:
+                return True
+    return False
+
+
+# Kinds that others bring learn what they like.
+OURS = frozenset(KINDS.values())
+
+
+def _are_tasks(value: Any, encoder: Any) -> bool:
+    alike = type(value) is list and all(type(task) is Task for task in value)
+    return alike and 0 < len(value) == len({task.name for task in value})
+
+
+def _are_kinds(value: Any, encoder: Any) -> bool:
+    pairs = zip(encoder.tasks_, value, strict=True)
+    return type(value) is list and all(t.make_kind() == k and _is_fitted(k) for t, k in pairs)
+
+
+def _are_gates(value: Any, encoder: Any) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # labels that were not observed
+        gates = resolve_gates(encoder.tasks_, encoder.kinds_)
+    return bool(value == gates) and len(gates_first(gates)) == len(gates)
+
+
+def _are_class_weights(value: Any, encoder: Any) -> bool:
+    sizes = [len(encoder.classes.get(k, ())) for k in range(len(encoder.tasks_))]
+    return type(value) is list and all(
+        w is None or (n > 0 and _is_float64(w, n) and _is_finite(w) and w.min() >= 0)
+        for w, n in zip(value, sizes, strict=True)
+    )
+
+
+def _are_counts(value: Any, encoder: Any) -> bool:
+    return value.shape == (len(encoder.tasks_),) and value.dtype.kind == "i" and value.min() >= 0
+
+
+ENCODER: Rules = {
+    "tasks_": _are_tasks,
+    "kinds_": _are_kinds,
+    "_gates": _are_gates,
+    "_class_weights": _are_class_weights,
+    "n_observed_": _are_counts,
+    "n_applicable_": _are_counts,
+    "y_ndim_": lambda v, encoder: v == 2 or (v == 1 == len(encoder.tasks_)),
+    "_template": lambda v, _: type(v) is Template and type(v.named) is bool,
+}
+
+# -- all of it -----------------------------------------------------------------------------------
+
+
+def _n_tasks(fitted: Any) -> int:
+    return len(fitted["encoder"].tasks_)
+
+
+def _are_task_weights(value: Any, fitted: Any) -> bool:
+    return _is_float64(value, _n_tasks(fitted)) and _is_finite(value) and value.min() >= 0
+
+
+def _are_losses(value: Any, fitted: Any) -> bool:
+    n_epochs = len(value["train_loss"])
+    return all(
+        type(name) is str and _is_float64(rows, n_epochs, _n_tasks(fitted))
+        for name, rows in value.items()
+    )
+
+
+def _are_of_rows_left_out(value: Any, fitted: Any) -> bool:
+    """Attributes that are there or not, but say something of each task or class."""
+    if type(value) is not dict or value == {}:
+        return value == {}
+    encoder = fitted["encoder"]
+    predicted, scores = value["oob_prediction_"], value["oob_score_"]
+    proba = value.get("oob_decision_function_", [])
+    proba = proba if isinstance(proba, list) else [proba]
+    n_rows, *n_columns = predicted.shape
+    return (
+        n_columns == [len(encoder.tasks_)] * (encoder.y_ndim_ - 1)
+        and list(scores) == encoder.names
+        and all(type(score) is float for score in scores.values())
+        and [p.shape for p in proba] == [(n_rows, len(c)) for c in encoder.classes.values()]
+    )
+
+
+FITTED: Rules = {
+    "encoder": lambda v, _: _holds(v, _an_encoder(), ENCODER),
+    "reader": lambda v, _: _holds(v, _a_reader(), READER),
+    "task_weights": _are_task_weights,
+    "noise_std": lambda v, fitted: _is_float64(v, _n_tasks(fitted)) and not (v < 0).any(),
+    "history": _are_losses,
+    "oob": _are_of_rows_left_out,
+}
+
+
+@functools.cache
+def _an_encoder() -> TargetEncoder:
+    encoder = TargetEncoder()
+    encoder.fit_encode(np.arange(3.0))
+    return encoder
+
+
+@functools.cache
+def _a_reader() -> InputReader:
+    X = np.arange(3.0)[:, None]
+    return InputReader(None, "channels_first", "").fit_names(X).fit(X, np.arange(3), np.ones(3))
+
+
+def _holds(value: Any, example: Any, rules: Rules) -> bool:
+    """Tell objects of the class of an example that have its attributes, all as they should be."""
+    if type(value) is not type(example) or set(vars(value)) != set(vars(example)):
+        return False
+    _obey(vars(value), value, rules)
+    return True
+
+
+def _obey(values: Mapping[str, Any], whole: Any, rules: Rules) -> None:
+    for name, rule in rules.items():
+        try:
+            right = rule(values[name], whole)
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+            raise ValueError(f"{name} is not what it should be: {error!r}") from error
+        if not right:
+            raise ValueError(f"{name}={reprlib.repr(values[name])} is not what it should be")
+
+
+def check(fitted: dict[str, Any], others: dict[str, Any]) -> None:
+    """Refuse a state of `Fitted`, and further attributes, that no estimator could have.
+
+    Raises
+    ------
+    ValueError
+        It names the value.
+    """
+    if set(fitted) != set(FITTED):
+        raise ValueError(f"{sorted(fitted)} was fitted, expected {sorted(FITTED)}")
+    _obey(fitted, fitted, FITTED)
+    if not isinstance(others.get("_metadata_request", MetadataRequest("")), MetadataRequest):
+        raise ValueError("_metadata_request is none")
+    encoder = fitted["encoder"]
+    raw = np.zeros((1, sum(encoder.n_outputs)))
+    with contextlib.suppress(ImportError):  # frames of a library that is not there
+        for how in ("estimate", "nan", "expected"):
+            encoder.matrix(encoder.decode(raw, how))
+        encoder.frame(encoder.decode(raw, "nan"))
