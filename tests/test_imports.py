@@ -105,7 +105,8 @@ HOUSE = {
     "_training.listeners": Room(".random .recipe", "skorch"),
     "_training.averaging": Room(".listeners .recipe", "skorch"),
     "_training.criterion": Room(),
-    "_training.net": Room(".averaging .batches .criterion .listeners _predict", "skorch"),
+    "_training.pickling": Room("", "skorch"),
+    "_training.net": Room(".averaging .batches .criterion .listeners .pickling _predict", "skorch"),
     "_training.build": Room(".batches .criterion .listeners .net .recipe kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.plan": Room(

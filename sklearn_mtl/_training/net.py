@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
 from sklearn_mtl._training.listeners import CosineSchedule, Stopper
+from sklearn_mtl._training.pickling import PlainNet
 from sklearn_mtl.losses import Cells
 
 __all__ = ["TaskNet"]
@@ -53,7 +53,7 @@ class Unlabelled:
             yield self.inputs(range(start, min(start + self.batch_size, self.n_rows))), None
 
 
-class TaskNet(NeuralNet):
+class TaskNet(PlainNet):
     """skorch's net with the loss of every task in its history.
 
     `forward`, `forward_iter`, `predict` and `predict_proba` take X as the estimator does, and give

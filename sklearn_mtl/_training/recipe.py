@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,13 @@ __all__ = [
     "resolve_device",
     "resolve_optimizer",
 ]
+
+# Kinds of devices besides the CPU, and how many of each torch finds here.
+N_DEVICES: dict[str, Callable[[], int]] = {
+    "cuda": torch.cuda.device_count,
+    "mps": lambda: int(torch.backends.mps.is_available()),
+    "xpu": torch.xpu.device_count,
+}
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
@@ -120,13 +128,21 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        asked = torch.device(device)
     except RuntimeError as error:
         raise ValueError(
             f"device={device!r} is not a torch device. Use 'auto', 'cpu' or 'cuda'."
         ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}, but torch finds no CUDA here. Use 'auto' or 'cpu'.")
+    if asked.type == "cpu":
+        return "cpu"  # "cpu:0" is the same, but no place for pickles
+    if asked.type not in N_DEVICES:  # torch knows names of what would have to be brought
+        raise ValueError(f"device={device!r} is not supported. Use 'cpu' or one of {[*N_DEVICES]}.")
+    n_devices = N_DEVICES[asked.type]()
+    if (asked.index or 0) >= n_devices:
+        raise ValueError(
+            f"device={device!r}, but torch finds {n_devices or 'none'} of this kind here. Use "
+            "'auto' or 'cpu'."
+        )
     return device
 
 
@@ -135,7 +151,7 @@ def device_or_cpu(device: str) -> str:
     try:
         resolved = resolve_device(device)
         torch.empty(0, device=resolved)
-    except (ValueError, RuntimeError, AssertionError):  # torch has several ways to say no
+    except (ValueError, RuntimeError):  # one that is there, but cannot be used
         return "cpu"
     return resolved
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._files.codec import encode
+from sklearn_mtl._files.store import FORMAT_VERSION
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training.copies import frozen_of, rule_of
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
@@ -236,6 +237,43 @@ def test_a_golden_file_is_of_its_format(version):
     waves = [name for name in tensors if name.endswith(".frequency")]
     assert [tensors[name].ndim for name in waves] == [3 if version > 4 else 2]
     assert ("others" in header) == (version > 1)
+
+
+def skeleton(path: Path) -> dict[str, Any]:
+    """Names of all that a file holds, and how it is tagged, but not its values."""
+    header, tensors = opened(path)
+
+    def names(data: Any) -> Any:
+        if isinstance(data, list):
+            return [names(item) for item in data]
+        if not isinstance(data, dict):
+            return type(data).__name__
+        if "dict" in data:
+            return {str(key): names(value) for key, value in data["dict"]}
+        return {tag: names(content) for tag, content in data.items()}
+
+    return {"header": names(header), "tensors": sorted(tensors)}
+
+
+def test_what_is_written_today_is_the_present_format(path):
+    """If it is not: see "Files" in CONTRIBUTING.md."""
+    golden = GOLDEN / f"format_{FORMAT_VERSION}.safetensors"
+    MultiTaskCNNEstimator.load(golden).save(path)
+    assert skeleton(path) == skeleton(golden)
+    estimator = MultiTaskCNNEstimator.load(golden)
+    est = MultiTaskCNNEstimator(**estimator.get_params(deep=False))
+    known = skeleton(golden)["header"]
+    y = estimator.predict_frame(X)
+    y.loc[:2, "class"] = ["a", "b", "c"]
+    y.loc[2, "amount"] = np.nan
+    est.set_params(tasks={"class": "classification", "number": "regression"})
+    est.fit(X, y[["class", "number"]]).save(path)
+    found = skeleton(path)["header"]
+    assert list(found) == list(known)
+    for part in ("params", "fitted"):
+        assert list(found[part]) == list(known[part])
+    for part in ("encoder", "reader"):
+        assert list(found["fitted"][part][part]) == list(known["fitted"][part][part])
 
 
 def test_frozen_parts_of_the_third_format():

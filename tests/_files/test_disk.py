@@ -1,0 +1,231 @@
+"""Files on the disk: whole or not there, whatever comes between."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sklearn_mtl._files import disk
+from sklearn_mtl._files.disk import read_file, write_file
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="rights, pipes and locks of POSIX")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a file"
+
+
+def test_parts_become_one_file(path):
+    write_file(path, b"one, ", memoryview(b"two"), b"")
+    assert read_file(path) == b"one, two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "*[ab]?", "é" * 120])
+def test_odd_names(name, tmp_path):
+    for content in (b"first", b"second"):
+        write_file(tmp_path / name, content)
+        assert read_file(tmp_path / name) == content
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@POSIX
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_has_the_rights_of_the_umask(umask, path):
+    before = os.umask(umask)
+    try:
+        write_file(path, b"new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o664])
+def test_an_older_file_keeps_its_rights(mode, path):
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_file(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert read_file(path) == b"new"
+
+
+def test_a_link_leads_to_the_file(path, tmp_path):
+    path.write_bytes(b"old")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    write_file(link, b"new")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_a_full_disk_leaves_the_older_file(number, path, monkeypatch):
+    def write(file, view):
+        raise OSError(number, os.strerror(number))
+
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        write_file(path, b"newer")
+    assert (raised.value.errno, raised.value.filename) == (number, str(path))
+    monkeypatch.undo()
+    assert path.read_bytes() == b"older"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_disks_that_take_a_little_at_a_time(path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, view: write(file, view[:3]))
+    write_file(path, b"0123456789", b"abc")
+    assert path.read_bytes() == b"0123456789abc"
+
+
+def test_it_is_on_the_disk_before_it_takes_the_place(path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), fsync(file)))
+    monkeypatch.setattr(Path, "replace", lambda *args: (done.append("replace"), replace(*args))[1])
+    write_file(path, b"new")
+    assert done == ["fsync", "replace", "fsync"][: 3 if os.name == "posix" else 2]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_leaves_no_part(stop, path, monkeypatch):
+    def fsync(file):
+        raise stop
+
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(stop):
+        write_file(path, b"newer")
+    assert path.read_bytes() == b"older"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@POSIX
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="the root may write anywhere")
+def test_a_folder_that_cannot_be_written(path):
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError, match=path.name):
+            write_file(path, b"new")
+    finally:
+        path.parent.chmod(0o700)
+
+
+def test_a_read_only_file_system_is_named(path, monkeypatch):
+    def open_(*args):
+        raise OSError(errno.EROFS, "Read-only file system", "a hidden part")
+
+    monkeypatch.setattr(os, "open", open_)
+    with pytest.raises(OSError, match="Read-only") as raised:
+        write_file(path, b"new")
+    assert raised.value.filename == str(path)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere\. Make it first"):
+        write_file(tmp_path / "nowhere" / "file", b"new")
+
+
+def test_folders_are_no_files(tmp_path):
+    for act in (lambda: write_file(tmp_path, b"new"), lambda: read_file(tmp_path)):
+        with pytest.raises(OSError, match="no regular file"):
+            act()
+
+
+@POSIX
+def test_pipes_and_devices_are_no_files(path):
+    os.mkfifo(path)
+    for place in (path, Path("/dev/null")):
+        for act in (lambda p=place: write_file(p, b"new"), lambda p=place: read_file(p)):
+            with pytest.raises(OSError, match="no regular file") as raised:
+                act()
+            assert raised.value.filename == str(place)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_threads_that_write_the_same_file_all_succeed(path):
+    contents, errors = [bytes([65 + k]) * 5000 for k in range(6)], []
+
+    def work(content: bytes) -> None:
+        try:
+            for _ in range(15):
+                write_file(path, content)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert not path.exists() or path.read_bytes() in contents
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert list(path.parent.iterdir()) == [path]
+
+
+@POSIX
+def test_leftovers_go_with_the_next_one(path):
+    """What others are writing, and what is named otherwise, stays."""
+    dead = [path.with_name(f"{disk._prefix(path)}{k}.part") for k in range(3)]
+    for part in dead:
+        part.write_bytes(b"half of it")
+    others = [path.with_name(f".{'0' * 8}.1.part"), path.with_name("my.part")]
+    for other in others:
+        other.write_bytes(b"another's")
+    with disk._part_of(path) as (_, living):
+        write_file(path, b"new")
+        assert living.exists()
+        assert not any(part.exists() for part in dead)
+    assert sorted(path.parent.iterdir()) == sorted([path, *others])
+
+
+@POSIX
+def test_a_part_that_is_taken_for_a_leftover_is_made_anew(path, monkeypatch):
+    """Another process looks just between the making of a part and its lock."""
+    lock, taken = disk._lock, []
+
+    def late(file):
+        if not taken:
+            taken.append(True)
+            monkeypatch.setattr(disk, "_lock", lock)
+            disk._remove_leftovers(path)
+        return lock(file)
+
+    monkeypatch.setattr(disk, "_lock", late)
+    write_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "n_kills", [8, pytest.param(200, marks=pytest.mark.reliability)], ids=["few", "many"]
+)
+def test_kills_leave_a_whole_file(n_kills, path):
+    contents = [b"a" * 3_000_000, b"b" * 2_000_000]
+    write_file(path, contents[0])
+    for k in range(n_kills):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for content in contents:
+                    write_file(path, content)
+        time.sleep(0.005 + 0.0037 * (k % 17))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert path.read_bytes() in contents
+    write_file(path, contents[1])
+    assert list(path.parent.iterdir()) == [path]
