@@ -6,15 +6,14 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-try:
+if sys.platform != "win32":  # where leftovers stay
     import fcntl
-except ImportError:  # not on Windows, where leftovers stay
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["read_file", "write_file"]
 
@@ -52,7 +51,8 @@ def _replace(target: Path, content: Iterable[bytes]) -> None:
     with _part_of(target) as (file, part):
         if mode is not None:
             part.chmod(stat.S_IMODE(mode))
-        for view in map(memoryview, content):
+        for piece in content:
+            view = memoryview(piece)
             while view:
                 view = view[os.write(file, view) :]
         os.fsync(file)
@@ -97,7 +97,7 @@ def _prefix(target: Path) -> str:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove parts that nobody holds: they are of processes that were killed."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     for part in target.parent.glob(f"{_prefix(target)}*.part"):
         with contextlib.suppress(OSError):  # another one was quicker, or they are not ours
@@ -111,7 +111,7 @@ def _remove_leftovers(target: Path) -> None:
 
 def _lock(file: int) -> bool:
     """Try to lock a file until it is closed, by whomever or whatever."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -138,7 +138,7 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     if saved.precision not in DTYPES:
         raise ValueError(f"there is no precision {saved.precision!r}")
     recipe = recipe._replace(precision=saved.precision)
-    within = Within(saved.weights.values())
+    within: Any = Within(saved.weights.values())
     with seeded(0, recipe.device):  # initial weights, soon to be replaced
         if "trunk" not in saved.params:  # the user's may be as large as the user likes
             parameters.trunk = _with_heads_within(within, parameters, encoder, reader)

@@ -203,16 +203,6 @@ def _are_of_rows_left_out(value: Any, fitted: Any) -> bool:
     )
 
 
-FITTED: Rules = {
-    "encoder": lambda v, _: _holds(v, _an_encoder(), ENCODER),
-    "reader": lambda v, _: _holds(v, _a_reader(), READER),
-    "task_weights": _are_task_weights,
-    "noise_std": lambda v, fitted: _is_float64(v, _n_tasks(fitted)) and not (v < 0).any(),
-    "history": _are_losses,
-    "oob": _are_of_rows_left_out,
-}
-
-
 @functools.cache
 def _an_encoder() -> TargetEncoder:
     encoder = TargetEncoder()
@@ -224,6 +214,16 @@ def _an_encoder() -> TargetEncoder:
 def _a_reader() -> InputReader:
     X = np.arange(3.0)[:, None]
     return InputReader(None, "channels_first", "").fit_names(X).fit(X, np.arange(3), np.ones(3))
+
+
+FITTED: Rules = {
+    "encoder": lambda v, _: _holds(v, _an_encoder(), ENCODER),
+    "reader": lambda v, _: _holds(v, _a_reader(), READER),
+    "task_weights": _are_task_weights,
+    "noise_std": lambda v, fitted: _is_float64(v, _n_tasks(fitted)) and not (v < 0).any(),
+    "history": _are_losses,
+    "oob": _are_of_rows_left_out,
+}
 
 
 def _holds(value: Any, example: Any, rules: Rules) -> bool:

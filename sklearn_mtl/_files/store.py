@@ -306,9 +306,11 @@ def _fifth(saved: Saved) -> Saved:
     """Give each member the waves that they shared."""
     weights = dict(saved.weights)
     first = weights.get("trunk.layers.0.weight")  # of members
-    for name in ("frequency", "phase", "mixture") if first is not None else ():
+    if first is None or not _is_dense(saved):
+        return saved
+    for name in ("frequency", "phase", "mixture"):
         name = f"trunk.embedding.{name}"
-        if _is_dense(saved) and name in weights:
+        if name in weights:
             weights[name] = torch.stack([weights[name]] * len(first))
     return saved._replace(weights=weights)
 

@@ -71,7 +71,7 @@ def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Li
     for k in tasks:
         if (drawn := (weight[:, k] > 0).sum()) >= ENOUGH or drawn == observed[k] > 0:
             alike.setdefault(weight[:, k].tobytes(), []).append(k)
-    lines = {}
+    lines: dict[int, Line] = {}
     for group in alike.values():
         found = _ridges(X, values[:, group], weight[:, group[0]], folds, plan.n_folds)
         lines |= dict(zip(group, found, strict=True))

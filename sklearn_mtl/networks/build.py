@@ -74,8 +74,8 @@ def build_trunk(
     training = module.training
     try:
         with torch.no_grad():
-            shape = _trial_shape(module, input_shape)
-            features = module.eval()(torch.zeros(2, *shape, dtype=_dtype_of(module)))
+            sample = _trial_shape(module, input_shape)
+            features = module.eval()(torch.zeros(2, *sample, dtype=_dtype_of(module)))
     except Exception as error:  # whatever a user's module raises
         raise ValueError(
             f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
