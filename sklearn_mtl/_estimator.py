@@ -101,6 +101,13 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     data_format : {'channels_first', 'channels_last'}, default='channels_first'
         Where the channels of X stand. X of three axes are images (n, H, W) of one channel with the
         former, and need `input_shape` with the latter.
+    standardize : bool, 'imagenet' or tuple (mean, std), default=True
+        How inputs are brought to a common scale, inside. True: by the mean and standard deviation
+        of the training rows, per feature, or per channel of samples with channels. False: X goes
+        into the network as it is. 'imagenet': by those of ImageNet, per channel, which most
+        pretrained models of images expect; images are then (C, H, W) with C = 3 (red, green,
+        blue), and their pixels from 0 to 1, or from 0 to 255 if any training row has one above 1.
+        A tuple: by these, each a number, or one per feature or channel, in the units of X.
     trunk : {'auto', 'dense', 'conv', 'tabm'}, spec, nn.Module or callable, default='auto'
         The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
         (`DenseTrunk`, `ConvTrunk`, `TabMTrunk` and `TimmTrunk` of `sklearn_mtl.networks`) has
@@ -261,6 +268,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "conditional_output": [StrOptions({"estimate", "nan", "expected"})],
         "input_shape": [None, tuple, list],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
+        "standardize": ["boolean", StrOptions({"imagenet"}), tuple, list],
         "trunk": [StrOptions({"auto"}), StrOptions(TRUNKS.keys()), HasMethods("build"), callable],
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -291,6 +299,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         conditional_output: str = "estimate",
         input_shape: tuple[int, ...] | None = None,
         data_format: str = "channels_first",
+        standardize: bool | str | Sequence[Any] = True,
         trunk: Any = "auto",
         head_hidden_units: int = 0,
         max_epochs: int | str = "auto",
@@ -317,6 +326,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         self.conditional_output = conditional_output
         self.input_shape = input_shape
         self.data_format = data_format
+        self.standardize = standardize
         self.trunk = trunk
         self.head_hidden_units = head_hidden_units
         self.max_epochs = max_epochs

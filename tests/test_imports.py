@@ -91,7 +91,8 @@ HOUSE = {
     "_data.rows": Room(),
     "_data.folds": Room(),
     "_data.levels": Room(),
-    "_data.inputs": Room(".levels"),
+    "_data.scaling": Room(),
+    "_data.inputs": Room(".levels .scaling"),
     "_data.targets": Room(".gates .labels .rows .tables .tasks kinds.base"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.

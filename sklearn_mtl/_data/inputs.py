@@ -14,6 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names, assert_all_finite
 
 from sklearn_mtl._data.levels import Levels
+from sklearn_mtl._data.scaling import told_scaling
 
 __all__ = [
     "InputReader",
@@ -136,6 +137,8 @@ class InputReader:
         Where the channels stand in X.
     estimator_name : str
         Named in error messages.
+    standardize : bool, 'imagenet' or (mean, std), default=True
+        Whether means and scales are learned; else what they are.
 
     Attributes
     ----------
@@ -147,17 +150,23 @@ class InputReader:
         Shape of one sample as the network sees it: ``(d,)``, ``(C, L)``, ``(C, H, W)`` or
         ``(C, D, H, W)``.
     mean_, scale_ : ndarray of float64
-        Weighted training statistics per feature, or per channel, broadcastable to `input_shape_`.
+        Weighted training statistics per feature, or per channel, broadcastable to `input_shape_`;
+        or what `standardize` says.
     two_valued_ : tuple of int
         Positions of the features of a table that take at most two values in training.
     """
 
     def __init__(
-        self, input_shape: Sequence[Any] | None, data_format: str, estimator_name: str
+        self,
+        input_shape: Sequence[Any] | None,
+        data_format: str,
+        estimator_name: str,
+        standardize: Any = True,
     ) -> None:
         self.input_shape = input_shape
         self.data_format = data_format
         self.estimator_name = estimator_name
+        self.standardize = standardize
         self.feature_names_in_: NDArray[Any] | None = None
 
     def fit_names(self, X: Any) -> InputReader:
@@ -188,6 +197,10 @@ class InputReader:
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean_, self.scale_ = self._statistics(X, rows, weight, levels)
         self.two_valued_ = tuple(levels.columns.tolist())
+        bounds = self._bounds(X, rows) if isinstance(self.standardize, str) else (0.0, 0.0)
+        told = told_scaling(self.standardize, self.input_shape_, *bounds)
+        if told is not None:
+            self.mean_, self.scale_ = told
         if not np.isfinite(self.scale_).all():
             raise ValueError("X holds values whose squares overflow float64. Rescale X.")
         return self
@@ -305,6 +318,11 @@ class InputReader:
                 f"{error}\nFound in {len(bad)} of the {len(rows)} rows read together, the first "
                 f"{bad[:5].tolist()}{where}. X must be finite: impute, clip or drop them."
             ) from error
+
+    def _bounds(self, X: Any, rows: NDArray[np.intp]) -> tuple[float, float]:
+        """Return the least and the greatest value of `rows`."""
+        parts = [self._samples(X, rows[chunk]) for chunk in self.chunks(np.arange(len(rows)))]
+        return float(min(p.min() for p in parts)), float(max(p.max() for p in parts))
 
     def _statistics(
         self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels

@@ -76,6 +76,7 @@ def _are_places(value: Any, reader: Any) -> bool:
 READER: Rules = {
     "data_format": lambda v, _: v in ("channels_first", "channels_last"),
     "estimator_name": lambda v, _: type(v) is str,
+    "standardize": lambda v, _: isinstance(v, bool | np.bool_ | str | tuple | list),
     "sample_shape_": _is_shape,
     "input_shape_": _is_input_shape,
     "mean_": _is_per_channel,

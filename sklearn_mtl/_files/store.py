@@ -23,7 +23,7 @@ __all__ = ["Packed", "Saved", "blaming", "pack", "read", "seal", "unpack", "writ
 
 # Raised whenever older versions could not read the file, or would read it wrongly; a step of
 # `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -315,4 +315,10 @@ def _fifth(saved: Saved) -> Saved:
     return saved._replace(weights=weights)
 
 
-STEPS = (_second, _third, _fourth, _fifth)
+def _sixth(saved: Saved) -> Saved:
+    """Say that means and scales of X were learned."""
+    saved.fitted["reader"].standardize = True
+    return saved
+
+
+STEPS = (_second, _third, _fourth, _fifth, _sixth)

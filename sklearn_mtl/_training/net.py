@@ -231,8 +231,9 @@ class TaskNet(PlainNet):
         if not (roots and self.modules_set_) or self.disturbed_:
             super()._set_training(training)
             for part in self.module_.modules() if training else ():
-                if isinstance(part, BATCH_NORMS) and _is_frozen(part):
-                    part.eval()  # its statistics stand still too
+                for norm in part.modules() if _is_frozen(part) else ():
+                    if isinstance(norm, BATCH_NORMS):
+                        norm.eval()  # its statistics stand still too
             self.modules_set_ = self.in_epoch_
 
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:

@@ -132,7 +132,10 @@ def plan_fit(
         Whether some rows are held out for early stopping.
     """
     reader = InputReader(
-        copy.copy(parameters.input_shape), parameters.data_format, parameters.estimator_name
+        copy.copy(parameters.input_shape),
+        parameters.data_format,
+        parameters.estimator_name,
+        copy.deepcopy(parameters.standardize),
     )
     inputs = as_input(samples.X, estimator_name=reader.estimator_name)
     reader.fit_names(samples.X)
@@ -313,6 +316,7 @@ def _check_unchanged(parameters: Any, previous: Fitted) -> None:
         "class_weight": previous.encoder.class_weight,
         "input_shape": previous.reader.input_shape,
         "data_format": previous.reader.data_format,
+        "standardize": previous.reader.standardize,
     }
     for name, value in read_by.items():
         now = getattr(parameters, name)

@@ -142,10 +142,10 @@ class TimmTrunk(BaseEstimator):
 
     Notes
     -----
-    *Standardisation.* The estimator standardises every channel by the mean and standard deviation
-    of *your* training images. Pretrained models have seen images standardised by those of
-    ImageNet: the same range, but not the same shift and scale. Fine-tuning makes up for it; do not
-    standardise the images for the model yourself, as that would be undone.
+    *Standardisation.* By default, the estimator standardises every channel by the mean and standard
+    deviation of *your* training images. Most pretrained models have seen images standardised by
+    those of ImageNet: ``standardize="imagenet"`` of the estimator does so, and ``(mean, std)``
+    stands for those of other models.
 
     *Batch statistics.* Many models normalise over the batch. Rows then see each other in training
     (not in predictions): a sample weight of 2 is not quite the row twice, and a batch of one row

@@ -194,11 +194,11 @@ def test_rewriting_alone_does_no_damage(fitted, path):
     assert_predicts_the_same(MultiTaskCNNEstimator.load(path), fitted, *make_table(30))
 
 
-@pytest.mark.parametrize("version", [6, 99])
+@pytest.mark.parametrize("version", [7, 99])
 def test_files_of_a_newer_version(version, fitted, path):
     fitted.save(path)
     rewrite(path, put("format_version", value=version))
-    said = rf"{path.name} has format {version}, written by .* up to 5. Upgrade sklearn-mtl"
+    said = rf"{path.name} has format {version}, written by .* up to 6. Upgrade sklearn-mtl"
     with pytest.raises(ValueError, match=said):
         MultiTaskCNNEstimator.load(path)
 
@@ -236,14 +236,14 @@ def test_a_file_of_the_first_format_is_of_that_format(first):
     assert not any(name.startswith("rule.") for name in tensors)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_a_file_of_an_earlier_format_becomes_one_of_today(version, path):
     """At first, networks had waves of every feature, the fourth too, which was 0 or 1."""
     old = MultiTaskCNNEstimator.load(GOLDEN / f"format_{version}.safetensors")
     assert fitted_of(old).reader.two_valued_ == ((3,) if version > 2 else ())
     old.save(path)
     header, _ = opened(path)
-    assert header["format_version"] == 5
+    assert header["format_version"] == 6
     assert sorted(header["fitted"]) == sorted(fitted_of(old).state())
     assert header["others"] == {}
     new = MultiTaskCNNEstimator.load(path)

@@ -126,7 +126,7 @@ def test_members_get_matrices_of_their_own(name, path):
     assert fitted_of(new).oob == {}
     assert_alike(dict(rule_of(new.net_).state_dict()), dict(rule_of(old.net_).state_dict()))
     new.save(path)
-    assert opened(path)[0]["format_version"] == 5
+    assert opened(path)[0]["format_version"] == 6
     assert_says_the_same(MultiTaskCNNEstimator.load(path), old, inputs)
 
 
@@ -228,7 +228,7 @@ def test_training_goes_on_from_what_was_learned(go_on, head_hidden_units, path):
 # -- files that earlier versions wrote -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
 def test_a_golden_file_is_of_its_format(version):
     header, tensors = opened(GOLDEN / f"format_{version}.safetensors")
     assert header["format_version"] == version
@@ -236,6 +236,9 @@ def test_a_golden_file_is_of_its_format(version):
     assert ("oob" in header["fitted"]) == (version > 3)
     waves = [name for name in tensors if name.endswith(".frequency")]
     assert [tensors[name].ndim for name in waves] == [3 if version > 4 else 2]
+    if version > 1:
+        reader = dict(header["fitted"]["reader"]["reader"]["dict"])
+        assert ("standardize" in reader) == (version > 5)
     assert ("others" in header) == (version > 1)
 
 
@@ -328,5 +331,5 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any], dict[str, Tensor]],
 def test_damaged_files_of_the_third_format(change, path):
     path.write_bytes((GOLDEN / "format_3.safetensors").read_bytes())
     rewrite(path, change)
-    with pytest.raises(ValueError, match="has format 3, and cannot be made one of format 5"):
+    with pytest.raises(ValueError, match="has format 3, and cannot be made one of format 6"):
         MultiTaskCNNEstimator.load(path)

@@ -1,0 +1,86 @@
+"""Means and scales that are told, and not learned: `standardize=` of the estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["IMAGENET", "told_scaling"]
+
+FloatArray = NDArray[np.float64]
+
+# Mean and standard deviation of red, green and blue, of pixels from 0 to 1.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def told_scaling(
+    standardize: Any, input_shape: tuple[int, ...], low: float, high: float
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return mean and scale as `standardize` tells them, None where they are to be learned.
+
+    Parameters
+    ----------
+    standardize : bool, 'imagenet' or (mean, std)
+        As the parameter of the estimator.
+    input_shape : tuple of int
+        Shape of a sample, channels first.
+    low, high : float
+        The least and the greatest value of the rows to train on.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_channels, 1, ...)
+
+    Raises
+    ------
+    ValueError
+        If X holds no pixels of three channels for 'imagenet', or the numbers do not fit X.
+    """
+    mean, std = np.zeros(1), np.ones(1)
+    if isinstance(standardize, bool | np.bool_):
+        if standardize:
+            return None
+    elif isinstance(standardize, str):
+        mean, std = np.array(IMAGENET) * _pixel_range(input_shape, low, high)
+    else:
+        mean, std = _pair(standardize, input_shape)
+    shape = (input_shape[0], *[1] * (len(input_shape) - 1))
+    return _per_channel(mean, shape), _per_channel(std, shape)
+
+
+def _per_channel(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    return np.broadcast_to(values, shape[:1]).reshape(shape).copy()
+
+
+def _pixel_range(input_shape: tuple[int, ...], low: float, high: float) -> float:
+    """Return 1 for pixels from 0 to 1, and 255 for others: of any type, as bytes may be floats."""
+    if len(input_shape) != 3 or input_shape[0] != 3:
+        raise ValueError(
+            f"standardize='imagenet' is for images of three channels, but samples of X are of "
+            f"shape {input_shape}, channels first. Pass standardize=(mean, std), or True."
+        )
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"standardize='imagenet' is for pixels from 0 to 1 or from 0 to 255, but X holds "
+            f"values from {low:g} to {high:g}. Pass the images as they were stored; or, if they "
+            "are scaled already, standardize=False."
+        )
+    return 1.0 if high <= 1 else 255.0
+
+
+def _pair(standardize: Any, input_shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard deviation: numbers, or one per channel or feature."""
+    try:
+        mean, std = (np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in standardize)
+    except (TypeError, ValueError):
+        mean = std = np.empty(0)
+    n, of = input_shape[0], "feature" if len(input_shape) == 1 else "channel"
+    fits = all(part.shape in ((1,), (n,)) and np.isfinite(part).all() for part in (mean, std))
+    if not (fits and (std > 0).all()):
+        raise ValueError(
+            f"standardize={standardize!r} does not fit X. Pass a pair (mean, std), both a number "
+            f"or {n} numbers, one per {of}, finite and std above 0; or True, False or 'imagenet'."
+        )
+    return mean, std
