@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.inputs import InputReader, as_input
-from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._predict import predict_raw
+from sklearn_mtl._score import score_columns
 
-__all__ = ["Fitted", "fitted_of", "innermost", "score_columns", "steps_to"]
+__all__ = ["Fitted", "fitted_of", "innermost", "steps_to"]
 
 FloatArray = NDArray[np.float64]
 
@@ -101,18 +98,18 @@ class Fitted:
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets, by the metric of its kind."""
-        raw = self.raw(X)
-        check_consistent_length(raw, y)
-        return score_columns(self.encoder, raw, *self.encoder.read(y, sample_weight))
+        encoder, found = self.encoder, self.decode(X)
+        check_consistent_length(found[0], y)
+        columns, weight = encoder.read(y, sample_weight)
+        return score_columns(encoder.names, encoder.kinds_, columns, found, weight)
 
     def score_task(self, k: int, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Score task `k` on a column y of its own."""
-        kind = self.encoder.kinds_[k]
-        predicted = kind.decode(self.encoder.part_of(self.raw(X), k))
-        check_consistent_length(predicted, y)
+        name, kind = self.encoder.names[k], self.encoder.kinds_[k]
+        found = kind.decode(self.encoder.part_of(self.raw(X), k))
+        check_consistent_length(found, y)
         column, weight = self.encoder.read_task(k, y, sample_weight)
-        seen = column.seen
-        return kind.score(column.values[seen], predicted[seen], weight[seen], self.encoder.names[k])
+        return score_columns([name], [kind], [column], [found], weight[:, None])[name]
 
     # -- in and out of an estimator, and of a file -------------------------------------------
 
@@ -155,38 +152,6 @@ class Fitted:
     def from_state(cls, state: dict[str, Any], net: Any) -> Fitted:
         """Make it of a state, and the net that belongs to it."""
         return cls(net=net, built_by={}, **state)
-
-
-def score_columns(
-    encoder: TargetEncoder,
-    raw: NDArray[Any],
-    columns: Sequence[Column],
-    weight: FloatArray,
-    in_fit: bool = False,
-) -> dict[str, float]:
-    """Score every task on its observed targets, by the metric of its kind.
-
-    NaN, with a warning, where there are too few. A fit is not told of these, nor lost to a metric
-    that fails: that is NaN, with a warning.
-    """
-    scores, predictions = {}, encoder.decode(raw)
-    parts = zip(encoder.names, encoder.kinds_, columns, predictions, weight.T, strict=True)
-    for name, kind, column, found, w in parts:
-        seen = column.seen
-        scores[name] = float("nan")
-        if in_fit and seen.sum() < kind.min_samples:
-            continue
-        try:
-            scores[name] = kind.score(column.values[seen], found[seen], w[seen], name)
-        except Exception as error:  # whatever a metric of the user raises
-            if not in_fit:
-                raise
-            warnings.warn(
-                f"Task {name!r}: rows left out cannot be scored; oob_score_ is NaN: {error}",
-                UndefinedMetricWarning,
-                stacklevel=2,
-            )
-    return scores
 
 
 def fitted_of(estimator: Any) -> Fitted:

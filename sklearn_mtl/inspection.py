@@ -26,6 +26,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import innermost
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
@@ -205,10 +206,9 @@ def transfer_report(
     report = []
     for k, task in enumerate(encoder.tasks_):
         about = {"kind": task.kind_name, "n_observed": int(seen[:, k].sum())}
-        compared = _compare(
-            scores[0, :, k], scores[1, :, k], counts[:, :, k], confidence, task.name
-        )
+        compared = _compare(scores[0, :, k], scores[1, :, k], counts[:, :, k], confidence)
         report.append(about | compared)
+    _warn_of_unscored(scores, encoder.names)
     return pd.DataFrame(report, index=pd.Index(encoder.names, name="task"))
 
 
@@ -238,15 +238,18 @@ def _splits(
     if not splits:
         raise ValueError(f"cv={cv!r} has no folds. Pass a number of folds, a splitter or pairs.")
     taught = np.array([seen[train].any(axis=0) for train, _ in splits])
-    for name, n_lacking in zip(names, (~taught).sum(axis=0), strict=True):
-        if n_lacking:
-            warnings.warn(
-                f"Task {name!r} has no observed target in the training rows of {n_lacking} of "
-                f"{len(splits)} folds, which are left out. Shuffle the rows, or pass folds in "
-                "which every task is observed.",
-                FitFailedWarning,
-                stacklevel=3,
-            )
+    lacking = zip(names, (~taught).sum(axis=0), strict=True)
+    warn_together(
+        {
+            name: f"Task {name!r} has no observed target in the training rows of {n_lacking} of "
+            f"{len(splits)} folds, which are left out. Shuffle the rows, or pass folds in which "
+            "every task is observed."
+            for name, n_lacking in lacking
+            if n_lacking
+        },
+        FitFailedWarning,
+        stacklevel=3,
+    )
     return [split for split, enough in zip(splits, taught, strict=True) if enough.all()]
 
 
@@ -319,18 +322,26 @@ def _weights_name(estimator: Any) -> str:
     return f"{estimator.steps[-1][0]}__{_weights_name(estimator[-1])}"
 
 
+def _warn_of_unscored(scores: FloatArray, names: list[str]) -> None:
+    """Say which tasks lack scores (2, n_folds, n_tasks)."""
+    unknown = np.isnan(scores).any(axis=0)
+    warn_together(
+        {
+            name: f"Task {name!r} cannot be scored in {lacking.sum()} of {len(lacking)} folds, "
+            "which are left out for it."
+            for name, lacking in zip(names, unknown.T, strict=True)
+            if lacking.any()
+        },
+        UndefinedMetricWarning,
+        stacklevel=3,
+    )
+
+
 def _compare(
-    joint: FloatArray, separate: FloatArray, counts: NDArray[np.int_], confidence: float, name: str
+    joint: FloatArray, separate: FloatArray, counts: NDArray[np.int_], confidence: float
 ) -> dict[str, Any]:
     """Report on a task with these scores (n_folds,), and rows (n_folds, 2) behind them."""
     known = ~np.isnan(joint - separate)
-    if not known.all():
-        warnings.warn(
-            f"Task {name!r} cannot be scored in {(~known).sum()} of {len(known)} folds, which are "
-            "left out for it.",
-            UndefinedMetricWarning,
-            stacklevel=3,
-        )
     low, high = _interval((joint - separate)[known], counts[known], confidence)
     means = [float(scores[known].mean()) if known.any() else np.nan for scores in (joint, separate)]
     return {

@@ -20,6 +20,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import fitted_of
 
 __all__ = ["cross_val_predict_tasks"]
@@ -199,22 +200,21 @@ class _Probabilities(BaseEstimator):
 
 def _unpacked(packed: NDArray[np.float64], encoder: TargetEncoder) -> dict[str, NDArray[Any]]:
     """Probabilities by task and sorted label, 0 where a fold did not know the label."""
-    classes = encoder.classes
+    names, classes = encoder.names, encoder.classes
     ends = np.cumsum([len(labels) for labels in classes.values()])
-    out = {}
+    out, lacking = {}, {}
     for (k, labels), proba in zip(
         classes.items(), np.split(packed, ends[:-1], axis=1), strict=True
     ):
         unknown = np.isnan(proba)
         if unknown.any():
-            warnings.warn(
-                f"Task {encoder.names[k]!r}: the labels {labels[unknown.any(axis=0)].tolist()} "
+            lacking[names[k]] = (
+                f"Task {names[k]!r}: the labels {labels[unknown.any(axis=0)].tolist()} "
                 "were not observed in the training rows of every fold. Where they were not, for "
-                f"{unknown.any(axis=1).sum()} of {len(proba)} rows, their probability is 0.",
-                RuntimeWarning,
-                stacklevel=3,
+                f"{unknown.any(axis=1).sum()} of {len(proba)} rows, their probability is 0."
             )
-        out[encoder.names[k]] = np.where(unknown, 0.0, proba)[:, np.argsort(labels)]
+        out[names[k]] = np.where(unknown, 0.0, proba)[:, np.argsort(labels)]
+    warn_together(lacking, RuntimeWarning, stacklevel=3)
     return out
 
 

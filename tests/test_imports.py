@@ -97,7 +97,8 @@ HOUSE = {
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
-    "_fitted": Room("_data.inputs _data.tables _data.targets _predict", "numpy sklearn"),
+    "_score": Room("_data.tables _data.tasks kinds.base", "numpy sklearn"),
+    "_fitted": Room("_data.inputs _data.targets _predict _score", "numpy sklearn"),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),
     "_training.random": Room(),
@@ -121,7 +122,7 @@ HOUSE = {
     "_training.calibrate": Room(".line .net .plan .run"),
     "_training.fit": Room(
         ".batches .build .calibrate .copies .fit_tasks .net .plan .random .run"
-        " _fitted _identity _predict"
+        " _fitted _identity _predict _score"
     ),
     "_training": Room(),
     # What may stand in a file: data, and objects of rooms that are therefore known here.
@@ -144,9 +145,9 @@ HOUSE = {
     "datasets": Room("", "numpy sklearn pandas"),
     "_views": Room("_fitted", "numpy sklearn"),
     "metrics": Room("_data.rows _fitted _views kinds.scores", "numpy sklearn"),
-    "model_selection": Room("_data.targets _fitted", "numpy sklearn"),
+    "model_selection": Room("_data.targets _data.tasks _fitted", "numpy sklearn"),
     "inspection": Room(
-        "_data.rows _data.targets _fitted losses metrics", "numpy sklearn pandas scipy"
+        "_data.rows _data.targets _data.tasks _fitted losses metrics", "numpy sklearn pandas scipy"
     ),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"

@@ -360,10 +360,9 @@ def test_fold_that_cannot_be_scored_is_left_out_for_the_task(
     made_up([joint, separate], monkeypatch)
     with pytest.warns(UndefinedMetricWarning) as said:
         report = transfer_report(small(), X, y, cv=KFold(3))
-    assert [str(w.message).split(",")[0] for w in said] == [
-        "Task 'number' cannot be scored in 1 of 3 folds",
-        "Task 'size' cannot be scored in 2 of 3 folds",
-    ]
+    (message,) = (str(w.message) for w in said)
+    assert message.startswith("Task 'number' cannot be scored in 1 of 3 folds")
+    assert message.endswith("The like holds for 'size'.")
     assert {w.filename for w in said} == {__file__}
     assert report.loc["number", "joint"] == pytest.approx(joint[[0, 2], 1].mean())
     assert report.loc["number", "separate"] == pytest.approx(separate[[0, 2], 1].mean())

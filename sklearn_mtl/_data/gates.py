@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.tables import Column
-from sklearn_mtl._data.tasks import Task
+from sklearn_mtl._data.tasks import Task, warn_together
 from sklearn_mtl.kinds import Kind
 from sklearn_mtl.kinds.values import are_numbers, as_column
 
-__all__ = ["applicability", "chains", "gates_first", "holds", "resolve_gates"]
+__all__ = ["applicability", "blank", "chains", "gates_first", "holds", "resolve_gates"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -24,8 +22,9 @@ Gates = Sequence[int | None]
 
 def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | None]:
     """Position of each task's gate (None without one), checked."""
-    names = [task.name for task in tasks]
+    names = {task.name: k for k, task in enumerate(tasks)}
     gates: list[int | None] = []
+    lacking: dict[str, str] = {}
     for task in tasks:
         if task.given is None:
             gates.append(None)
@@ -33,9 +32,9 @@ def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | No
         if task.given[0] not in names:
             raise ValueError(
                 f"Task {task.name!r}: given={task.given!r} names an unknown task. "
-                f"The tasks are {names}."
+                f"The tasks are {list(names)}."
             )
-        gate = names.index(task.given[0])
+        gate = names[task.given[0]]
         kind: Any = kinds[gate]
         if not kind.is_class:
             raise ValueError(
@@ -44,11 +43,9 @@ def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | No
             )
         unknown = [label for label in task.labels if kind.encode(as_column([label]))[0] < 0]
         if 0 < len(unknown) < len(task.labels):  # as in a fold without a rare label
-            warnings.warn(
+            lacking[task.name] = (
                 f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no label "
-                f"{unknown} here; its observed labels are {kind.classes_.tolist()}.",
-                UserWarning,
-                stacklevel=2,
+                f"{unknown} here; its observed labels are {kind.classes_.tolist()}."
             )
         elif unknown:
             raise ValueError(
@@ -56,20 +53,21 @@ def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | No
                 f"label; its observed labels are {kind.classes_.tolist()}."
             )
         gates.append(gate)
+    warn_together(lacking)
     return gates
 
 
 def gates_first(gates: Sequence[int | None]) -> list[int]:
     """Positions of tasks ordered so that every gate stands before what depends on it."""
-    order: list[int] = []
-    while len(order) < len(gates):
-        ready = [
-            k for k, gate in enumerate(gates) if k not in order and (gate is None or gate in order)
-        ]
+    order: dict[int, None] = {}
+    waiting = list(range(len(gates)))
+    while waiting:
+        ready = [k for k in waiting if gates[k] is None or gates[k] in order]
         if not ready:
             raise ValueError("given= of the tasks runs in a circle. Remove one of the conditions.")
-        order += ready
-    return order
+        order |= dict.fromkeys(ready)
+        waiting = [k for k in waiting if k not in order]
+    return list(order)
 
 
 def applicability(
@@ -84,14 +82,15 @@ def applicability(
     for k in gates_first(gates):
         gate, seen = gates[k], columns[k].seen
         # No gate: applicable everywhere; a hole is a missing value.
-        refused[k], known = np.zeros_like(seen), np.ones_like(seen)
-        if gate is not None:
-            # Gate missing: not known to be refused; a value is used, and tells it applies.
-            known = columns[gate].seen
-            # Gate not applicable itself: not applicable.
-            refused[k] |= refused[gate]
-            # Gate observed and different: not applicable. Observed and holding: applicable.
-            refused[k][known] |= ~holds(tasks[k], columns[gate].values[known])
+        if gate is None:
+            refused[k], applicable[k] = np.zeros_like(seen), np.ones_like(seen)
+            continue
+        # Gate missing: not known to be refused; a value is used, and tells it applies.
+        known = columns[gate].seen
+        # Gate not applicable itself: not applicable.
+        refused[k] = refused[gate].copy()
+        # Gate observed and different: not applicable. Observed and holding: applicable.
+        refused[k][known] |= ~holds(tasks[k], columns[gate].values[known])
         # A value where the target is not applicable: an error that names the first rows.
         _check_refused(tasks[k], columns[k], refused[k])
         applicable[k] = ~refused[k] & (known | seen)
@@ -103,7 +102,8 @@ def holds(task: Task, gate_labels: NDArray[Any]) -> BoolArray:
     wanted = as_column(task.labels)
     if are_numbers(gate_labels) and are_numbers(wanted):
         return np.isin(gate_labels, wanted)
-    return pd.Series(gate_labels, dtype=object).isin(task.labels).to_numpy()
+    labels = set(task.labels)
+    return np.array([label in labels for label in gate_labels.tolist()], dtype=bool)
 
 
 def _check_refused(task: Task, column: Column, refused: BoolArray) -> None:
@@ -146,3 +146,10 @@ def chains(
                 probability * share_of(gate, tasks[k]),
             )
     return [chain[k] for k in range(len(tasks))]
+
+
+def blank(values: NDArray[Any], where: BoolArray) -> NDArray[Any]:
+    """Return a copy with holes: NaN among numbers, None among labels."""
+    out = values.astype(float if values.dtype.kind in "iuf" else object)
+    out[where] = np.nan if out.dtype.kind == "f" else None
+    return out

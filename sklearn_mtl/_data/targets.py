@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.gates import applicability, chains, holds, resolve_gates
+from sklearn_mtl._data.gates import applicability, blank, chains, holds, resolve_gates
 from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
 from sklearn_mtl._data.rows import check_weights
 from sklearn_mtl._data.tables import Column, clean, read_table
-from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks
+from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks, warn_of_one_label
 from sklearn_mtl.kinds.base import Kind
 from sklearn_mtl.kinds.values import are_numbers, first
 
@@ -138,6 +138,7 @@ class TargetEncoder:
         for k in np.flatnonzero(which):
             task = self.tasks_[k]
             self.kinds_[k] = fit_kind(task, columns[k], weight[:, k], labels.get(task.name, ()))
+        warn_of_one_label((self.tasks_[k].name, self.kinds_[k]) for k in np.flatnonzero(which))
 
     def _declared(self, classes: Any) -> dict[str, NDArray[Any]]:
         """Labels that were declared, by the name of their class task."""
@@ -290,7 +291,9 @@ class TargetEncoder:
 
     def part_of(self, raw: Outputs, k: int) -> FloatArray:
         """Raw outputs (n, M, n_outputs) of task `k`, of those of all, for members or without."""
-        return next(itertools.islice(self._parts(raw), k, None))
+        start = sum(self.n_outputs[:k])
+        part = raw[..., start : start + self.kinds_[k].n_outputs]
+        return (part[:, None] if part.ndim == 2 else part).astype(np.float64)
 
     def _parts(self, raw: Outputs) -> Iterator[FloatArray]:
         """Raw outputs of one task after the other."""
@@ -321,11 +324,12 @@ class TargetEncoder:
                 f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
                 "'expected'."
             )
-        proba = self.probabilities(raw)
+        classes = self.classes
+        proba = dict(zip(classes, self.probabilities(raw).values(), strict=True))
 
         def share_of(gate: int, task: Task) -> FloatArray:
-            labels = holds(task, self.classes[gate])
-            return self._unweighted(gate, proba[self.names[gate]])[:, labels].sum(axis=1)
+            labels = holds(task, classes[gate])
+            return self._unweighted(gate, proba[gate])[:, labels].sum(axis=1)
 
         chain = chains(self.tasks_, self._gates, out, share_of)
         for k, (hold, probability) in enumerate(chain):
@@ -334,7 +338,7 @@ class TargetEncoder:
             if conditional_output == "expected" and self.kinds_[k].is_mean:
                 out[k] = out[k] * probability
             if conditional_output == "nan":
-                out[k] = _blank(out[k], ~hold)
+                out[k] = blank(out[k], ~hold)
         return out
 
     def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
@@ -349,9 +353,14 @@ class TargetEncoder:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
         return np.concatenate([kind.balance(*seen) for kind, seen in self._seen(raw, targets)])
 
-    def shrink(self, raw: Outputs, targets: EncodedTargets) -> tuple[FloatArray, FloatArray]:
-        """Slope and shift (n_outputs,) of raw outputs of rows that were not trained on."""
-        parts = [kind.shrink(*seen) for kind, seen in self._seen(raw, targets)]
+    def shrink(
+        self, raw: Outputs, targets: EncodedTargets, but: Set[int] = frozenset()
+    ) -> tuple[FloatArray, FloatArray]:
+        """Slope and shift (n_outputs,) of outputs of rows left out; 1 and 0 for the tasks `but`."""
+        parts = [
+            (1.0, np.zeros(kind.n_outputs)) if k in but else kind.shrink(*seen)
+            for k, (kind, seen) in enumerate(self._seen(raw, targets))
+        ]
         slopes = np.repeat([slope for slope, _ in parts], self.n_outputs)
         return slopes, np.concatenate([shift for _, shift in parts])
 
@@ -386,10 +395,3 @@ class TargetEncoder:
         """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""
         classes = [self.names[k] for k in self.classes]
         return self._template.build(dict(zip(self.names, columns, strict=True)), classes, index)
-
-
-def _blank(values: NDArray[Any], where: BoolArray) -> NDArray[Any]:
-    """Return a copy with holes: NaN among numbers, None among labels."""
-    out = values.astype(float if values.dtype.kind in "iuf" else object)
-    out[where] = np.nan if out.dtype.kind == "f" else None
-    return out

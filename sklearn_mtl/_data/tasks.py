@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from inspect import signature
@@ -17,7 +17,7 @@ from sklearn_mtl._data.tables import Column
 from sklearn_mtl.kinds import KINDS, Kind
 from sklearn_mtl.kinds.values import are_numbers, first
 
-__all__ = ["Task", "fit_kind", "naming", "resolve_tasks"]
+__all__ = ["Task", "fit_kind", "naming", "resolve_tasks", "warn_of_one_label", "warn_together"]
 
 FloatArray = NDArray[np.float64]
 
@@ -218,11 +218,41 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
             values = np.concatenate([values, labels])
             weight = np.concatenate([weight, np.zeros(len(labels))])
         kind.fit(values, weight, column.order)
-    if kind.is_class and len(kind.classes_) == 1:
-        warnings.warn(
-            f"Task {task.name!r} has one observed label, {first(kind.classes_)!r}, which will "
-            "always be predicted. Pass rows with other labels, or drop the column.",
-            UserWarning,
-            stacklevel=2,
-        )
     return kind
+
+
+def warn_of_one_label(fitted: Iterable[tuple[str, Any]]) -> None:
+    """Say which class tasks, given by name and fitted kind, have a single observed label."""
+    warn_together(
+        {
+            name: f"Task {name!r} has one observed label, {first(kind.classes_)!r}, which will "
+            "always be predicted. Pass rows with other labels, or drop the column."
+            for name, kind in fitted
+            if kind.is_class and len(kind.classes_) == 1
+        },
+        stacklevel=3,
+    )
+
+
+def warn_together(
+    messages: Mapping[str, str], category: type[Warning] = UserWarning, stacklevel: int = 2
+) -> None:
+    """Warn once of several tasks: with the message of the first one, and the names of the others.
+
+    Parameters
+    ----------
+    messages : dict of str to str
+        By the name of the task; nothing is said if there are none.
+    category : type of Warning
+    stacklevel : int
+        As in `warnings.warn`, seen from the caller.
+    """
+    if not messages:
+        return
+    _, *others = messages
+    message = next(iter(messages.values()))
+    if others:
+        shown = ", ".join(map(repr, others[:3]))
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        message += f" The like holds for {shown}{more}."
+    warnings.warn(message, category, stacklevel=stacklevel + 1)

@@ -99,21 +99,22 @@ def _find_shares(
 
     Tasks that are not `compared` stay as they are.
     """
-    slope, shift = encoder.shrink(raw, targets)
+    known = np.isfinite(straight) & (targets.weight > 0)
+    slope, shift = encoder.shrink(raw, targets, but={k for k in lines if known[:, k].any()})
     alone = ~np.repeat(compared, encoder.n_outputs)
     slope[alone], shift[alone] = 1, 0
-    starts, shares = np.cumsum([0, *encoder.n_outputs]), {}
-    for k in lines:
-        at, weight = starts[k], targets.weight[:, k]
-        known = np.isfinite(straight[:, k]) & (weight > 0)
-        if not known.any():
-            continue
-        parts = np.stack([raw[known, at], straight[known, k], targets.values[known, k]])
-        means = np.average(parts, axis=1, weights=weight[known])
-        network, line, truth = parts - means[:, None]
-        slope[at], shares[k] = mix(network, line, truth, weight[known])
-        shift[at] = means[2] - slope[at] * means[0] - shares[k] * means[1]
-    return Shares(slope, shift, shares)
+    tasks = np.array([k for k in lines if known[:, k].any()], dtype=np.intp)
+    if not len(tasks):
+        return Shares(slope, shift, {})
+    at = np.cumsum([0, *encoder.n_outputs])[tasks]
+    weight = np.where(known, targets.weight, 0)[:, tasks]
+    weight /= weight.sum(axis=0)
+    line = np.where(known, straight, 0)[:, tasks]
+    parts = np.stack([raw[:, at], line, targets.values[:, tasks]])
+    means = (weight * parts).sum(axis=1)
+    slope[at], shares = mix(*(parts - means[:, None]), weight)
+    shift[at] = means[2] - slope[at] * means[0] - shares * means[1]
+    return Shares(slope, shift, dict(zip(tasks.tolist(), shares.tolist(), strict=True)))
 
 
 def _made_of(plan: Plan, raw: FloatArray, straight: FloatArray, shares: Shares) -> FloatArray:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
-from sklearn_mtl._fitted import Fitted, score_columns
+from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
+from sklearn_mtl._score import score_columns
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
@@ -172,7 +173,8 @@ def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, An
     encoder, rows, n = plan.encoder, plan.rows, len(plan.targets.weight)
     columns, weight = encoder.read(samples.y, samples.sample_weight)
     columns = [c._replace(values=c.values[rows], seen=c.seen[rows]) for c in columns]
-    scores = score_columns(encoder, raw, columns, weight[rows], in_fit=True)
+    found = encoder.decode(raw)
+    scores = score_columns(encoder.names, encoder.kinds_, columns, found, weight[rows], in_fit=True)
     decoded = encoder.decode(raw, plan.parameters.conditional_output)
     predictions = [_at(rows, found, n) for found in decoded]
     oob: dict[str, Any] = {"oob_prediction_": encoder.matrix(predictions), "oob_score_": scores}

@@ -124,35 +124,43 @@ def _ridges(
 
 def mix(
     network: FloatArray, line: FloatArray, y: FloatArray, weight: FloatArray
-) -> tuple[float, float]:
-    """Shares of network and line, from 0 and in all at most 1, that predict y best [1]_.
+) -> tuple[FloatArray, FloatArray]:
+    """Shares of network and line, from 0 and in all at most 1, that predict each task best [1]_.
 
-    All are deviations from their means, shape (n,).
+    Parameters
+    ----------
+    network, line, y : ndarray of shape (n, n_tasks)
+        Deviations from their means.
+    weight : ndarray of shape (n, n_tasks)
+        Of the sum 1 for each task; 0 where not observed.
+
+    Returns
+    -------
+    network_share, line_share : ndarray of shape (n_tasks,)
 
     References
     ----------
     .. [1] L. Breiman, "Stacked Regressions", Machine Learning 24, 1996.
     """
-    both = np.stack([network, line])
-    gram, product = (both * weight) @ both.T, (both * weight) @ y
-    scale = np.trace(gram) or 1.0
-    gram, product = gram / scale, product / scale
+    aa, ab, bb, ay, by = (
+        (weight * p * q).sum(axis=0)
+        for p, q in [(network, network), (network, line), (line, line), (network, y), (line, y)]
+    )
+    scale = np.where(aa + bb > 0, aa + bb, 1)
+    aa, ab, bb, ay, by = np.stack([aa, ab, bb, ay, by]) / scale
 
-    def error(shares: tuple[float, float]) -> float:
-        s = np.array(shares)
-        return float(s @ gram @ s - 2 * product @ s)
+    def part(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+        possible = denominator > 1e-12
+        return np.clip(numerator / np.where(possible, denominator, 1), 0, 1) * possible
 
-    def part(numerator: float, denominator: float) -> float:
-        return float(np.clip(numerator / denominator, 0, 1)) if denominator > 1e-12 else 0.0
-
-    candidates = [(part(product[0], gram[0, 0]), 0.0), (0.0, part(product[1], gram[1, 1]))]
-    determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] ** 2
-    if determinant > 1e-9 * gram[0, 0] * gram[1, 1]:
-        a = (product[0] * gram[1, 1] - product[1] * gram[0, 1]) / determinant
-        b = (product[1] * gram[0, 0] - product[0] * gram[0, 1]) / determinant
-        if a >= 0 and b >= 0 and a + b <= 1:
-            candidates.append((float(a), float(b)))
-    difference = gram[0, 0] - 2 * gram[0, 1] + gram[1, 1]  # on the edge a + b = 1
-    a = part(product[0] - product[1] - gram[0, 1] + gram[1, 1], difference)
-    candidates.append((a, 1 - a))
-    return min(candidates, key=error)
+    none, edge = np.zeros_like(aa), part(ay - by - ab + bb, aa - 2 * ab + bb)  # a + b = 1
+    determinant = aa * bb - ab**2
+    possible = determinant > 1e-9 * aa * bb
+    determinant = np.where(possible, determinant, 1)
+    a, b = (ay * bb - by * ab) / determinant, (by * aa - ay * ab) / determinant
+    possible &= (a >= 0) & (b >= 0) & (a + b <= 1)
+    inner = np.where(possible, a, 0), np.where(possible, b, 0)
+    candidates = np.array([(part(ay, aa), none), (none, part(by, bb)), inner, (edge, 1 - edge)])
+    a, b = candidates.transpose(1, 0, 2)
+    best = (a**2 * aa + 2 * a * b * ab + b**2 * bb - 2 * (a * ay + b * by)).argmin(axis=0)
+    return tuple(np.take_along_axis(share, best[None], axis=0)[0] for share in (a, b))

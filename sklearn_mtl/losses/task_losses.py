@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -105,7 +106,7 @@ class TaskLosses(nn.Module):
             raise ValueError(f"family={family!r} is unknown. Use 'likelihood' or 'squared'.")
         self.n_tasks, self.n_outputs = len(kinds), sum(n_outputs)
         # Tasks of one kind and width are computed together: kernels do not grow with tasks.
-        starts = [sum(n_outputs[:k]) for k in range(len(n_outputs))]
+        starts = list(itertools.accumulate(n_outputs, initial=0))
         params = params or [{}] * len(kinds)
         names = [tuple(sorted(given)) for given in params]
         measures = [_losses_of(kind) for kind in kinds]

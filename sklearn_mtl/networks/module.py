@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 
@@ -29,29 +30,40 @@ class HiddenHeads(nn.Module):
 
     Notes
     -----
-    Two matrix products and no loop over tasks: the second matrix is zero where an output would meet
-    the units of another task. It grows with the square of the number of tasks, which costs little
-    up to about a hundred.
+    No loop over tasks: those with as many outputs are one batched product. Time and memory grow
+    with the number of tasks, and not with its square.
     """
 
-    owner: Tensor
+    tasks: Tensor | None  # tasks and outputs, in the order of the groups; None if there is one
+    outputs: Tensor | None
+    back: Tensor | None
 
     def __init__(
         self, n_features: int, n_outputs: Sequence[int], n_hidden: int, n_members: int = 0
     ) -> None:
         super().__init__()
-        n_tasks = len(n_outputs)
+        self.n_hidden = n_hidden
+        n_units = len(n_outputs) * n_hidden
         self.hidden: nn.Linear | MemberLinear
         if n_members:
-            self.hidden = MemberLinear(n_features, n_tasks * n_hidden, n_members)
+            self.hidden = MemberLinear(n_features, n_units, n_members)
         else:
-            self.hidden = nn.Linear(n_features, n_tasks * n_hidden)
+            self.hidden = nn.Linear(n_features, n_units)
         bound = n_hidden**-0.5  # as in nn.Linear
         shape = (*[n_members] * (n_members > 0), sum(n_outputs), n_hidden)
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(sum(n_outputs)).uniform_(-bound, bound))
-        owner = torch.eye(n_tasks).repeat_interleave(torch.tensor(n_outputs), dim=0)
-        self.register_buffer("owner", owner.unsqueeze(2), persistent=False)
+        groups: dict[int, list[int]] = {}  # tasks by their number of outputs
+        for k, width in enumerate(n_outputs):
+            groups.setdefault(width, []).append(k)
+        self.groups = [(len(tasks), width) for width, tasks in groups.items()]
+        starts = list(itertools.accumulate(n_outputs, initial=0))
+        tasks = [k for members in groups.values() for k in members]
+        outputs = torch.tensor([starts[k] + i for k in tasks for i in range(n_outputs[k])]).long()
+        alike = len(groups) == 1
+        self.register_buffer("tasks", None if alike else torch.tensor(tasks), persistent=False)
+        self.register_buffer("outputs", None if alike else outputs, persistent=False)
+        self.register_buffer("back", None if alike else outputs.argsort(), persistent=False)
 
     def rescale(self, slope: Tensor) -> None:
         """Multiply the outputs by a slope (sum(n_outputs),) each."""
@@ -60,12 +72,21 @@ class HiddenHeads(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., n_features) to (..., sum(n_outputs))."""
-        hidden = torch.relu(self.hidden(features))
-        weight = (self.owner * self.weight.unsqueeze(-2)).flatten(-2)
-        if weight.ndim == 2:
-            return nn.functional.linear(hidden, weight, self.bias)
-        by_member = torch.baddbmm(self.bias, hidden.transpose(0, 1), weight.transpose(1, 2))
-        return by_member.transpose(0, 1)
+        hidden = torch.relu(self.hidden(features)).unflatten(-1, (-1, self.n_hidden))
+        hidden, weight = _take(hidden, self.tasks), _take(self.weight, self.outputs)
+        hiddens = hidden.split([n_tasks for n_tasks, _ in self.groups], dim=-2)
+        weights = weight.split([n_tasks * width for n_tasks, width in self.groups], dim=-2)
+        product = "...th,tch->...tc" if weight.ndim == 2 else "bmth,mtch->bmtc"
+        parts = [
+            torch.einsum(product, h, w.unflatten(-2, group)).flatten(-2)
+            for h, w, group in zip(hiddens, weights, self.groups, strict=True)
+        ]
+        out = parts[0] if self.back is None else torch.cat(parts, -1).index_select(-1, self.back)
+        return out + self.bias
+
+
+def _take(values: Tensor, index: Tensor | None) -> Tensor:
+    return values if index is None else values.index_select(-2, index)
 
 
 class MultiTaskModule(nn.Module):

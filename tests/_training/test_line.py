@@ -75,7 +75,9 @@ def test_shares_are_the_best_of_all(seed):
     a, b = rng.uniform(-0.5, 2, size=2)
     network, line = a * y + rng.normal(size=50), b * y + rng.normal(size=50)
     y, network, line = (v - np.average(v, weights=weight) for v in (y, network, line))
-    found = lines.mix(network, line, y, weight)
+    columns = np.stack([network, network[::-1]]), np.stack([line, line]), np.stack([y, -y])
+    parts = [part.T for part in (*columns, np.stack([weight, weight]) / weight.sum())]
+    found = tuple(float(share[0]) for share in lines.mix(*parts))  # each task has its own
     assert min(found) >= 0
     assert sum(found) <= 1 + 1e-12
     grid = [pair for pair in itertools.product(np.linspace(0, 1, 41), repeat=2) if sum(pair) <= 1]
@@ -84,13 +86,15 @@ def test_shares_are_the_best_of_all(seed):
 
 
 def test_shares_of_what_says_nothing():
-    y, weight = np.array([-1.0, 0.0, 1.0]), np.ones(3)
-    zero = np.zeros(3)
-    assert lines.mix(zero, zero, y, weight) == (0, 0)
-    assert lines.mix(y, zero, y, weight) == pytest.approx((1, 0))
-    assert lines.mix(zero, y, y, weight) == pytest.approx((0, 1))
-    assert lines.mix(-y, -y, y, weight) == (0, 0)
-    assert sum(lines.mix(y, y, y, weight)) == pytest.approx(1)  # the same twice
+    y = np.array([-1.0, 0.0, 1.0])
+    zero, one = np.zeros(3), y
+    pairs = [(zero, zero), (one, zero), (zero, one), (-one, -one), (one, one)]  # the same twice
+    network, line = (np.stack(parts, axis=1) for parts in zip(*pairs, strict=True))
+    truth = np.stack([y] * len(pairs), axis=1)
+    of_network, of_line = lines.mix(network, line, truth, np.full(truth.shape, 1 / 3))
+    np.testing.assert_allclose(of_network[:4], [0, 1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(of_line[:4], [0, 0, 1, 0], atol=1e-12)
+    assert of_network[4] + of_line[4] == pytest.approx(1)
 
 
 def fitted(n=120, **params):

@@ -7,6 +7,7 @@ import torch
 from _inputs import EnsembleTrunk
 from _samples import ConvThenFlatten, random_inputs, small_trunk
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sklearn_mtl.networks import HiddenHeads, MultiTaskModule, build_trunk
 from sklearn_mtl.networks.module import in_channels_last
@@ -137,3 +138,27 @@ def test_heads_without_any_output(head_hidden_units):
         warnings.simplefilter("error")
         module = MultiTaskModule(nn.Flatten(), 5, [0, 0], head_hidden_units=head_hidden_units)
     assert module(torch.zeros(4, 5)).shape == (4, 0)
+
+
+@pytest.mark.parametrize("n_members", [0, 2])
+def test_hidden_heads_are_one_small_network_per_task(n_members):
+    n_outputs = [2, 1, 3, 1, 2]
+    heads, x = HiddenHeads(5, n_outputs, 4, n_members), random_inputs((5,))
+    x = x.unsqueeze(1).expand(-1, 2, -1) if n_members else x
+    out = heads(x)
+    hidden, start = torch.relu(heads.hidden(x)), 0
+    for k, width in enumerate(n_outputs):
+        units, weight = hidden[..., 4 * k : 4 * k + 4], heads.weight[..., start : start + width, :]
+        own = (units.unsqueeze(-2) * weight).sum(dim=-1) + heads.bias[start : start + width]
+        torch.testing.assert_close(out[..., start : start + width], own)
+        start += width
+
+
+def test_work_of_hidden_heads_grows_with_the_number_of_tasks():
+    flops = []
+    for n_tasks in (50, 200):
+        heads = HiddenHeads(5, [1, 3] * (n_tasks // 2), 4)
+        with FlopCounterMode(display=False) as counter:
+            heads(torch.zeros(8, 5))
+        flops.append(counter.get_total_flops())
+    assert flops[1] == 4 * flops[0]
