@@ -3,7 +3,9 @@
 One network learns several targets of the same rows: classes and numbers side by side in one y,
 with NaN wherever a target was not observed or does not exist. `MultiTaskCNNEstimator` is the
 estimator, `Task` declares a column of y, `task_view` makes a classifier or regressor of one of
-them. The parts are public, for those who build on them:
+them. `predict_frame`, `predict_proba_frame`, `score_tasks`, `embed` and `save` are methods of the
+estimator, as functions for pipelines and searches. The parts are public, for those who build on
+them:
 
 - `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
 - `sklearn_mtl.networks`: trunks and the multi-head module;
@@ -34,11 +36,22 @@ from typing import Any
 
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
+from sklearn_mtl._through import embed, predict_frame, predict_proba_frame, save, score_tasks
 from sklearn_mtl._views import task_view
 
 __version__ = "0.1.0"
 
-__all__ = ["MultiTaskCNNEstimator", "Task", "__version__", "task_view"]
+__all__ = [
+    "MultiTaskCNNEstimator",
+    "Task",
+    "__version__",
+    "embed",
+    "predict_frame",
+    "predict_proba_frame",
+    "save",
+    "score_tasks",
+    "task_view",
+]
 
 # Imported when they are first asked for, if nothing else has done so.
 SUBMODULES = (

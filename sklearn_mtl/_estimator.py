@@ -12,27 +12,34 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags
+from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mtl import _through as tools
+from sklearn_mtl._callers import check_callers
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._files import save as files
 from sklearn_mtl._fitted import Fitted, fitted_of
+from sklearn_mtl._module import FittedModule
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of
 from sklearn_mtl._training.recipe import DTYPES
-from sklearn_mtl._views import TaskClassifier, TaskRegressor, task_view
+from sklearn_mtl._views import TaskClassifier, TaskRegressor, log_of, task_view
 from sklearn_mtl.losses import LOSSES
-from sklearn_mtl.networks import TRUNKS, MultiTaskModule
+from sklearn_mtl.networks import MultiTaskModule
 
 __all__ = ["MultiTaskCNNEstimator"]
 
 
 def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
-    if not fitted_of(estimator).encoder.classes:
-        raise AttributeError("No task is a class task, so there are no probabilities.")
+    encoder = fitted_of(estimator).encoder
+    if not encoder.classes:
+        raise AttributeError(
+            f"There is no predict_proba: none of the tasks {encoder.names} is a class task. "
+            "Use predict; or declare a column of y as classes: tasks={name: 'classification'}."
+        )
     return True
 
 
@@ -47,6 +54,17 @@ def _takes_streams(estimator: MultiTaskCNNEstimator) -> bool:
             "rows. Pass a dict {task: {label: weight}}."
         )
     return True
+
+
+class _Available(_AvailableIfDescriptor):
+    """As that of scikit-learn, but it hands on why a method is not there."""
+
+    def _check(self, obj: Any, owner: Any) -> None:
+        self.check(obj)
+
+
+def _available_if(check: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    return lambda method: _Available(method, check, method.__name__)
 
 
 class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
@@ -222,7 +240,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         The net, trained. Its `predict` and `forward` take X as the estimator does, and return raw
         outputs; its `history` has the objective and the loss of each task per epoch.
     module_ : sklearn_mtl.networks.MultiTaskModule
-        Its module.
+        Its module, which takes standardised inputs; `as_module` makes one that takes X.
 
     See Also
     --------
@@ -269,7 +287,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "input_shape": [None, tuple, list],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
         "standardize": ["boolean", StrOptions({"imagenet"}), tuple, list],
-        "trunk": [StrOptions({"auto"}), StrOptions(TRUNKS.keys()), HasMethods("build"), callable],
+        "trunk": [str, HasMethods("build"), callable],  # names are looked up when it is built
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -427,6 +445,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError("early_stopping names no task. Pass names, True or False.")
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
+        check_callers(self.tasks, y)
         fitted = train(
             parameters_of(self),
             Samples(X, y, sample_weight, groups),
@@ -437,7 +456,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         fitted.keep_in(self)
         return self
 
-    @available_if(_takes_streams)
+    @_available_if(_takes_streams)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -524,13 +543,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         -------
         y_pred : DataFrame of shape (n_samples, n_tasks)
             Of the type of y in `fit` (pandas for arrays), with the names of the tasks; classes
-            have y's dtypes.
+            have y's dtypes. `sklearn_mtl.predict_frame` does the same for pipelines and searches.
         """
-        fitted = fitted_of(self)
-        columns = fitted.decode(X, self.conditional_output)
-        return fitted.encoder.frame(columns, index=X.index if hasattr(X, "iloc") else None)
+        return tools.predict_frame(self, X)
 
-    @available_if(_has_class_task)
+    @_available_if(_has_class_task)
     def predict_proba(self, X: Any) -> NDArray[np.float64] | list[NDArray[np.float64]]:
         """Probabilities of the classes.
 
@@ -551,6 +568,40 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         probabilities = list(fitted.encoder.probabilities(fitted.raw(X)).values())
         return probabilities[0] if len(probabilities) == 1 else probabilities
 
+    @_available_if(_has_class_task)
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64] | list[NDArray[np.float64]]:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As in `predict_proba`.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes) or list of them
+            As in `predict_proba`.
+        """
+        proba = self.predict_proba(X)
+        return [log_of(p) for p in proba] if isinstance(proba, list) else log_of(proba)
+
+    @_available_if(_has_class_task)
+    def predict_proba_frame(self, X: Any) -> Any:
+        """Probabilities of the classes of every class task, as a frame.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As in `predict_proba`.
+
+        Returns
+        -------
+        proba : DataFrame of shape (n_samples, total number of classes)
+            Of the type of y in `fit` (pandas for arrays), with the columns ``{task}_{label}``.
+            `sklearn_mtl.predict_proba_frame` does the same for pipelines and searches.
+        """
+        return tools.predict_proba_frame(self, X)
+
     def embed(self, X: Any) -> NDArray[np.float64]:
         """Shared representation: what the trunk makes of X.
 
@@ -566,7 +617,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             Averaged over the members of an ensemble; those of a `DenseTrunk`, which share no
             weights, stand side by side.
         """
-        return fitted_of(self).raw(X, embed=True).astype(np.float64, copy=False)
+        return tools.embed(self, X)
 
     def score_tasks(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.
@@ -590,7 +641,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         scores : dict of str to float
             NaN, with a warning, where a class has no observed target or another fewer than two.
         """
-        return fitted_of(self).score(X, y, sample_weight)
+        return tools.score_tasks(self, X, y, sample_weight)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean over tasks of `score_tasks`: accuracy of classes, R2 or D2 of the others.
@@ -724,6 +775,55 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         save : Write the file.
         """
         return files.load(path, cls, trunk)
+
+    def as_module(self, task: str | None = None) -> FittedModule:
+        """Return the fitted network as a PyTorch module, from X to predictions.
+
+        It takes X as `predict` does, as a float32 tensor: standardisation and `data_format` are
+        inside. Gradients reach X, so that tools which explain by gradients (SHAP, Captum, Grad-CAM)
+        see what the estimator predicts, in the units of y. `to_onnx` writes the same module.
+
+        Parameters
+        ----------
+        task : str, default=None
+            Name of a task. None is all of them.
+
+        Returns
+        -------
+        module : nn.Module
+            A copy in evaluation mode, on the CPU and in float32; whatever happens to it, the
+            estimator stays as it is. Its `network` is that of `module_`, with a `trunk` and
+            `heads`, for hooks on layers.
+
+            It returns a dict from the name of each task to its output, in the order of `tasks_`:
+            probabilities (n, n_classes) of classes, as `predict_proba` gives them; numbers (n,) in
+            the units of y, in float64, as `predict` gives them with
+            ``conditional_output='estimate'``. For a `task`, its output alone, of the shape
+            (n, n_classes) or (n, 1).
+
+        Raises
+        ------
+        ValueError
+            If there is no task of that name, or its kind decodes without a link.
+        NotFittedError
+            If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import torch
+        >>> from sklearn_mtl import MultiTaskCNNEstimator
+        >>> X = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+        >>> y = np.column_stack([X[:, 0] > 0, X[:, 1]])
+        >>> estimator = MultiTaskCNNEstimator(max_epochs=2, random_state=0).fit(X, y)
+        >>> {name: tuple(out.shape) for name, out in estimator.as_module()(torch.tensor(X)).items()}
+        {'y0': (100, 2), 'y1': (100,)}
+        >>> x = torch.tensor(X, requires_grad=True)
+        >>> (gradient,) = torch.autograd.grad(estimator.as_module("y1")(x).sum(), x)
+        >>> gradient.shape
+        torch.Size([100, 3])
+        """
+        return fitted_of(self).as_module(task)
 
     def to_onnx(self, path: str | PathLike[str]) -> None:
         """Write the network as an ONNX graph, which runs without Python.

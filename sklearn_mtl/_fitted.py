@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
@@ -15,10 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._module import FittedModule
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 
-__all__ = ["Fitted", "fitted_of", "innermost", "steps_to"]
+__all__ = ["Fitted", "fit_name", "fitted_of", "innermost", "steps_to", "through"]
 
 FloatArray = NDArray[np.float64]
 
@@ -91,6 +93,12 @@ class Fitted:
                 "be computed with. Check X."
             )
         return raw
+
+    def as_module(self, task: str | None = None) -> FittedModule:
+        """Return a module from X to the predictions of all tasks, or one; it shares nothing."""
+        network = getattr(self.net.module_, "_orig_mod", self.net.module_)  # not as compiled
+        encoder = self.encoder
+        return FittedModule(network, self.reader, encoder.names, encoder.kinds_, task)
 
     def decode(self, X: Any, conditional_output: str = "estimate") -> list[NDArray[Any]]:
         """Predict every task: labels and numbers (n,) in the units of y."""
@@ -169,7 +177,7 @@ def fitted_of(estimator: Any) -> Fitted:
     fitted = getattr(last, "_fitted", None)
     if not isinstance(fitted, Fitted):
         raise TypeError(
-            f"{type(last).__name__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
+            f"{type(last).__qualname__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
             "pipeline that ends in one, or a search over it that has refitted the best one."
         )
     return fitted
@@ -188,3 +196,17 @@ def steps_to(estimator: Any) -> list[Any]:
         return steps_to(estimator.estimator)
     best = getattr(estimator, "best_estimator_", None)
     return [estimator] if best is None else steps_to(best)
+
+
+def through(estimator: Any, X: Any) -> Any:
+    """X as it comes to the estimator, behind all transformers."""
+    for transformer in steps_to(estimator)[:-1]:
+        X = transformer.transform(X)
+    return X
+
+
+def fit_name(estimator: Any, name: str) -> str:
+    """Name by which `fit` hands a parameter on to the last step."""
+    if not isinstance(estimator, Pipeline) or get_config()["enable_metadata_routing"]:
+        return name
+    return f"{estimator.steps[-1][0]}__{fit_name(estimator[-1], name)}"

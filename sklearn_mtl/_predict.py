@@ -49,12 +49,12 @@ class Inputs:
         return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
 
 
-def infer(module: Callable[[Tensor], Tensor], x: Tensor, amp_dtype: torch.dtype | None) -> Tensor:
-    """Raw outputs in full precision."""
+def infer(module: Callable[..., Tensor], x: Tensor, amp_dtype: torch.dtype | None) -> Tensor:
+    """Raw outputs of each member, in full precision."""
     if amp_dtype is None:
-        return module(x)
+        return module(x, by_member=True)
     with torch.autocast(x.device.type, dtype=amp_dtype):
-        return module(x).float()
+        return module(x, by_member=True).float()
 
 
 def predict_raw(

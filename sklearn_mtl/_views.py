@@ -7,6 +7,7 @@ estimator that they hold, and hand out one of its tasks.
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl._fitted import fitted_of, innermost, steps_to
+from sklearn_mtl._fitted import fitted_of, innermost, through
 
-__all__ = ["TaskClassifier", "TaskRegressor", "task_view"]
+__all__ = ["TaskClassifier", "TaskRegressor", "log_of", "task_view"]
 
 
 def task_view(estimator: Any, name: str) -> TaskClassifier | TaskRegressor:
@@ -95,9 +96,20 @@ def _frozen(estimator: Any) -> Any:
 class _TaskView:
     """What both views share; stands before the mixins, whose `score` refuses holes."""
 
+    # scikit-learn's displays name a curve by the class of the estimator: let it be the task.
+    def __new__(cls, estimator: Any, task: str) -> Any:
+        return super().__new__(_named(cls, task))
+
     def __init__(self, estimator: Any, task: str) -> None:
         self.estimator = estimator
         self.task = task
+
+    def __reduce__(self) -> Any:
+        return type(self).__base__, (self.estimator, self.task)
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        shown: str = super().__repr__(N_CHAR_MAX)  # type: ignore[call-arg]
+        return type(self).__base__.__name__ + shown.removeprefix(type(self).__name__)
 
     @property
     def n_features_in_(self) -> int:
@@ -117,16 +129,10 @@ class _TaskView:
     def _kind(self) -> Any:
         return fitted_of(self.estimator).encoder.kinds_[self._position]
 
-    def _inputs(self, X: Any) -> Any:
-        """X as it comes to the estimator, behind all transformers."""
-        for transformer in steps_to(self.estimator)[:-1]:
-            X = transformer.transform(X)
-        return X
-
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """Raw outputs (n, M, n_outputs) for the task alone: none of its gates is asked."""
         fitted = fitted_of(self.estimator)
-        return fitted.encoder.part_of(fitted.raw(self._inputs(X)), self._position)
+        return fitted.encoder.part_of(fitted.raw(through(self.estimator, X)), self._position)
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Do nothing: the view is frozen.
@@ -184,7 +190,7 @@ class _TaskView:
         """
         check_is_fitted(self)
         fitted = fitted_of(self.estimator)
-        return fitted.score_task(self._position, self._inputs(X), y, sample_weight)
+        return fitted.score_task(self._position, through(self.estimator, X), y, sample_weight)
 
     def __sklearn_clone__(self) -> Any:
         return self
@@ -197,6 +203,13 @@ class _TaskView:
         tags.input_tags = get_tags(self.estimator).input_tags
         tags._skip_test = True  # as FrozenEstimator: the common checks are about `fit`
         return tags
+
+
+@functools.cache
+def _named(view: type, task: str) -> type:
+    """Return a class of views that is called as the task."""
+    said = {name: getattr(view, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(task, (view,), said)
 
 
 class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
@@ -251,6 +264,27 @@ class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self._kind.proba(self._outputs(X))[:, self._order]
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        return log_of(self.predict_proba(X))
+
+
+def log_of(proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of probabilities: minus infinity, and no warning, where they are 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(proba)
 
 
 class TaskRegressor(_TaskView, RegressorMixin, BaseEstimator):

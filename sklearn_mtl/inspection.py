@@ -15,19 +15,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
-from sklearn import get_config
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
 from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline
 from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_mtl._data.rows import take_rows
+from sklearn_mtl._data.rows import sent_to_workers, take_rows
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
-from sklearn_mtl._fitted import innermost
+from sklearn_mtl._fitted import fit_name, innermost
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
 
@@ -68,7 +66,8 @@ def transfer_report(
         5. Shuffle rows that have an order: ``KFold(5, shuffle=True, random_state=0)``. Repetitions,
         as by `sklearn.model_selection.RepeatedKFold`, make the interval narrower and steadier.
     groups : array-like of shape (n_samples,), default=None
-        Groups of rows, for splitters such as `sklearn.model_selection.GroupKFold`.
+        Groups of rows, for splitters such as `sklearn.model_selection.GroupKFold`, and for the
+        fits, which keep rows of a group together too.
     scoring : dict, default=None
         From names of tasks to what `sklearn_mtl.metrics.task_scorer` takes: the name of a scorer of
         scikit-learn, or a scorer; higher is better. None, and tasks that are not named: accuracy of
@@ -173,7 +172,7 @@ def transfer_report(
             "MultiTaskCNNEstimator, or a pipeline that ends in one, such as the best_estimator_ of "
             "a search."
         )
-    X, y, sample_weight = indexable(X, y, sample_weight)
+    X, y, sample_weight, groups = indexable(X, y, sample_weight, groups)
     encoder = TargetEncoder(inner.tasks, inner.missing_values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each fit says it for its own rows
@@ -190,14 +189,16 @@ def transfer_report(
     for fold, (train, test) in enumerate(splits):
         tested = np.flatnonzero(seen[test].any(axis=0)).tolist()
         slots.append((0, fold, tested))
-        jobs.append((joint, X, y, sample_weight, train, test, [scorers[k] for k in tested]))
+        own = [scorers[k] for k in tested]
+        jobs.append((joint, X, y, sample_weight, groups, train, test, own))
         for k in tested:
             slots.append((1, fold, [k]))
             rows = [split[seen[split, k]] for split in (train, test)]
             w = None if sample_weight is None else weight[:, k]
-            jobs.append((twins[k], X, columns[k].values, w, *rows, [scorers[k]]))
+            jobs.append((twins[k], X, columns[k].values, w, groups, *rows, [scorers[k]]))
     scores = np.full((2, len(splits), len(columns)), np.nan)
-    results = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job) for job in jobs)
+    with sent_to_workers():
+        results = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job) for job in jobs)
     for slot, result in zip(slots, results, strict=True):
         scores[slot] = result
 
@@ -283,6 +284,7 @@ def _fit_and_score(
     X: Any,
     y: Any,
     sample_weight: Any,
+    groups: Any,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
     scorers: list[Scorer],
@@ -300,8 +302,10 @@ def _fit_and_score(
         X_test, y_test = _safe_split(estimator, X, y, test, train)
     of_fit, of_score = {}, {}
     if sample_weight is not None:
-        of_fit[_weights_name(estimator)] = take_rows(sample_weight, train)
+        of_fit[fit_name(estimator, "sample_weight")] = take_rows(sample_weight, train)
         of_score["sample_weight"] = take_rows(sample_weight, test)
+    if groups is not None:
+        of_fit[fit_name(estimator, "groups")] = take_rows(groups, train)
     estimator.fit(X_train, y_train, **of_fit)
     return [_scored(scorer, estimator, X_test, y_test, of_score) for scorer in scorers]
 
@@ -313,13 +317,6 @@ def _scored(scorer: Scorer, estimator: Any, X: Any, y: Any, weights: dict[str, A
     except ValueError as error:
         warnings.warn(f"{scorer!r} fails in a fold: {error}", UndefinedMetricWarning, stacklevel=2)
         return np.nan
-
-
-def _weights_name(estimator: Any) -> str:
-    """Name by which `fit` hands weights on to the last step."""
-    if not isinstance(estimator, Pipeline) or get_config()["enable_metadata_routing"]:
-        return "sample_weight"
-    return f"{estimator.steps[-1][0]}__{_weights_name(estimator[-1])}"
 
 
 def _warn_of_unscored(scores: FloatArray, names: list[str]) -> None:

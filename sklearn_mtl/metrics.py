@@ -8,7 +8,7 @@ cross-validation, and `task_scorers` makes several of them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -77,7 +77,7 @@ def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
         raise ValueError(
             f"metric={metric!r} is not understood. Pass the name of a scorer, a scorer, or None."
         )
-    return _TaskScorer(task, metric)
+    return TaskScorer(task, metric)
 
 
 def task_scorers(
@@ -120,7 +120,7 @@ def task_scorers(
     return scorers
 
 
-class _TaskScorer(BaseEstimator):
+class TaskScorer(BaseEstimator):
     """What `task_scorer` returns; a base estimator for its repr, clone and metadata requests."""
 
     __metadata_request__score: ClassVar = {"estimator": UNUSED}  # an argument, not metadata
@@ -131,7 +131,9 @@ class _TaskScorer(BaseEstimator):
 
     def score(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Score a fitted estimator."""
-        view, encoder = task_view(estimator, self.task), fitted_of(estimator).encoder
+        encoder = fitted_of(estimator).encoder
+        self.check_task(encoder.names)
+        view = task_view(estimator, self.task)
         columns, weight = encoder.read(y, sample_weight)
         k = encoder.names.index(self.task)
         check_consistent_length(X, weight)
@@ -152,6 +154,16 @@ class _TaskScorer(BaseEstimator):
         return float(scorer(view, X, y_true, **weights))
 
     __call__ = score
+
+    def check_task(self, names: Collection[str]) -> None:
+        """Refuse the name of a task that is not among these.
+
+        Parameters
+        ----------
+        names : collection of str
+        """
+        if self.task not in names:
+            raise ValueError(f"task_scorer: {self.task!r} is not a task. Use one of {list(names)}.")
 
     def _accept_sample_weight(self) -> bool:
         """Tell searches whether to pass on the weights of `fit`, as scikit-learn's scorers do."""

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
+from sklearn_mtl._data.rows import sent_to_workers
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
-from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._fitted import fit_name, fitted_of
 
 __all__ = ["cross_val_predict_tasks"]
 
@@ -54,7 +56,8 @@ def cross_val_predict_tasks(
     y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
         Targets, laid out as in `fit`; NaN, None or ``pd.NA`` where not observed.
     groups : array-like of shape (n_samples,), default=None
-        Groups of rows, for splitters such as `sklearn.model_selection.GroupKFold`.
+        Groups of rows, for splitters such as `sklearn.model_selection.GroupKFold`, and for the
+        fits, which keep rows of a group together too.
     cv : int, splitter or iterable, default=None
         Folds, which have to be a partition of the rows: a number of consecutive ones, a splitter,
         or pairs of training and test rows. None is 5.
@@ -110,7 +113,7 @@ def cross_val_predict_tasks(
     """
     if method not in ("predict", "predict_proba"):
         raise ValueError(f"method={method!r} is unknown. Use 'predict' or 'predict_proba'.")
-    estimator = clone(estimator)
+    fits = estimator = clone(estimator)
     encoder = _encoder_of(estimator, y, params or {})
     if method == "predict_proba":
         if not encoder.classes:
@@ -119,18 +122,21 @@ def cross_val_predict_tasks(
                 "Use method='predict'."
             )
         estimator = _Probabilities(estimator, encoder)
-    predictions = cross_val_predict(
-        estimator,
-        X,
-        y,
-        groups=groups,
-        cv=cv,
-        n_jobs=n_jobs,
-        verbose=verbose,
-        params=params,
-        pre_dispatch=pre_dispatch,
-        method="predict",
-    )
+    if groups is not None:
+        params = {fit_name(fits, "groups"): groups} | dict(params or {})
+    with sent_to_workers():
+        predictions = cross_val_predict(
+            estimator,
+            X,
+            y,
+            groups=None if get_config()["enable_metadata_routing"] else groups,
+            cv=cv,
+            n_jobs=n_jobs,
+            verbose=verbose,
+            params=params,
+            pre_dispatch=pre_dispatch,
+            method="predict",
+        )
     if method == "predict_proba":
         return _unpacked(predictions, encoder)
     columns = predictions.reshape(len(predictions), -1).T

@@ -37,6 +37,13 @@ FOREIGN = {
     "where scikit-learn asks for it: callbacks, routing, scorers, tags and pages": (
         "_init_callback_context _metadata_requests _accept_sample_weight _skip_test"
     ),
+    "why a method is not there, which scikit-learn's own descriptor keeps to itself": (
+        "_available_if _AvailableIfDescriptor"
+    ),
+    "who asks for a fit, and for what": (
+        "_getframe _validation _fit_and_score _fit_and_predict"
+        " _scorer _BaseScorer _MultimetricScorer _scorers _response_method _score_func _kwargs"
+    ),
     "where torch keeps what a module holds": "_parameters _buffers _modules",
     "what torch.compile wraps": "_orig_mod",
     "the base of torch's losses, to tell them from ours": "_Loss",
@@ -98,7 +105,8 @@ HOUSE = {
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
     "_score": Room("_data.tables _data.tasks kinds.base", "numpy sklearn"),
-    "_fitted": Room("_data.inputs _data.targets _predict _score", "numpy sklearn"),
+    "_module": Room("_data.inputs kinds", "torch"),
+    "_fitted": Room("_data.inputs _data.targets _module _predict _score", "numpy sklearn"),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),
     "_training.random": Room(),
@@ -134,7 +142,9 @@ HOUSE = {
     "_files.store": Room(".codec .disk", "safetensors", "sklearn_mtl.__version__"),
     "_files.limits": Room(),
     "_files.schema": Room("_identity", "sklearn.utils._metadata_requests"),
-    "_files.onnx": Room(".disk", "importlib"),  # onnx and onnxscript, once a graph is written
+    "_files.onnx": Room(
+        ".disk _module", "importlib"
+    ),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
         ".limits .onnx .schema .store _fitted _identity"
         " _training.build _training.copies _training.listeners _training.plan _training.random"
@@ -144,18 +154,20 @@ HOUSE = {
     # Tools: they take any fitted estimator with tasks, and know nothing of training and files.
     "datasets": Room("", "numpy sklearn pandas"),
     "_views": Room("_fitted", "numpy sklearn"),
+    "_through": Room("_fitted", "numpy"),  # methods as functions
     "metrics": Room("_data.rows _fitted _views kinds.scores", "numpy sklearn"),
-    "model_selection": Room("_data.targets _data.tasks _fitted", "numpy sklearn"),
+    "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
     "inspection": Room(
         "_data.rows _data.targets _data.tasks _fitted losses metrics", "numpy sklearn pandas scipy"
     ),
+    "_callers": Room("_data.rows _data.tables metrics", "numpy sklearn"),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
-        " _files.save _views"
+        " _callers _files.save _module _through _views"
         " losses networks",
         "numpy sklearn",
     ),
-    "__init__": Room("_data.tasks _estimator _views", "importlib"),
+    "__init__": Room("_data.tasks _estimator _through _views", "importlib"),
 }
 FOLDERS = [name.removesuffix(".*") for name in HOUSE if name.endswith(".*")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -614,3 +615,22 @@ def test_nothing_passed_is_changed() -> None:
 def test_errors(model: Any, params: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         transfer_report(model, *table(), **params)
+
+
+def test_groups_reach_the_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = table()
+    groups, seen, fit = np.arange(len(X)) // 3, [], MultiTaskCNNEstimator.fit
+
+    def spy(self: Any, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Any:
+        seen.append((len(X), groups))
+        return fit(self, X, y, sample_weight, groups=groups)
+
+    monkeypatch.setattr(MultiTaskCNNEstimator, "fit", spy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few rows
+        transfer_report(
+            make_pipeline(StandardScaler(), small()), X, y, cv=GroupKFold(2), groups=groups
+        )
+    train, _ = next(GroupKFold(2).split(X, groups=groups))
+    assert seen[0][1].tolist() == groups[train].tolist()
+    assert all(len(of) == n for n, of in seen)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from _inputs import EVERY_KIND, GATED, make_every_kind, make_table
 from _inputs import make_small as small
+from joblib import parallel_config
 from sklearn import config_context
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.linear_model import Ridge
@@ -28,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl import Task, model_selection
+from sklearn_mtl import MultiTaskCNNEstimator, Task, model_selection
 from sklearn_mtl._fitted import innermost
 from sklearn_mtl.model_selection import cross_val_predict_tasks
 from sklearn_mtl.networks import ConvTrunk
@@ -113,15 +114,13 @@ def test_one_class_task_as_in_scikit_learn(labels: list[Any]) -> None:
 
 
 def test_numbers_are_not_trained_on_their_ranks() -> None:
-    """As in scikit-learn: the reason to exist. If its own are right some day, this may go."""
+    """As scikit-learn would have it: the reason to exist, and to refuse its own."""
     X, y = table()
     y = np.column_stack([y[:, 0], np.exp(4 * X[:, 0])])
     found = cross_val_predict_tasks(small(), X, y, cv=FOLDS, method="predict_proba")
     assert_same(found, by_hand(small(), X, y, FOLDS, "predict_proba"))
-    ranks = np.column_stack([y[:, 0], y[:, 1].argsort().argsort()])
-    wrong = cross_val_predict(small(), X, y, cv=FOLDS, method="predict_proba")
-    np.testing.assert_array_equal(wrong, by_hand(small(), X, ranks, FOLDS, "predict_proba")["y0"])
-    assert abs(wrong - found["y0"]).max() > 1e-3
+    with pytest.raises(ValueError, match=r"makes codes of all columns.*cross_val_predict_tasks"):
+        cross_val_predict(small(), X, y, cv=FOLDS, method="predict_proba")
 
 
 # -- labels ----------------------------------------------------------------------------------
@@ -483,3 +482,41 @@ def test_a_view_is_frozen(method: str) -> None:
     view = small().fit(X, y).task_view("y0")
     with pytest.raises(TypeError, match="has no tasks"):
         cross_val_predict_tasks(view, X, y[:, 0], method=method)
+
+
+# -- groups and other processes --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize("routing", [False, True])
+def test_groups_reach_the_splitter_and_the_fits(
+    in_pipeline: bool, routing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table()
+    groups = np.arange(len(X)) // 3
+    seen: list[Any] = []
+    fit = MultiTaskCNNEstimator.fit
+
+    def spy(self: Any, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Any:
+        seen.append(groups)
+        return fit(self, X, y, sample_weight, groups=groups)
+
+    monkeypatch.setattr(MultiTaskCNNEstimator, "fit", spy)
+    estimator: Any = small()
+    estimator = make_pipeline(StandardScaler(), estimator) if in_pipeline else estimator
+    with config_context(enable_metadata_routing=routing):
+        cross_val_predict_tasks(estimator, X, y, cv=GroupKFold(2), groups=groups)
+    expected = [groups[train] for train, _ in GroupKFold(2).split(X, groups=groups)]
+    assert [part.tolist() for part in seen] == [part.tolist() for part in expected]
+
+
+def test_what_other_processes_cannot_be_sent(tmp_path: Any) -> None:
+    h5py = pytest.importorskip("h5py", reason="HDF5 files need h5py")
+    X, y = table()
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        file["X"] = X
+        with pytest.raises(ValueError, match=r"an open HDF5 file. Pass n_jobs=1; or use threads"):
+            cross_val_predict_tasks(small(), file["X"], y, cv=2, n_jobs=2)
+        with parallel_config("threading", n_jobs=2):
+            found = cross_val_predict_tasks(small(), file["X"], y, cv=2)
+    assert_same(found, cross_val_predict_tasks(small(), X, y, cv=2))

@@ -171,7 +171,9 @@ def test_says_what_it_is(name: str) -> None:
     assert tags.estimator_type == ("classifier" if is_class else "regressor")
     assert tags.input_tags == get_tags(fitted()).input_tags
     assert not tags.target_tags.multi_output
-    assert repr(view).startswith(f"{type(view).__name__}(estimator=MultiTaskCNNEstimator(")
+    assert repr(view).startswith(
+        f"Task{'Classifier' if is_class else 'Regressor'}(estimator=MultiTaskCNNEstimator("
+    )
     assert view.get_params(deep=False) == {"estimator": view.estimator, "task": name}
 
 
@@ -815,3 +817,9 @@ def test_tools_over_the_view_of_a_whole(whole: str) -> None:
     importance = permutation_importance(view, X, y, n_repeats=3, random_state=0).importances_mean
     assert importance.argmax() == 0
     assert partial_dependence(view, X, ["a"], grid_resolution=4)["average"].shape == (1, 4)
+
+
+def test_curves_are_called_as_the_task() -> None:
+    view = fitted().task_view("defect")
+    display = RocCurveDisplay.from_estimator(view, frame(), view.predict(frame()))
+    assert display.name == "defect"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pickle import PicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 
-__all__ = ["Samples", "check_groups", "check_weights", "random_seed", "split_rows", "take_rows"]
+__all__ = [
+    "Samples",
+    "check_groups",
+    "check_weights",
+    "random_seed",
+    "sent_to_workers",
+    "split_rows",
+    "take_rows",
+]
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -77,6 +87,21 @@ def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
     """Return some rows of X, y or weights, in the container that they are in."""
     # Zarr has a method of its own for rows in any number.
     return data.oindex[rows] if hasattr(data, "oindex") else _safe_indexing(data, rows)
+
+
+@contextmanager
+def sent_to_workers() -> Iterator[None]:
+    """Say what to do about an X that cannot be sent to other processes, as an open HDF5 file."""
+    try:
+        yield
+    except (PicklingError, TypeError) as error:
+        if "pickle" not in str(error):
+            raise
+        raise ValueError(
+            "X, y or the estimator cannot be sent to other processes, as is so for an open HDF5 "
+            "file. Pass n_jobs=1; or use threads: with joblib.parallel_config('threading', "
+            "n_jobs=2); or read X into an array or a memmap."
+        ) from error
 
 
 def random_seed(random_state: Any) -> int:

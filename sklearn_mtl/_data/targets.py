@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.gates import applicability, blank, chains, holds, resolve_gates
 from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
 from sklearn_mtl._data.rows import check_weights
-from sklearn_mtl._data.tables import Column, clean, read_table
+from sklearn_mtl._data.tables import Column, Template, clean, read_table
 from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks, warn_of_one_label
 from sklearn_mtl.kinds.base import Kind
 from sklearn_mtl.kinds.values import are_numbers, first
@@ -383,13 +383,14 @@ class TargetEncoder:
         if self.y_ndim_ == 1:
             return columns[0]
         if all(are_numbers(labels) for labels in self.classes.values()):
-            return np.column_stack(
-                [
-                    c.astype(float) if are_numbers(c) else np.where(pd.isna(c), np.nan, c)
-                    for c in columns
-                ]
-            ).astype(float, copy=False)
+            numbers = [c if are_numbers(c) else np.where(pd.isna(c), np.nan, c) for c in columns]
+            return np.column_stack(numbers).astype(float, copy=False)
         return np.column_stack([c.astype(object) for c in columns])
+
+    @property
+    def template(self) -> Template:
+        """How y was laid out."""
+        return self._template
 
     def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:
         """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""

@@ -198,9 +198,8 @@ def _state_of(rule: Any, learned: dict[str, Any]) -> dict[str, Any]:
 
 def to_onnx(path: str | PathLike[str], fitted: Fitted) -> None:
     """Write a fitted network as an ONNX graph."""
-    encoder, reader = fitted.encoder, fitted.reader
+    encoder = fitted.encoder
     classes = dict.fromkeys(encoder.names) | {
         encoder.names[k]: labels.tolist() for k, labels in encoder.classes.items()
     }
-    graph = onnx.Graph(plain_module(fitted.net), reader, encoder.names, encoder.kinds_)
-    onnx.export(graph, reader.sample_shape_, classes, path)
+    onnx.export(fitted.as_module(), fitted.reader.sample_shape_, classes, path)

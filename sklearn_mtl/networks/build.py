@@ -131,6 +131,11 @@ def named_spec(name: str, input_shape: tuple[int, ...]) -> Any:
     """
     if name == "auto":
         name = "dense" if len(input_shape) == 1 else "conv"
+    if name not in TRUNKS:
+        raise ValueError(
+            f"trunk={name!r} is unknown. Use one of {['auto', *TRUNKS]}; for a model of timm, "
+            f"TimmTrunk({name!r}) of sklearn_mtl.networks; or pass any nn.Module."
+        )
     return TRUNKS[name]()
 
 

@@ -155,13 +155,20 @@ class MultiTaskModule(nn.Module):
             return features.flatten(1)
         return features.mean(dim=1) if features.ndim == 3 else features
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs))."""
+    def forward(self, x: Tensor, by_member: bool | None = None) -> Tensor:
+        """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs)) of each member of an ensemble.
+
+        None gives those of members in training mode, where losses are averaged, and their mean in
+        evaluation mode.
+        """
         features = self._features(x)
         if features.ndim == 2 or self.n_folds:
-            return self.heads(features)
-        # Members as rows: linear layers over three axes are compiled for one size of batches only.
-        return self.heads(features.flatten(0, 1)).unflatten(0, (-1, features.shape[1]))
+            raw = self.heads(features)
+        else:  # Members as rows: three axes would be compiled for one size of batches only.
+            raw = self.heads(features.flatten(0, 1)).unflatten(0, (-1, features.shape[1]))
+        if by_member or (by_member is None and self.training) or raw.ndim == 2:
+            return raw
+        return raw.mean(dim=1)
 
     def _features(self, x: Tensor) -> Tensor:
         return self.trunk(in_channels_last(x) if self.channels_last else x)

@@ -18,8 +18,9 @@ from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.inputs import InputReader
-from sklearn_mtl._files.onnx import Graph, _AdaptiveAvgPool3d
+from sklearn_mtl._files.onnx import _AdaptiveAvgPool3d
 from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._module import FittedModule
 from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind, RegressionTarget
 from sklearn_mtl.losses import KindLoss
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
@@ -134,7 +135,7 @@ def test_names_and_labels(tmp_path):
 
 def test_a_graph_for_every_kind():
     for kind in KINDS.values():
-        Graph(nn.Linear(1, 1), READER, ["y"], [kind()])
+        FittedModule(nn.Linear(1, 1), READER, ["y"], [kind()])
 
 
 class AngleTarget(Kind):
@@ -237,13 +238,12 @@ def test_graph_in_torch(precision, n_labels, head_hidden_units):
     params = {"precision": precision, "head_hidden_units": head_hidden_units}
     estimator = make(tasks=tasks, **params).fit(X, y)
     kinds = [task.kind for task in tasks]
-    fitted = fitted_of(estimator)
-    graph = Graph(estimator.module_, fitted.reader, kinds, fitted.encoder.kinds_)
     with torch.inference_mode():
-        outputs = [out.numpy() for out in graph(torch.from_numpy(X).float())]
+        outputs = estimator.as_module()(torch.from_numpy(X).float())
     if precision == "bfloat16":  # the graph is more precise
         estimator.net_.amp_dtype_ = None
-    assert_says_the_same(dict(zip(kinds, outputs, strict=True)), estimator, X)
+    assert list(outputs) == kinds
+    assert_says_the_same({name: out.numpy() for name, out in outputs.items()}, estimator, X)
 
 
 @pytest.mark.parametrize("size", [1, (2, None, 4), (4, 4, 3)])

@@ -1,0 +1,106 @@
+"""A fitted network as one PyTorch module, from X as it is passed to predictions of every task."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl.kinds import ClassificationTarget, Kind
+
+__all__ = ["FittedModule"]
+
+
+def _decoded(raw: Tensor, kind: Kind) -> Tensor:
+    """Probabilities (n, n_classes) or numbers (n,) of raw outputs (n, M, n_outputs)."""
+    members = kind.link(raw)
+    return members.mean(dim=1) if kind.is_class else _in_units(members, *kind.units)
+
+
+def _in_units(members: Tensor, scale: float, shift: float = 0.0) -> Tensor:
+    """Mean of members (n, M), scaled and shifted in float64: a large offset would cost digits."""
+    # Tensors, as the exporter would round plain numbers to float32.
+    given = {"dtype": torch.float64, "device": members.device}
+    factor, offset = torch.tensor([[scale], [shift]], **given)
+    return members.mean(dim=1).double() * factor + offset
+
+
+def _is_linked(kind: type[Kind]) -> bool:
+    """Tell whether all that a kind predicts follows from its link and units."""
+    if issubclass(kind, ClassificationTarget):
+        return kind.proba is ClassificationTarget.proba
+    return kind.link is not Kind.link and kind.decode is Kind.decode
+
+
+class FittedModule(nn.Module):
+    """Reader, network and decoders as one module, in evaluation mode.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps standardised samples to raw outputs; copied, to compute in float32 on the CPU.
+    reader : InputReader
+    names : sequence of str
+        Of the tasks.
+    kinds : sequence of Kind
+        Fitted.
+    task : str, optional
+        The only task that is asked for.
+
+    Attributes
+    ----------
+    network : MultiTaskModule
+        A copy, with the layers `trunk` and `heads`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        reader: InputReader,
+        names: Sequence[str],
+        kinds: Sequence[Kind],
+        task: str | None = None,
+    ) -> None:
+        super().__init__()
+        if task is not None and task not in names:
+            raise ValueError(f"task={task!r} is not a task. Use one of {list(names)}.")
+        for name, kind in zip(names, kinds, strict=True):
+            if task in (None, name) and not _is_linked(type(kind)):
+                raise ValueError(
+                    f"Task {name!r}: {type(kind).__name__} cannot be exported, as it decodes "
+                    "without a link. Give it a method link(raw) that works on tensors, and leave "
+                    "the rest to its base."
+                )
+        copied: Any = copy.deepcopy(network).cpu().float().eval()
+        copied.channels_last = False  # memory is the runtime's business
+        self.network = copied
+        self.names, self.kinds, self.task = list(names), list(kinds), task
+        self.shape = reader.input_shape_
+        self.channels_last = reader.data_format == "channels_last" and len(self.shape) > 1
+        self.register_buffer("mean", torch.from_numpy(reader.mean_))
+        self.register_buffer("scale", torch.from_numpy(reader.scale_))
+        self.eval().zero_grad()  # what training has left
+
+    def forward(self, X: Tensor) -> Tensor | dict[str, Tensor]:
+        """Return the outputs of all tasks by name, in their order; or of the one asked for."""
+        if self.channels_last:
+            X = X.reshape(-1, *self.shape[1:], self.shape[0]).movedim(-1, 1)
+        else:
+            X = X.reshape(-1, *self.shape)
+        # In float64, as in the reader: a feature of 1e6 + noise keeps the noise that it has.
+        inputs = (X.double() - self.mean) / self.scale
+        raw = self.network(inputs.to(self.network.heads.weight.dtype), by_member=True)
+        raw = raw.unsqueeze(1) if raw.ndim == 2 else raw
+        parts = raw.split([kind.n_outputs for kind in self.kinds], dim=-1)
+        by_name = zip(self.names, self.kinds, parts, strict=True)
+        if self.task is None:
+            return {name: _decoded(part, kind) for name, kind, part in by_name}
+        (out,) = (_decoded(part, kind) for name, kind, part in by_name if name == self.task)
+        return out if out.ndim == 2 else out.unsqueeze(1)

@@ -1,0 +1,193 @@
+"""Methods of an estimator as functions, which take pipelines and searches too.
+
+A `Pipeline` passes on no methods but those of scikit-learn.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_mtl._fitted import fitted_of, steps_to, through
+
+__all__ = ["embed", "predict_frame", "predict_proba_frame", "save", "score_tasks"]
+
+
+def predict_frame(estimator: Any, X: Any) -> Any:
+    """Predict every task, as a frame.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+
+    Returns
+    -------
+    y_pred : DataFrame of shape (n_samples, n_tasks)
+        Of the type of y in `fit` (pandas for arrays), with the names of the tasks; classes have
+        y's dtypes. If both are of pandas, with the index of X, also behind transformers.
+
+    Raises
+    ------
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_mtl import MultiTaskCNNEstimator, predict_frame
+    >>> X = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [2.0, 0.0, 1.0]}, index=["x", "y", "z"])
+    >>> y = pd.DataFrame({"kind": ["no", "yes", "yes"], "size": [1.0, 2.0, 3.0]})
+    >>> mtl = MultiTaskCNNEstimator(max_epochs=1, random_state=0)
+    >>> pipeline = make_pipeline(StandardScaler(), mtl).fit(X, y)
+    >>> predict_frame(pipeline, X).columns.tolist()
+    ['kind', 'size']
+    >>> predict_frame(pipeline, X).index.tolist()
+    ['x', 'y', 'z']
+    """
+    fitted = fitted_of(estimator)
+    rule = steps_to(estimator)[-1].conditional_output
+    return fitted.encoder.frame(fitted.decode(through(estimator, X), rule), index=_index(X))
+
+
+def predict_proba_frame(estimator: Any, X: Any) -> Any:
+    """Probabilities of the classes of every class task, as a frame.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+
+    Returns
+    -------
+    proba : DataFrame of shape (n_samples, total number of classes)
+        Of the type of y in `fit` (pandas for arrays). Columns are called ``{task}_{label}``, in the
+        order of `classes_`. For a conditional class: the probability given its gate.
+
+    Raises
+    ------
+    ValueError
+        If no task is a class task, or two columns would have the same name.
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    fitted = fitted_of(estimator)
+    encoder = fitted.encoder
+    if not encoder.classes:
+        raise ValueError(
+            f"None of the tasks {encoder.names} is a class task, so there are no probabilities. "
+            "Use predict_frame."
+        )
+    names = [
+        f"{encoder.names[k]}_{label}" for k, labels in encoder.classes.items() for label in labels
+    ]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"Two columns would be called {twice!r}. Rename the tasks, or use predict_proba."
+        )
+    proba = np.hstack(list(encoder.probabilities(fitted.raw(through(estimator, X))).values()))
+    return encoder.template.build(dict(zip(names, proba.T, strict=True)), (), _index(X))
+
+
+def score_tasks(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
+    """Score every task on its observed targets: accuracy of classes, R2 or D2 of the others.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+    y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+        True targets, laid out as in `fit`.
+    sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
+        Weights of rows, or of single targets.
+
+    Returns
+    -------
+    scores : dict of str to float
+        As `MultiTaskCNNEstimator.score_tasks` returns them.
+
+    Raises
+    ------
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    return fitted_of(estimator).score(through(estimator, X), y, sample_weight)
+
+
+def embed(estimator: Any, X: Any) -> NDArray[np.float64]:
+    """Shared representation: what the trunk makes of X.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+
+    Returns
+    -------
+    features : ndarray of shape (n_samples, n_features)
+        As `MultiTaskCNNEstimator.embed` returns them.
+
+    Raises
+    ------
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    features = fitted_of(estimator).raw(through(estimator, X), embed=True)
+    return features.astype(np.float64, copy=False)
+
+
+def save(estimator: Any, path: str | PathLike[str]) -> None:
+    """Write a fitted estimator, or the one that a search found best, to one file of plain data.
+
+    `MultiTaskCNNEstimator.load` reads it.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, search or FrozenEstimator
+        Fitted. Of a pipeline with transformers only the last step could be written: that is
+        refused, as its predictions would be others.
+    path : str or path-like
+        File to write, such as ``"model.safetensors"``.
+
+    Raises
+    ------
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator, or there are transformers before.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    fitted_of(estimator)
+    *before, last = steps_to(estimator)
+    if before:
+        raise TypeError(
+            f"The transformers of a {type(estimator).__name__} cannot be written as plain data. "
+            "Write all of it by joblib.dump or skops.io.dump, or the network alone: "
+            "pipeline[-1].save(path)."
+        )
+    last.save(path)
+
+
+def _index(X: Any) -> Any:
+    return X.index if hasattr(X, "iloc") else None
