@@ -356,7 +356,8 @@ def outcome(scorer: Callable[..., float], *args: Any) -> tuple[float | str, list
             found = f"{type(error).__name__}: {error}"
     said = sorted({f"{w.category.__name__}: {w.message}" for w in record})
     if isinstance(found, str):
-        found = re.sub("TaskClassifier|TaskRegressor|Labels|Numbers", "estimator", found)
+        names = "|".join([*NAMES, "Labels", "Numbers"])  # a view is called as its task
+        found = re.sub(rf"\b({names})\b", "estimator", found)
     return found, said
 
 

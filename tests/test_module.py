@@ -70,7 +70,7 @@ def test_nothing_that_happens_to_it_reaches_the_estimator(case):
     np.testing.assert_array_equal(est.predict(X), before)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_it_can_be_traced_and_exported(case):
     est, X = case
     x, module = torch.from_numpy(X), est.as_module()
