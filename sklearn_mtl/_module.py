@@ -24,7 +24,7 @@ def _decoded(raw: Tensor, kind: Kind) -> Tensor:
 def _in_units(members: Tensor, scale: float, shift: float = 0.0) -> Tensor:
     """Mean of members (n, M), scaled and shifted in float64: a large offset would cost digits."""
     # Tensors, as the exporter would round plain numbers to float32.
-    given = {"dtype": torch.float64, "device": members.device}
+    given: Any = {"dtype": torch.float64, "device": members.device}
     factor, offset = torch.tensor([[scale], [shift]], **given)
     return members.mean(dim=1).double() * factor + offset
 

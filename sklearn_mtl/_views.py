@@ -98,7 +98,8 @@ class _TaskView:
 
     # scikit-learn's displays name a curve by the class of the estimator: let it be the task.
     def __new__(cls, estimator: Any, task: str) -> Any:
-        return super().__new__(_named(cls, task))
+        view: Any = cls
+        return super().__new__(_named(view, task))
 
     def __init__(self, estimator: Any, task: str) -> None:
         self.estimator = estimator
@@ -109,7 +110,7 @@ class _TaskView:
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         shown: str = super().__repr__(N_CHAR_MAX)  # type: ignore[call-arg]
-        return type(self).__base__.__name__ + shown.removeprefix(type(self).__name__)
+        return type(self).__qualname__ + shown.removeprefix(type(self).__name__)
 
     @property
     def n_features_in_(self) -> int:

@@ -326,7 +326,7 @@ def _warn_of_unscored(scores: FloatArray, names: list[str]) -> None:
         {
             name: f"Task {name!r} cannot be scored in {lacking.sum()} of {len(lacking)} folds, "
             "which are left out for it."
-            for name, lacking in zip(names, unknown.T, strict=True)
+            for name, lacking in zip(names, np.transpose(unknown), strict=True)
             if lacking.any()
         },
         UndefinedMetricWarning,

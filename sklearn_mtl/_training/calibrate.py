@@ -112,7 +112,8 @@ def _find_shares(
     line = np.where(known, straight, 0)[:, tasks]
     parts = np.stack([raw[:, at], line, targets.values[:, tasks]])
     means = (weight * parts).sum(axis=1)
-    slope[at], shares = mix(*(parts - means[:, None]), weight)
+    network, straight_line, truth = parts - means[:, None]
+    slope[at], shares = mix(network, straight_line, truth, weight)
     shift[at] = means[2] - slope[at] * means[0] - shares * means[1]
     return Shares(slope, shift, dict(zip(tasks.tolist(), shares.tolist(), strict=True)))
 

@@ -163,4 +163,5 @@ def mix(
     candidates = np.array([(part(ay, aa), none), (none, part(by, bb)), inner, (edge, 1 - edge)])
     a, b = candidates.transpose(1, 0, 2)
     best = (a**2 * aa + 2 * a * b * ab + b**2 * bb - 2 * (a * ay + b * by)).argmin(axis=0)
-    return tuple(np.take_along_axis(share, best[None], axis=0)[0] for share in (a, b))
+    a, b = (np.take_along_axis(share, best[None], axis=0)[0] for share in (a, b))
+    return a, b
