@@ -31,7 +31,7 @@ PLACES = {
     "kinds": (3.6, 9.0),
     "_data": (3.6, 9.0),
     "_predict": (3.6, 5.3),
-    "_module": (5.4, 7.1),
+    "_fitted_module": (5.4, 7.1),
     "_score": (7.2, 9.0),
     "_fitted": (3.6, 12.0),
     "_training": (0.0, 6.3),

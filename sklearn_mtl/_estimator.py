@@ -21,7 +21,7 @@ from sklearn_mtl._callers import check_callers
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._files import save as files
 from sklearn_mtl._fitted import Fitted, fitted_of
-from sklearn_mtl._module import FittedModule
+from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of

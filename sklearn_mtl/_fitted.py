@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._data.targets import TargetEncoder
-from sklearn_mtl._module import FittedModule
+from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 

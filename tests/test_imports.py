@@ -105,8 +105,8 @@ HOUSE = {
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
     "_score": Room("_data.tables _data.tasks kinds.base", "numpy sklearn"),
-    "_module": Room("_data.inputs kinds", "torch"),
-    "_fitted": Room("_data.inputs _data.targets _module _predict _score", "numpy sklearn"),
+    "_fitted_module": Room("_data.inputs kinds", "torch"),
+    "_fitted": Room("_data.inputs _data.targets _fitted_module _predict _score", "numpy sklearn"),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),
     "_training.random": Room(),
@@ -143,7 +143,7 @@ HOUSE = {
     "_files.limits": Room(),
     "_files.schema": Room("_identity", "sklearn.utils._metadata_requests"),
     "_files.onnx": Room(
-        ".disk _module", "importlib"
+        ".disk _fitted_module", "importlib"
     ),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
         ".limits .onnx .schema .store _fitted _identity"
@@ -163,7 +163,7 @@ HOUSE = {
     "_callers": Room("_data.rows _data.tables metrics", "numpy sklearn"),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
-        " _callers _files.save _module _through _views"
+        " _callers _files.save _fitted_module _through _views"
         " losses networks",
         "numpy sklearn",
     ),

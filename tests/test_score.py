@@ -121,7 +121,7 @@ def many(n_tasks, **params):
 def test_nothing_grows_with_the_square_of_the_tasks(head_hidden_units, tmp_path):
     """Of 4 times as many tasks, 4 times the work; the square would be 16."""
     took = []
-    for n_tasks in (150, 600):
+    for n_tasks in (240, 960):
         est, X, Y = many(n_tasks, head_hidden_units=head_hidden_units)
         start = time.perf_counter()
         est.fit(X, Y)
@@ -136,7 +136,7 @@ def test_nothing_grows_with_the_square_of_the_tasks(head_hidden_units, tmp_path)
         ]
         took.append([fit, *map(seconds, jobs)])
     ratios = np.divide(took[1], took[0])
-    assert (ratios < 10).all(), ratios
+    assert (ratios < 12).all(), ratios
 
 
 def test_score_costs_little_more_than_predictions():

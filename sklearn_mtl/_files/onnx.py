@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mtl._files.disk import write_file
-from sklearn_mtl._module import FittedModule
+from sklearn_mtl._fitted_module import FittedModule
 
 __all__ = ["export"]
 

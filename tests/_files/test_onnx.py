@@ -20,7 +20,7 @@ from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._files.onnx import _AdaptiveAvgPool3d
 from sklearn_mtl._fitted import fitted_of
-from sklearn_mtl._module import FittedModule
+from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind, RegressionTarget
 from sklearn_mtl.losses import KindLoss
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
