@@ -93,9 +93,9 @@ def test_one_warning_names_the_tasks_of_one_label():
     assert message.endswith("The like holds for 'y4', 'y5', 'y6' and 3 more.")
 
 
-def seconds(function):
+def seconds(function, n=5):
     took = []
-    for _ in range(5):
+    for _ in range(n):
         start = time.perf_counter()
         function()
         took.append(time.perf_counter() - start)
@@ -120,23 +120,23 @@ def many(n_tasks, **params):
 @pytest.mark.parametrize("head_hidden_units", [0, 4])
 def test_nothing_grows_with_the_square_of_the_tasks(head_hidden_units, tmp_path):
     """Of 4 times as many tasks, 4 times the work; the square would be 16."""
-    took = []
-    for n_tasks in (240, 960):
-        est, X, Y = many(n_tasks, head_hidden_units=head_hidden_units)
-        start = time.perf_counter()
-        est.fit(X, Y)
-        fit = time.perf_counter() - start
-        path = tmp_path / "model.safetensors"
-        jobs = [
-            lambda est=est, X=X: est.predict(X[:1]),
-            lambda est=est, X=X: est.predict_frame(X),
-            lambda est=est, X=X, Y=Y: est.score(X, Y),
-            lambda est=est, path=path: est.save(path),
-            lambda est=est, path=path: est.load(path),
-        ]
-        took.append([fit, *map(seconds, jobs)])
-    ratios = np.divide(took[1], took[0])
-    assert (ratios < 12).all(), ratios
+    jobs = {
+        "fit": lambda est, X, Y: est.fit(X, Y),
+        "predict": lambda est, X, Y: est.predict(X[:1]),
+        "frame": lambda est, X, Y: est.predict_frame(X),
+        "score": lambda est, X, Y: est.score(X, Y),
+        "save": lambda est, X, Y: est.save(tmp_path / "model"),
+        "load": lambda est, X, Y: est.load(tmp_path / "model"),
+    }
+    few, more = (many(n, head_hidden_units=head_hidden_units) for n in (240, 960))
+    ratios = dict.fromkeys(jobs, np.inf)
+    for _ in range(5):  # turns, as other processes may slow one of them down
+        for name, job in jobs.items():
+            took = [seconds(lambda job=job, of=of: job(*of), n=1) for of in (few, more)]
+            ratios[name] = min(ratios[name], took[1] / took[0])
+        if max(ratios.values()) < 9:
+            return
+    raise AssertionError(ratios)
 
 
 def test_score_costs_little_more_than_predictions():
