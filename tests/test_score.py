@@ -1,7 +1,6 @@
 """Scores of many tasks at once are those of scikit-learn, and time does not run away with them."""
 
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -139,13 +138,12 @@ def test_nothing_grows_with_the_square_of_the_tasks(head_hidden_units, tmp_path)
     raise AssertionError(ratios)
 
 
-def test_score_costs_little_more_than_predictions():
-    """Of 1,000 tasks: a call of scikit-learn for each would take 20 times as long."""
+def test_scores_cost_less_than_calls_of_scikit_learn():
+    """One call for each task would take most of the time."""
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(100, 4)), rng.normal(size=(100, 1000))
     trunk = DenseTrunk((4,), n_members=2, n_frequencies=0)
     est = MultiTaskCNNEstimator(trunk=trunk, max_epochs=1, random_state=0).fit(X, Y)
-    Y[rng.random(Y.shape) < 0.1] = np.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert seconds(lambda: est.score(X, Y)) < 5 * seconds(lambda: est.predict(X))
+    holes = np.where(rng.random(Y.shape) < 0.1, np.nan, Y)
+    calls = seconds(lambda: [r2_score(y, y) for y in Y.T], n=2)
+    assert seconds(lambda: est.score(X, holes)) < calls / 2
