@@ -439,7 +439,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If Ctrl-C interrupted the training; the weights so far are kept.
+            If a callback interrupted the training; the weights so far are kept.
         """
         if not (self.early_stopping or isinstance(self.early_stopping, bool | np.bool_)):
             raise ValueError("early_stopping names no task. Pass names, True or False.")
@@ -496,6 +496,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         AttributeError
             If `early_stopping` is set, or `class_weight` is 'balanced': they need all rows at once.
         """
+        self._validate_params()  # scikit-learn does that for the first call alone
         samples = Samples(X, y, sample_weight)
         train_on(parameters_of(self), samples, self._previous(), classes).keep_in(self)
         return self

@@ -73,7 +73,7 @@ def predict_raw(
     n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
     starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
     outputs: NDArray[np.floating[Any]] | None = None
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(inputs.device.type, enabled=False):
         for start, stop in itertools.pairwise(starts):
             x = inputs(rows[start:stop])
             chunk = module.embed(x) if embed else infer(module, x, amp_dtype)

@@ -523,7 +523,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         targets(),
         {"learning_rate": 1e30, "optimizer": "SGD", "max_epochs": 30, "loss": "weighted"},
         {},
-        r"non-finite weights.*Lower learning_rate \(learning_rate=1e\+30\)",
+        r"training loss is not finite in epoch \d+\. Lower learning_rate \(learning_rate=1e\+30\)",
     ),
 }
 

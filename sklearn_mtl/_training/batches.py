@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -71,7 +70,6 @@ class Batches:
             self.members = (sees / (n_folds - 1)).to(self.device, self.dtype)
         self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
-        self.stop = threading.Event()
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -92,8 +90,6 @@ class Batches:
         while done < len(parts):
             together = parts[done : done + self.ahead]
             for X, cells in self._read(together):
-                if self.stop.is_set():
-                    raise KeyboardInterrupt
                 yield X, cells
             done += len(together)
             self.ahead = max(1, READ_VALUES // X.numel())

@@ -26,7 +26,9 @@ from sklearn_mtl.networks import MultiTaskModule, build_trunk, folds_of, takes_c
 __all__ = ["build_net", "start_combiner"]
 
 # What skorch takes besides, and has no effect here: batches come from `Batches`.
-NOT_FOR_USERS = {"module", "criterion", "dataset", "iterator_train", "iterator_valid", "warm_start"}
+NOT_FOR_USERS = {
+    *("module", "criterion", "dataset", "iterator_train", "iterator_valid", "warm_start", "history")
+}
 
 PRINT_LOG = "callbacks__print_log"
 
@@ -57,14 +59,17 @@ def build_net(
     dtype = DTYPES[recipe.precision]
     check_whose(recipe.net_params.get("callbacks"))
     trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_, reader.two_valued_)
-    module = MultiTaskModule(
-        trunk,
-        n_features,
-        encoder.n_outputs,
-        torch.from_numpy(bias),
-        int(parameters.head_hidden_units),
-        takes_channels_last(trunk, reader.input_shape_),
-    )
+    channels_last = takes_channels_last(trunk, reader.input_shape_)
+    n_hidden = int(parameters.head_hidden_units)
+    try:
+        module = MultiTaskModule(
+            trunk, n_features, encoder.n_outputs, torch.from_numpy(bias), n_hidden, channels_last
+        )
+    except RuntimeError as error:  # no memory
+        raise ValueError(
+            f"Heads of {n_features} features and head_hidden_units={n_hidden} cannot be made: "
+            f"{error}"
+        ) from error
     n_folds = folds_of(parameters.trunk, reader.input_shape_)
     if n_folds and n_folds != module.n_folds:
         raise ValueError(
@@ -114,6 +119,8 @@ def _options(recipe: Recipe, module: nn.Module) -> dict[str, Any]:
         "verbose": recipe.verbose,
         "train_split": None,
     }
+    if not all(isinstance(name, str) for name in recipe.net_params):
+        raise ValueError(f"net_params={recipe.net_params!r} must have names as its keys.")
     taken = sorted(
         name for name in recipe.net_params if name in own or name.split("__")[0] in NOT_FOR_USERS
     )

@@ -27,7 +27,7 @@ from sklearn_mtl._training.plan import (
     validation_batches,
     watched_tasks,
 )
-from sklearn_mtl._training.random import seeded
+from sklearn_mtl._training.random import float32_by_default, seeded
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 
 __all__ = ["train", "train_on"]
@@ -132,9 +132,10 @@ def _built_by(parameters: Any) -> dict[str, Any]:
 def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
     """Build a net, with the weights of `previous` if there is one."""
     bias = plan.encoder.constants(plan.targets)
-    net = build_net(
-        plan.parameters, plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights
-    )
+    with float32_by_default():
+        net = build_net(
+            plan.parameters, plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights
+        )
     start_combiner(net, batches)  # before the weights are others
     if previous is not None:
         try:
@@ -214,4 +215,10 @@ def _learned_on(
 
 def _raw(plan: Plan, net: TaskNet) -> Any:
     """Raw outputs of the rows that were trained on."""
-    return predict_raw(net.module_, plan.source, plan.rows, net.device, net.amp_dtype_)
+    raw = predict_raw(net.module_, plan.source, plan.rows, net.device, net.amp_dtype_)
+    if not np.isfinite(raw).all():
+        raise ValueError(
+            "Training ended with outputs that are not finite. Lower learning_rate "
+            f"(learning_rate={net.lr}), or check X and y for extreme values."
+        )
+    return raw

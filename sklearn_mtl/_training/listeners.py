@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import (
     BatchScoring,
@@ -25,7 +30,9 @@ __all__ = [
     "EpochListener",
     "Stopper",
     "check_callbacks",
+    "check_losses",
     "check_whose",
+    "noting_ctrl_c",
     "plain_module",
     "refuse_schedules",
 ]
@@ -139,12 +146,17 @@ def check_whose(callbacks: Any) -> None:
             f"net_params holds callbacks={callbacks!r}. Pass a list of callbacks, or of pairs "
             "(name, callback)."
         )
-    for given in callbacks or ():
+    for given in callbacks if isinstance(callbacks, list | tuple) else ():
         callback = given[-1] if isinstance(given, tuple) else given
         if hasattr(callback, "on_fit_task_begin"):
             raise ValueError(
                 f"net_params holds {type(callback).__name__}, a callback of scikit-learn. Pass it "
                 "to set_callbacks."
+            )
+        if callback is not None and not hasattr(callback, "set_params"):
+            raise ValueError(
+                f"net_params holds {given!r} among its callbacks. Pass callbacks of skorch, or "
+                "pairs (name, callback)."
             )
 
 
@@ -204,3 +216,35 @@ def refuse_schedules(net: NeuralNet) -> None:
                 f"net_params holds the schedule {name}, which would begin anew with each call of "
                 "partial_fit. Leave it out, and set learning_rate between the calls."
             )
+
+
+def check_losses(net: Any, prefix: str, losses: NDArray[np.float64]) -> None:
+    """Refuse to go on once a loss of an epoch is infinite or NaN."""
+    if not np.isfinite(losses).all():
+        held_out = prefix == "valid"
+        raise ValueError(
+            f"The {'validation' if held_out else 'training'} loss is not finite in epoch "
+            f"{len(net.history)}. Lower learning_rate (learning_rate={net.lr}), or check "
+            f"{'X_val and y_val' if held_out else 'X and y'} for extreme values."
+        )
+
+
+@contextlib.contextmanager
+def noting_ctrl_c(net: Any) -> Iterator[None]:
+    """Tell Ctrl-C from a callback that raises a KeyboardInterrupt."""
+    default = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not default
+    ):
+        yield
+        return
+
+    def note(signum: int, frame: Any) -> None:
+        net.pressed_ = True
+        default(signum, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from inspect import signature
@@ -22,7 +19,12 @@ from sklearn_mtl._predict import Inputs, infer
 from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
-from sklearn_mtl._training.listeners import CosineSchedule, Stopper
+from sklearn_mtl._training.listeners import (
+    CosineSchedule,
+    Stopper,
+    check_losses,
+    noting_ctrl_c,
+)
 from sklearn_mtl._training.pickling import PlainNet
 from sklearn_mtl.losses import Cells
 
@@ -78,7 +80,10 @@ class TaskNet(PlainNet):
     watched_ : Tensor of bool of shape (n_tasks,) or None
         Tasks that make up the objective on validation data; None for all.
     interrupted_ : bool
-        Whether Ctrl-C stopped the training.
+        Whether a callback interrupted the training: by a KeyboardInterrupt, which is skorch's way,
+        and not because losses got no better.
+    pressed_ : bool
+        Whether Ctrl-C was pressed, and the training is no success.
     """
 
     # Instance attributes end in an underscore: all others are parameters of the net for skorch.
@@ -92,6 +97,8 @@ class TaskNet(PlainNet):
     left_out_: LeftOut | None = None
     watched_: Tensor | None = None
     constant_losses_: NDArray[np.float64]
+    pressed_ = False
+    asked_ = False  # whether a callback raised a KeyboardInterrupt
     in_epoch_ = False  # whether an epoch is under way
     modules_set_ = False  # whether the modules were set to training or not, in it
     # In an epoch: methods of callbacks, by event; whether others than our schedule are among them.
@@ -198,12 +205,16 @@ class TaskNet(PlainNet):
         epoch of a small network, and less than 1 % with the default trunk.
         """
         methods = self.listeners_.get(method_name)
-        if methods is None:
-            super().notify(method_name, **kwargs)
-            return
-        getattr(self, method_name)(self, **kwargs)
-        for method in methods:
-            method(self, **kwargs)
+        try:
+            if methods is None:
+                super().notify(method_name, **kwargs)
+                return
+            getattr(self, method_name)(self, **kwargs)
+            for method in methods:
+                method(self, **kwargs)
+        except KeyboardInterrupt:
+            self.asked_ = True
+            raise
         if methods and method_name == "on_grad_computed":
             _align_gradients(self.module_.parameters())
 
@@ -262,7 +273,7 @@ class TaskNet(PlainNet):
         return loss
 
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
-        """Train; a KeyboardInterrupt (of a user, or a stopping callback) ends it in good order."""
+        """Train; a KeyboardInterrupt, of a user or a callback, ends it in good order."""
         self.get_split_datasets(X)
         self.record_: dict[str, list[NDArray[np.float64]]] = {
             "train_loss": [],
@@ -271,11 +282,12 @@ class TaskNet(PlainNet):
             "effective_weight": [],
         }
         self.best_: dict[str, float] = {}
-        self.interrupted_ = False
+        self.interrupted_ = self.pressed_ = self.asked_ = False
         try:
-            with _stop_after_batch(X[0]):
+            with noting_ctrl_c(self):
                 super().fit_loop(X, y, epochs, **params)
         except KeyboardInterrupt:
+            self.pressed_ |= not self.asked_
             self.interrupted_ = not any(
                 callback.stopped
                 if isinstance(callback, Stopper)
@@ -330,6 +342,7 @@ class TaskNet(PlainNet):
         """Record the objective and the loss of each task, and whether they are the best so far."""
         losses, counts = tally.means()
         observed = torch.where(counts > 0, losses, torch.nan).cpu().numpy()
+        check_losses(self, prefix, observed[(counts > 0).cpu().numpy()])
         self.record_[f"{prefix}_loss"].append(observed)
         if prefix == "train":
             weights = self.criterion_.effective_weights(losses, counts / len(tally))
@@ -376,24 +389,3 @@ def _spared(module: nn.Module) -> set[int]:
             names = set(name_them())
             spared |= {id(p) for name, p in part.named_parameters() if name in names}
     return spared
-
-
-@contextlib.contextmanager
-def _stop_after_batch(batches: Batches) -> Iterator[None]:
-    """Let a first Ctrl-C finish the batch; a second one interrupts at once."""
-    default = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or (
-        signal.getsignal(signal.SIGINT) is not default
-    ):
-        yield
-        return
-
-    def stop(signum: int, frame: Any) -> None:
-        batches.stop.set()
-        signal.signal(signal.SIGINT, default)
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, default)

@@ -166,6 +166,11 @@ def resolve_optimizer(optimizer: Any) -> Any:
             f"optimizer={optimizer!r} is not in torch.optim. Use a name such as 'AdamW' or 'SGD', "
             "or pass a class."
         )
+    if known is torch.optim.SparseAdam:
+        raise ValueError(
+            "optimizer='SparseAdam' takes sparse gradients only, and those of heads are dense. Use "
+            "'AdamW' or another one."
+        )
     return known
 
 

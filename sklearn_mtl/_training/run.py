@@ -75,14 +75,21 @@ def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
 
 def _initialize(net: TaskNet, has_valid: bool) -> None:
     if not net.initialized_:
-        net.initialize()
+        try:
+            net.initialize()
+        except (RuntimeError, AttributeError) as error:  # of an optimizer, or of callbacks
+            raise ValueError(
+                f"optimizer={net.optimizer.__name__} and net_params do not go together: {error}"
+            ) from error
         has_left_out = net.left_out_ is not None
         losses = ["train_loss", *["valid_loss"] * has_valid, *["oob_loss"] * has_left_out]
         check_callbacks(net, losses)
 
 
 def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
-    """Refuse weights that are not finite, and say so if somebody interrupted."""
+    """Refuse what is no success, and say so if a callback interrupted."""
+    if net.pressed_:
+        raise KeyboardInterrupt
     net.flags_ = {name: p.requires_grad for name, p in plain_module(net).named_parameters()}
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
         raise ValueError(
@@ -91,7 +98,7 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         )
     if net.interrupted_:
         warnings.warn(
-            f"Training was interrupted in epoch {len(net.record_['train_loss'])} of "
+            f"A callback interrupted the training in epoch {len(net.record_['train_loss'])} of "
             f"{recipe.max_epochs}; the weights so far are kept.",
             ConvergenceWarning,
             stacklevel=4,

@@ -68,7 +68,12 @@ def build_trunk(
         module = trunk.build(input_shape, **({"two_valued": two_valued} if asks else {}))
     else:
         _check_no_arguments(trunk)
-        module = trunk()
+        try:
+            module = trunk()
+        except ImportError:  # says what to install
+            raise
+        except Exception as error:  # whatever a user's callable raises
+            raise ValueError(f"trunk={trunk!r} fails when it is called: {error!r}.") from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
     training = module.training

@@ -285,7 +285,7 @@ def test_an_interrupted_fit_says_so() -> None:
             raise error
 
     estimator = small().set_callbacks(Recorder(interrupt_once))
-    with pytest.warns(ConvergenceWarning, match="interrupted in epoch 1 of 3"):
+    with pytest.warns(ConvergenceWarning, match="interrupted the training in epoch 1 of 3"):
         estimator.fit(*make_table())
     assert estimator.n_iter_ == 1
 

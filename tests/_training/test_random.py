@@ -1,5 +1,7 @@
 """Randomness: one seed gives the same bits, and global states are left as found."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,34 @@ def test_the_seed_drives_the_order_of_the_batches():
     trunk = dropout_trunk()[:1]
     one, other = (make(trunk=trunk, random_state=seed).fit(X, Y) for seed in (0, 1))
     assert not torch.equal(one.module_.trunk[0].weight, other.module_.trunk[0].weight)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
+
+
+SETTINGS = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "default dtype": lambda: default_dtype(torch.float64),
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_what_stands_around_says_nothing(setting, method, precision):
+    """The same bits, in training and in prediction; and it is left as it was."""
+    expected = getattr(make(precision=precision), method)(X, Y)
+    with SETTINGS[setting]():
+        found = getattr(make(precision=precision), method)(X, Y)
+        assert torch.is_autocast_enabled("cpu") == (setting == "autocast")
+        assert torch.is_grad_enabled() == (setting not in ("no_grad", "inference_mode"))
+        np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+    assert torch.equal(weights_of(found), weights_of(expected))
+    assert all(p.requires_grad and not p.is_inference() for p in found.module_.parameters())

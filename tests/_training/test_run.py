@@ -11,8 +11,11 @@ import pytest
 import torch
 from _fits import Recorder, X, Y, assert_consistent, make, weights_of
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl.networks import DenseTrunk
 
 # -- interruption --------------------------------------------------------------------------------
 
@@ -23,12 +26,6 @@ def stop():
 
 def interrupt_process():
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def interrupt_process_twice():
-    interrupt_process()
-    interrupt_process()
-    raise AssertionError("Ctrl-C came too late")
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def default_sigint():
 def test_a_callback_can_interrupt(event, count, n_iter, early_stopping):
     recorder = Recorder(event, count, stop)
     estimator = make([recorder], max_epochs=5, early_stopping=early_stopping)
-    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+    with pytest.warns(ConvergenceWarning, match="interrupted the training in epoch"):
         estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
     assert recorder.events[-2:] == [event, "train_end"]
     assert_consistent(estimator, n_iter)
@@ -75,26 +72,81 @@ def test_an_interruption_before_the_first_batch_leaves_the_constant_predictor(ev
 @pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize("batch_size", [15, 60])
 @pytest.mark.parametrize(
-    ("event", "count"), [("batch_end", 1), ("batch_end", 4), ("valid_end", 2), ("epoch_end", 2)]
+    ("event", "count"),
+    [
+        ("train_begin", 1),
+        ("epoch_begin", 1),
+        ("batch_begin", 1),
+        ("batch_end", 1),
+        ("batch_end", 4),
+        ("valid_end", 2),
+        ("epoch_end", 3),
+        ("train_end", 1),
+    ],
 )
-def test_ctrl_c_stops_after_the_batch(event, count, batch_size):
-    """It keeps the weights so far, warns, and leaves Ctrl-C as it was."""
+def test_ctrl_c_is_no_success(event, count, batch_size):
+    """Not in the first or the last batch either; the estimator and Ctrl-C are as they were."""
+    estimator = make(batch_size=batch_size).fit(X, X[:, :2])
+    before = weights_of(estimator).clone()
     recorder = Recorder(event, count, interrupt_process)
-    estimator = make([recorder], max_epochs=9, batch_size=batch_size)
-    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
+    estimator.set_params(net_params={"callbacks": [recorder]}, max_epochs=5)
+    with pytest.raises(KeyboardInterrupt):
         estimator.fit(X, Y, X_val=X[:9], y_val=Y[:9])
-    in_epoch = 60 // batch_size
-    n_batches = count if event == "batch_end" else count * in_epoch
-    assert recorder.events.count("batch_end") == n_batches
-    assert_consistent(estimator, n_iter=-(-n_batches // in_epoch))
+    assert recorder.events.count(event) == count
+    assert (recorder.events[-1] == "train_end") == (event != "train_begin")
+    assert estimator.predict(X).shape == (60, 2)
+    assert torch.equal(weights_of(estimator), before)
+
+
+class Pressing(torch.nn.Linear):
+    """Somebody presses Ctrl-C while a batch of the training goes through the trunk."""
+
+    def forward(self, x):
+        if self.training and len(x) > 2:
+            interrupt_process()
+        return super().forward(x)
 
 
 @pytest.mark.usefixtures("default_sigint")
-def test_a_second_ctrl_c_does_not_wait():
-    estimator = make([Recorder("batch_begin", 2, interrupt_process_twice)])
-    with pytest.warns(ConvergenceWarning, match="interrupted in epoch"):
-        estimator.fit(X, Y)
-    assert_consistent(estimator, n_iter=1)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_ctrl_c_in_the_only_batch(method):
+    estimator = make(trunk=Pressing(3, 4), batch_size=60, max_epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(estimator, method)(X, Y)
+    assert not hasattr(estimator, "module_")
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_ctrl_c_that_a_callback_swallows_counts():
+    class Swallowing(Recorder):
+        def on_batch_end(self, net, **kwargs):
+            with contextlib.suppress(KeyboardInterrupt):
+                interrupt_process()
+
+    with pytest.raises(KeyboardInterrupt):
+        make([Swallowing("never", 0, stop)]).fit(X, Y)
+
+
+class Presses(Callback):
+    """Somebody presses Ctrl-C in the second epoch."""
+
+    n_fits = 0
+
+    def on_train_begin(self, net, **kwargs):
+        Presses.n_fits += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            interrupt_process()
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_ctrl_c_stops_a_search():
+    Presses.n_fits = 0
+    search = GridSearchCV(make([Presses()]), {"learning_rate": [0.01, 0.02]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    assert Presses.n_fits == 1
 
 
 @pytest.mark.usefixtures("default_sigint")
@@ -135,7 +187,7 @@ def test_non_finite_weights_are_refused():
     estimator = make().fit(X, Y)
     before = estimator.predict(X)
     estimator.set_params(optimizer="SGD", learning_rate=1e30)
-    with pytest.raises(ValueError, match=r"non-finite weights. Lower learning_rate"):
+    with pytest.raises(ValueError, match=r"loss is not finite in epoch \d. Lower learning_rate"):
         estimator.fit(X, Y)
     np.testing.assert_array_equal(estimator.predict(X), before)
 
@@ -217,3 +269,54 @@ def test_tasks_that_are_not_watched_need_no_validation_targets():
     assert np.isfinite(estimator.fit(X, y).history_["valid_loss"][:, 0]).all()
     with pytest.raises(ValueError, match="'noise' has 1"):
         estimator.set_params(early_stopping=True).fit(X, y)
+
+
+def test_a_fit_whose_outputs_diverge_is_no_success():
+    """Losses stay finite here, which quantiles measure one by one; outputs do not."""
+    settings = {"optimizer": "SGD", "learning_rate": 1e20, "precision": "float32"}
+    trunk = DenseTrunk((4,), n_members=1, n_frequencies=0)
+    estimator = make(tasks=[Task("y", "quantile")], trunk=trunk, batch_size=20, **settings)
+    with pytest.raises(ValueError, match="Lower learning_rate"):
+        estimator.fit(X, X[:, 0] + Y[:, 0])
+
+
+def test_a_validation_loss_that_is_not_finite_names_the_validation_data():
+    y = X[:, 0]
+    with pytest.raises(ValueError, match=r"validation loss is not finite.*X_val and y_val"):
+        make(early_stopping=True, precision="float32").fit(X, y, X_val=X, y_val=1e30 * y)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"optimizer": "SparseAdam"}, "sparse gradients only"),
+        ({"net_params": {"callbacks": [3]}}, "holds 3 among its callbacks"),
+        ({"net_params": {"callbacks": [("mine", 3)]}}, "among its callbacks"),
+        ({"net_params": {1: 2}}, "names as its keys"),
+        ({"net_params": {"history": 3}}, "which the estimator sets itself"),
+        (
+            {"net_params": {"optimizer__fused": True, "optimizer__foreach": True}},
+            "optimizer=AdamW and net_params do not go together",
+        ),
+        ({"trunk": lambda: 1 / 0}, "fails when it is called: ZeroDivisionError"),
+        ({"head_hidden_units": 10**12}, "head_hidden_units=1000000000000 cannot be made"),
+    ],
+)
+def test_parameters_that_cannot_be_are_named(params, said):
+    estimator = make(**params)
+    with pytest.raises(ValueError, match=said):
+        estimator.fit(X, Y)
+    assert not hasattr(estimator, "net_")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({"loss": "none"}, {"trunk": "none"}, {"batch_size": 0}, {"net_params": [1]}),
+        *({"task_weights": "none"}, {"weight_decay": "none"}, {"precision": "none"}),
+    ],
+)
+def test_a_stream_checks_parameters_in_every_call(params):
+    estimator = make().partial_fit(X, Y)
+    with pytest.raises(ValueError, match=next(iter(params))):
+        estimator.set_params(**params).partial_fit(X, Y)
