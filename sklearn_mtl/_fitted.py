@@ -79,7 +79,7 @@ class Fitted:
             Outputs of all tasks side by side; or, to `embed`, the representation (n, F).
         """
         reader, net = self.reader, self.net
-        inputs = as_input(X, estimator_name=reader.estimator_name)
+        inputs = as_input(X)
         reader.check_names(X)
         reader.check_shape(inputs)
         rows = range(inputs.shape[0])

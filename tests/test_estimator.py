@@ -317,8 +317,8 @@ GATED_BADLY = [
 
 # X, y, parameters, arguments of fit, and what the message must say.
 BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
-    "inf in X": (with_cell(np.inf), targets(), {}, {}, r"X contains infinity.*\[3\].*impute"),
-    "NaN in X": (with_cell(np.nan), targets(), {}, {}, r"X contains NaN.*\[3\].*impute"),
+    "inf in X": (with_cell(np.inf), targets(), {}, {}, r"X contains infinity.*\[3\].*Clip"),
+    "NaN in X": (with_cell(np.nan), targets(), {}, {}, r"X contains NaN.*\[3\].*Impute"),
     "inf in y": (rows(), y_with(1, np.inf), {}, {}, r"'y1'.*infinity.*\[2\].*Use NaN"),
     "-inf in y": (rows(), y_with(2, -np.inf), {}, {}, r"'y2'.*infinity.*\[2\].*Use NaN"),
     "task without a value": (
@@ -335,7 +335,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         {"sample_weight": np.tile([1.0, 0.0, 1.0], (N, 1))},
         r"Task 'brightness' has no observed value.*weight",
     ),
-    "lengths differ": (rows(), targets()[:-1], {}, {}, r"inconsistent numbers.*\[60, 59\]"),
+    "lengths differ": (rows(), targets()[:-1], {}, {}, r"X and y have incons.* 60 and 59"),
     "X of one dimension": (rows()[:, 0], targets(), {}, {}, r"2D array.*[Rr]eshape"),
     "X of six dimensions": (
         np.zeros((N, 1, 2, 2, 2, 2)),
@@ -479,14 +479,14 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         targets(),
         {},
         {"X_val": rows()[:, :3], "y_val": targets()},
-        r"X has 3 features, but MultiTaskCNNEstimator is expecting 4",
+        r"X_val has 3 features, but MultiTaskCNNEstimator is expecting 4",
     ),
     "X_val with NaN": (
         rows(),
         targets(),
         {},
         {"X_val": with_cell(np.nan), "y_val": targets()},
-        r"X contains NaN.*\[3\]",
+        r"X_val contains NaN.*\[3\]",
     ),
     "X_val without y_val": (rows(), targets(), {}, {"X_val": rows()}, r"without y_val"),
     "y_val without X_val": (rows(), targets(), {}, {"y_val": targets()}, r"X_val"),
@@ -495,7 +495,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         targets(),
         {},
         {"X_val": rows(), "y_val": targets()[1:]},
-        r"inconsistent numbers.*\[60, 59\]",
+        r"X_val and y_val have inconsistent numbers of samples, 60 and 59",
     ),
     "y_val without a value": (
         rows(),

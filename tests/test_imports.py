@@ -99,7 +99,8 @@ HOUSE = {
     "_data.folds": Room(),
     "_data.levels": Room(),
     "_data.scaling": Room(),
-    "_data.inputs": Room(".levels .scaling"),
+    "_data.refusals": Room(),
+    "_data.inputs": Room(".levels .refusals .scaling"),
     "_data.targets": Room(".gates .labels .rows .tables .tasks kinds.base"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.

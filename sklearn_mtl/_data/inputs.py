@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_feature_names, assert_all_finite
+from sklearn.utils.validation import _check_feature_names
 
 from sklearn_mtl._data.levels import Levels
+from sklearn_mtl._data.refusals import blame, dates_in, listed, refusal
 from sklearn_mtl._data.scaling import told_scaling
 
 __all__ = [
@@ -35,54 +35,29 @@ KEPT_DTYPES = frozenset(
 CHUNK_ELEMENTS = 2**21
 
 
-def as_input(X: Any, *, estimator_name: str | None = None) -> Any:
+def as_input(X: Any, name: str = "X") -> Any:
     """Return X as something with ``shape`` and rows that can be read, without a float copy.
 
     HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
     a numeric numpy array of at least two dimensions; finiteness is checked when rows are read.
     """
     array = X
-    try:
-        # Numbers in an array are what they are: what is left to check, the readers check.
-        plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
-        if not (plain or _is_on_disk(X)):
-            array = check_array(
-                X, allow_nd=True, ensure_all_finite=False, input_name="X", estimator=estimator_name
-            )
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"X holds {array.dtype} values. Pass an array of numbers.")
-    except (ValueError, TypeError) as error:
-        labels = _not_numbers(X)
-        if not labels:
-            raise
-        raise ValueError(
-            f"{str(error).removesuffix('.')}. {len(labels)} column(s) of X hold no numbers, the "
-            f"first is {labels[0]!r}. Encode them, for example by OneHotEncoder in a "
-            "ColumnTransformer."
-        ) from error
-    if len(array.shape) < 2 or 0 in array.shape:
-        raise ValueError(f"X has shape {array.shape}. Pass at least two dimensions, none empty.")
-    return array
-
-
-def _not_numbers(X: Any) -> list[Any]:
-    """Labels of the columns of a frame that cannot be read as numbers."""
-    try:
-        frame: Any = nw.from_native(X, eager_only=True, pass_through=True)
-    except ValueError:  # labels that are there twice
-        return []
-    labels = []
-    for column in frame.iter_columns() if isinstance(frame, nw.DataFrame) else ():
-        if column.dtype.is_numeric() or column.dtype == nw.Boolean:
-            continue
+    # Numbers in an array are what they are: what is left to check, the readers check.
+    plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
+    if not (plain or _is_on_disk(X)):
         try:
-            column.to_numpy().astype(float)
-            holds_numbers = not column.dtype.is_temporal()
-        except (ValueError, TypeError):
-            holds_numbers = False
-        if not holds_numbers:
-            labels.append(column.name)
-    return labels
+            array = check_array(X, allow_nd=True, ensure_all_finite=False)
+            if array.dtype.kind == "O":  # of lists, or of a frame
+                array = array.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise refusal(X, error, name) from error
+    if dates := dates_in(X):
+        raise ValueError(blame(dates, "dates or durations", name))
+    if array.dtype.kind not in "biuf":
+        raise refusal(X, TypeError(f"it holds {array.dtype} values"), name)
+    if len(array.shape) < 2 or 0 in array.shape:
+        raise refusal(X, ValueError(f"it has the shape {array.shape}"), name)
+    return array
 
 
 def _is_on_disk(X: Any) -> bool:
@@ -205,28 +180,32 @@ class InputReader:
             raise ValueError("X holds values whose squares overflow float64. Rescale X.")
         return self
 
-    def of(self, X: Any) -> Source:
-        """Bind the reader to an X."""
-        read = functools.partial(self._read, X)
+    def of(self, X: Any, name: str = "X") -> Source:
+        """Bind the reader to an X, which errors call by `name`."""
+        read = functools.partial(self._read, X, name)
         return Source(read, self.input_shape_, self.mean_, self.scale_)
 
-    def check_shape(self, X: Any) -> None:
+    def check_shape(self, X: Any, name: str = "X") -> None:
         """Refuse an X whose samples differ in shape from those seen in `fit`."""
         shape = tuple(X.shape[1:])
-        if shape != self.sample_shape_:
-            if len(shape) == len(self.sample_shape_) == 1:
-                raise ValueError(
-                    f"X has {shape[0]} features, but {self.estimator_name} is expecting "
-                    f"{self.sample_shape_[0]} features as input"
-                )
+        if shape == self.sample_shape_:
+            return
+        if len(shape) == len(self.sample_shape_) == 1:
+            names = self.feature_names_in_
+            known = "" if names is None else f": {listed(names)}"
             raise ValueError(
-                f"X has samples of shape {shape}, but {self.estimator_name} was fitted on samples "
-                f"of shape {self.sample_shape_}. Pass X in the same layout."
+                f"{name} has {shape[0]} features, but {self.estimator_name} is expecting "
+                f"{self.sample_shape_[0]} features as input{known}"
             )
+        single = f", or {name}[None] if it is one sample" if X.shape == self.sample_shape_ else ""
+        raise ValueError(
+            f"{name} has samples of shape {shape}, but {self.estimator_name} was fitted on samples "
+            f"of shape {self.sample_shape_}. Pass {name} in the same layout{single}."
+        )
 
-    def _read(self, X: Any, rows: Rows) -> NDArray[Any]:
+    def _read(self, X: Any, name: str, rows: Rows) -> NDArray[Any]:
         """Return the samples of `rows`, a part of X itself if possible."""
-        batch = self._samples(X, rows)
+        batch = self._samples(X, rows, name)
         dtype = batch.dtype if batch.dtype in KEPT_DTYPES else np.float64
         # Arrays that cannot be written to are copied: as tensors they could be.
         copy = None if batch.flags.writeable else True
@@ -290,34 +269,35 @@ class InputReader:
             )
         return shape
 
-    def _samples(self, X: Any, rows: Rows) -> NDArray[Any]:
+    def _samples(self, X: Any, rows: Rows, name: str = "X") -> NDArray[Any]:
         """Rows of X, checked to be finite, in the shape of the network's input."""
         batch = _take(X, rows)
         if batch.dtype.kind == "f":
-            self._require_finite(batch, rows)
+            self._require_finite(batch, rows, name)
         shape = self.input_shape_
         if self.data_format == "channels_last" and len(shape) > 1:
             batch = batch.reshape(len(rows), *shape[1:], shape[0])
             return np.moveaxis(batch, -1, 1)
         return batch.reshape(len(rows), *shape)
 
-    def _require_finite(self, batch: NDArray[Any], rows: Rows) -> None:
+    def _require_finite(self, batch: NDArray[Any], rows: Rows, name: str) -> None:
         """Name rows and columns that are not finite."""
         finite = np.isfinite(batch)
         if finite.all():
             return
-        try:
-            assert_all_finite(batch, input_name="X", estimator_name=self.estimator_name)
-        except ValueError as error:
-            bad = np.sort(np.asarray(rows)[~finite.all(axis=tuple(range(1, batch.ndim)))])
-            where = ""
-            if batch.ndim == 2:
-                columns = np.flatnonzero(~finite.all(axis=0))
-                where = f", in {len(columns)} column(s), the first at position {columns[0]}"
-            raise ValueError(
-                f"{error}\nFound in {len(bad)} of the {len(rows)} rows read together, the first "
-                f"{bad[:5].tolist()}{where}. X must be finite: impute, clip or drop them."
-            ) from error
+        holes = bool(np.isnan(batch).any())
+        bad = np.sort(np.asarray(rows)[~finite.all(axis=tuple(range(1, batch.ndim)))])
+        where = ""
+        if batch.ndim == 2:
+            columns = np.flatnonzero(~finite.all(axis=0))
+            names = self.feature_names_in_
+            where = f", in column(s) {listed(columns if names is None else names[columns])}"
+        what, how = ("NaN", "Impute") if holes else ("infinity", "Clip")
+        raise ValueError(
+            f"{name} contains {what} in {len(bad)} of the {len(rows)} rows read together, the "
+            f"first {bad[:5].tolist()}{where}. {how} these values first, for example by a "
+            f"{'SimpleImputer' if holes else 'FunctionTransformer'} in a Pipeline, or drop them."
+        )
 
     def _bounds(self, X: Any, rows: NDArray[np.intp]) -> tuple[float, float]:
         """Return the least and the greatest value of `rows`."""

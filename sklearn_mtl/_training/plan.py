@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_consistent_length
 
 from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source, as_input
+from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.rows import Samples, check_groups, check_weights, random_seed, split_rows
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
@@ -137,9 +137,9 @@ def plan_fit(
         parameters.estimator_name,
         copy.deepcopy(parameters.standardize),
     )
-    inputs = as_input(samples.X, estimator_name=reader.estimator_name)
+    inputs = as_input(samples.X)
     reader.fit_names(samples.X)
-    _require_targets(inputs, samples.y, reader.estimator_name)
+    _require_targets(samples.X, inputs, samples.y, reader.estimator_name)
     # Copies, so that what the user changes later can be told.
     read_by = parameters.tasks, parameters.missing_values, parameters.class_weight
     encoder = TargetEncoder(*copy.deepcopy(read_by))
@@ -185,8 +185,8 @@ def _plan_on(
 ) -> Plan:
     """Plan by what `previous` knows of X and y; counts of targets `add` up, or begin anew."""
     reader = previous.reader
-    inputs = as_input(samples.X, estimator_name=reader.estimator_name)
-    _require_targets(inputs, samples.y, reader.estimator_name)
+    inputs = as_input(samples.X)
+    _require_targets(samples.X, inputs, samples.y, reader.estimator_name)
     _check_unchanged(parameters, previous)
     previous.encoder.check_declared(classes)
     reader.check_names(samples.X)
@@ -270,14 +270,14 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     if y is None:
         raise ValueError("X_val was passed without y_val. Pass y_val too.")
     reader.check_names(X)
-    inputs = as_input(X, estimator_name=reader.estimator_name)
-    _require_targets(inputs, y, reader.estimator_name)
-    reader.check_shape(inputs)
+    inputs = as_input(X, "X_val")
+    rows_beside_y(X, inputs.shape[0], y, ("X_val", "y_val"))
+    reader.check_shape(inputs, "X_val")
     targets = plan.encoder.encode(y, sample_weight)
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
-    return Batches(reader.of(inputs), *targets, rows, plan.recipe)
+    return Batches(reader.of(inputs, "X_val"), *targets, rows, plan.recipe)
 
 
 def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
@@ -300,12 +300,12 @@ def _watched(early_stopping: Any, names: list[str]) -> NDArray[np.bool_]:
     return np.isin(names, chosen)
 
 
-def _require_targets(inputs: Any, y: Any, estimator_name: str) -> None:
+def _require_targets(X: Any, inputs: Any, y: Any, estimator_name: str) -> None:
     if y is None:
         raise ValueError(
             f"This {estimator_name} estimator requires y to be passed, but the target y is None."
         )
-    check_consistent_length(inputs, y)
+    rows_beside_y(X, inputs.shape[0], y)
 
 
 def _check_unchanged(parameters: Any, previous: Fitted) -> None:

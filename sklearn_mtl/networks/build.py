@@ -133,6 +133,11 @@ def named_spec(name: str, input_shape: tuple[int, ...]) -> Any:
     Returns
     -------
     spec : object with a method ``build(input_shape)``
+
+    Raises
+    ------
+    ValueError
+        If there is no trunk of that name.
     """
     if name == "auto":
         name = "dense" if len(input_shape) == 1 else "conv"

@@ -137,25 +137,25 @@ def test_input_shape_that_does_not_fit(shape: Any, input_shape: Any) -> None:
         (np.zeros((5, 1, 2, 2, 2, 2)), r"6 dimensions, expected 2 to 5.*Pass input_shape="),
         (np.zeros((5, 0)), r"0 feature\(s\)"),
         (np.zeros((0, 3)), r"0 sample\(s\)"),
-        (np.zeros((5, 3, 0, 2)), r"X has shape \(5, 3, 0, 2\)"),
-        (np.array([["a"], ["b"]]), "numeric"),
-        (np.array([["a"], [1]], dtype=object), "could not convert string to float: 'a'$"),
+        (np.zeros((5, 3, 0, 2)), r"0 feature\(s\) \(shape=\(5, 3, 0, 2\)\)"),
+        (np.array([["a"], ["b"]]), "Column 0 of X holds text"),
+        (np.array([["a"], [1]], dtype=object), "^Column 0 of X holds text"),
         (
             pd.DataFrame({"n": [1.0, np.nan], "a": ["x", "y"], "b": [True, False], 7: ["z", "1"]}),
-            r"to float: 'x'\. 2 column\(s\) of X hold no numbers, the first is 'a'",
+            r"^Columns 'a', 7 of X hold text\. Encode .* OneHotEncoder in a ColumnTransformer\.$",
         ),
         (
             pd.DataFrame({"n": [1], "c": pd.Categorical(["x"])}),
-            r"1 column\(s\) .* the first is 'c'\. Encode",
+            r"Column 'c' of X holds text\. Encode",
         ),
-        (pl.DataFrame({"n": [1, 2], "a": ["x", "y"]}), r"1 column\(s\) of X .* first is 'a'"),
+        (pl.DataFrame({"n": [1, 2], "a": ["x", "y"]}), r"^Column 'a' of X holds text"),
         (
             pd.DataFrame({"d": pd.to_datetime(["2020"]), "n": [1.0]}),
-            r"1 column\(s\) of X hold .* 'd'",
+            r"^Column 'd' of X holds dates",
         ),
         (np.zeros((5, 2), dtype=complex), "Complex data not supported"),
-        (np.array(["2020", "2021"], dtype="M8[D]")[:, None], "X holds datetime64"),
-        ([[1.0, 2.0], [1.0]], "inhomogeneous"),
+        (np.array(["2020", "2021"], dtype="M8[D]")[:, None], "Column 0 of X holds dates"),
+        ([[1.0, 2.0], [1.0]], r"differ in length: \(2,\) in row 0, \(1,\) in row 1\. Crop or pad"),
     ],
 )
 def test_refused_X(X: Any, message: str) -> None:
@@ -167,21 +167,24 @@ def test_refused_X(X: Any, message: str) -> None:
     ("X", "message"),
     [
         (pd.DataFrame({"a": [], "b": []}, dtype=float), r"0 sample\(s\)"),
-        (pl.DataFrame({"a": [1.0]}).lazy(), "LazyFrame|scalar|0D"),
-        (pd.DataFrame([[1, "x"]], columns=["a", "a"]), "a"),
+        (
+            pl.DataFrame({"a": [1.0]}).lazy(),
+            r"computed yet. Pass X.collect\(\)",
+        ),
+        (pd.DataFrame([[1, "x"]], columns=["a", "a"]), "same name: 'a'"),
     ],
 )
 def test_only_columns_are_blamed_that_hold_no_numbers(X: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         as_input(X)
-    assert "hold no numbers" not in str(caught.value)
+    assert "hold text" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:pandas.DataFrame with sparse columns")
 def test_columns_are_judged_by_their_values() -> None:
     numbers = {"o": np.array([3, 4], dtype=object), "s": pd.arrays.SparseArray([1.0, 0])}
     frame = pd.DataFrame({**numbers, "t": ["x", "y"], "u": ["z", "y"]})
-    with pytest.raises(ValueError, match=r"2 column\(s\) of X hold no numbers, the first is 't'"):
+    with pytest.raises(ValueError, match=r"^Columns 't', 'u' of X hold text"):
         as_input(frame)
 
 
@@ -189,11 +192,9 @@ def test_columns_are_judged_by_their_values() -> None:
 def test_holes_are_located(hole: float) -> None:
     X = draw(4)
     X[[2, 7], [3, 1]] = hole
-    with pytest.raises(
-        ValueError, match=r"\[2, 7\], in 2 column\(s\), the first at position 1\. X must"
-    ):
+    with pytest.raises(ValueError, match=r"first \[2, 7\], in column\(s\) 1, 3\. (Impute|Clip)"):
         fitted(X)
-    with pytest.raises(ValueError, match=r"first \[2, 7\]\. X must be finite"):
+    with pytest.raises(ValueError, match=r"first \[2, 7\]\. (Impute|Clip) these values"):
         fitted(X.reshape(-1, 2, 2))
 
 
@@ -405,12 +406,12 @@ def test_what_is_not_finite_is_named_with_its_rows(shape: Any, value: float, sai
     X = draw(*shape)
     X[5].flat[1] = X[7].flat[0] = value
     message = (
-        rf"(?s)Input X contains {said}.*2 of the 40 rows.*first \[5, 7\].*impute, clip or drop"
+        rf"^X contains {said} in 2 of the 40 rows.*first \[5, 7\].*in a Pipeline, or drop them\.$"
     )
     with pytest.raises(ValueError, match=message):
         fitted(X)
     reader = fitted(np.delete(X, [5, 7], axis=0))
-    with pytest.raises(ValueError, match=r"(?s)Input X .*1 of the 3 rows.*first \[7\]"):
+    with pytest.raises(ValueError, match=r"^X contains .* 1 of the 3 rows.*first \[7\]"):
         reader.of(X).read(np.array([6, 7, 8]))
     fitted(X, rows=np.arange(5))  # rows that are not read do no harm
 
@@ -504,15 +505,15 @@ def test_stores_are_checked_batch_by_batch(store: Any, tmp_path: Path) -> None:
     X[17, 2] = np.nan
     stored = store(tmp_path, X)
     for attempt in (lambda: small().fit(stored, y), lambda: est.predict(stored)):
-        with pytest.raises(ValueError, match=r"(?s)Input X contains NaN.*first \[17\]"):
+        with pytest.raises(ValueError, match=r"^X contains NaN .*first \[17\]"):
             attempt()
 
 
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.zeros(5), r"X has shape \(5,\)"),
-        (np.zeros((5, 0)), r"X has shape \(5, 0\)"),
+        (np.zeros(5), r"X has the shape \(5,\)"),
+        (np.zeros((5, 0)), r"0 feature\(s\) \(shape=\(5, 0\)\)"),
         (np.zeros((5, 2), dtype=complex), "X holds complex128"),
     ],
 )
@@ -554,12 +555,3 @@ def test_arrays_have_no_names() -> None:
     # Those of an earlier frame are forgotten.
     reader.fit_names(pd.DataFrame(draw(3), columns=list("abc")))
     assert reader.fit_names(draw(3)).feature_names_in_ is None
-
-
-def test_errors_speak_of_the_estimator() -> None:
-    with pytest.raises(ValueError, match="minimum of 1 is required by Est"):
-        as_input(np.zeros((0, 3)), estimator_name="Est")
-    X = draw(3)
-    X[3, 1] = np.nan
-    with pytest.raises(ValueError, match="Est does not accept missing values"):
-        fitted(X)

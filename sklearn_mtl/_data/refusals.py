@@ -1,0 +1,270 @@
+"""Why an X cannot be read: what it is, where, and what to pass instead."""
+
+from __future__ import annotations
+
+import datetime
+import reprlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = ["blame", "dates_in", "listed", "refusal", "rows_beside_y"]
+
+ARRAY = (
+    "Pass one array with a sample per row: (n, d), (n, H, W), (n, C, H, W) or (n, C, D, H, W); "
+    "or a frame"
+)
+TWO_INPUTS = (
+    "X is one array: put the inputs side by side, as np.hstack([a.reshape(n, -1), b.reshape(n, "
+    "-1)]), and pass a trunk of your own, an nn.Module that takes the columns apart"
+)
+NUMBERS = (*"biufc",)  # kinds of dtypes
+FEW = 9  # so many items of a list may be inputs, more are samples
+DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
+
+# What may be wrong with columns, and how to mend it.
+MENDS = {
+    "dates or durations": (
+        "Make numbers of them first, such as days since the first one, or month and weekday."
+    ),
+    "lists or arrays": (
+        "Give each of their values a column, as by np.stack(X[column]), or pass an array (n, ...)."
+    ),
+    "text": "Encode it, for example by OneHotEncoder in a ColumnTransformer.",
+    "numbers as text": "Make numbers of it first, by astype(float) or pd.to_numeric.",
+    "numbers and holes as objects": (
+        "Make floats of them first, as by pd.to_numeric, and impute the holes."
+    ),
+    "no numbers": "Make numbers of them first, or drop them.",
+}
+
+
+def refusal(X: Any, error: Exception, name: str = "X") -> Exception:
+    """Return what to raise for an X that another library could not read.
+
+    Parameters
+    ----------
+    X : object
+        What cannot be read.
+    error : Exception
+        What was raised for it.
+    name : str, default='X'
+        Of the parameter.
+    """
+    for why in (_no_array, _unequal_samples, _columns_without_numbers, _no_rows):
+        if text := why(X, name):
+            break
+    else:
+        text = f"{name} cannot be read as numbers: {str(error).removesuffix('.')}."
+    if MENDS["no numbers"] in text and isinstance(error, TypeError):  # scikit-learn asks for it
+        return TypeError(f"{text} {error}.")
+    return ValueError(text)
+
+
+def blame(labels: Sequence[Any], what: str, name: str = "X") -> str:
+    """Say what columns hold, and how to mend it."""
+    holds = "Column {} of {} holds" if len(labels) == 1 else "Columns {} of {} hold"
+    return f"{holds.format(listed(labels), name)} {what}. {MENDS[what]}"
+
+
+def listed(items: Sequence[Any] | NDArray[Any], limit: int = 5) -> str:
+    """Put items in a row, the first few of many."""
+    plain = [item.item() if isinstance(item, np.generic) else item for item in items[:limit]]
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(map(repr, plain)) + more
+
+
+def dates_in(X: Any) -> list[str]:
+    """Return the columns of a frame that hold dates, of which some libraries make numbers."""
+    if isinstance(X, np.ndarray | list | tuple) or hasattr(X, "iloc"):  # pandas makes none
+        return []
+    frame = _frame(X)
+    return [] if frame is None else [n for n, t in frame.schema.items() if t.is_temporal()]
+
+
+def rows_beside_y(X: Any, n_samples: int, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
+    """Refuse X and y of different lengths; a list may hold inputs, where samples were expected."""
+    shape = getattr(y, "shape", None)
+    n = shape[0] if shape else len(y) if hasattr(y, "__len__") and shape is None else n_samples
+    if n == n_samples:
+        return
+    few = isinstance(X, list | tuple) and len(X) <= FEW
+    if few and all((_shape(x) or (0,))[0] == n for x in X):
+        raise ValueError(f"{names[0]} is a list of {len(X)} arrays of {n} rows. {TWO_INPUTS}.")
+    raise ValueError(
+        f"{' and '.join(names)} have inconsistent numbers of samples, {n_samples} and {n}. Pass "
+        f"one row of {names[1]} for each sample of {names[0]}."
+    )
+
+
+def _frame(X: Any) -> Any:
+    try:
+        frame: Any = nw.from_native(X, eager_only=True, pass_through=True)
+    except ValueError:  # labels that are there twice
+        return None
+    return frame if isinstance(frame, nw.DataFrame) else None
+
+
+def _kind_of(X: Any) -> str | None:
+    return getattr(getattr(X, "dtype", None), "kind", None)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    try:
+        return tuple(int(s) for s in np.shape(value))
+    except (ValueError, TypeError):  # it holds values of different shapes itself
+        return None
+
+
+# -- containers ----------------------------------------------------------------------------------
+
+
+def _no_array(X: Any, name: str) -> str | None:
+    kind = type(X).__name__
+    if isinstance(X, Mapping):
+        if all(len(_shape(value) or ()) == 1 for value in X.values()):
+            return f"{name} is a {kind} of columns. Pass a frame: pd.DataFrame({name})."
+        return f"{name} is a {kind} of the inputs {listed(list(X))}. {TWO_INPUTS}."
+    if isinstance(X, list | tuple):
+        if X and isinstance(X[0], Mapping):
+            return f"{name} is a {kind} of dicts. Pass a frame: pd.DataFrame({name})."
+        return _inputs(X, name)
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        return (
+            f"{name} is a structured array with the fields {listed(X.dtype.names)}. Pass a frame: "
+            f"pd.DataFrame({name})."
+        )
+    if hasattr(X, "collect") and not hasattr(X, "__len__"):
+        return f"{name} is a {kind}, which is not computed yet. Pass {name}.collect()."
+    counts = Counter(getattr(X, "columns", ()))
+    if twice := [label for label, count in counts.items() if count > 1]:
+        return f"{name} has columns of the same name: {listed(twice)}. Rename them."
+    if hasattr(X, "toarray"):
+        return f"{name} is sparse, a {kind}. Pass {name}.toarray()."
+    if not hasattr(X, "__array__") and _frame(X) is None:
+        of = reprlib.repr(X) if X is None or np.isscalar(X) else f"a {kind}"
+        return f"{name} is {of}, which is no array. {ARRAY}."
+    if _kind_of(X) == "c":
+        return (
+            f"Complex data not supported: {name} holds {X.dtype} values. Pass their real and "
+            "imaginary parts, or their size, as columns or channels of their own."
+        )
+    return None
+
+
+def _inputs(X: Sequence[Any], name: str) -> str | None:
+    """Say that a few arrays of equally many rows are no samples."""
+    shapes = [_shape(x) for x in X]
+    few = 2 <= len(X) <= FEW and all(shape and len(shape) > 1 for shape in shapes)
+    if not few or len({shape[0] for shape in shapes if shape}) > 1 or len(set(shapes)) == 1:
+        return None
+    if shapes[0] and shapes[0][0] <= len(X):
+        return None
+    return f"{name} is a list of arrays of shapes {listed(shapes)}. {TWO_INPUTS}."
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def _columns_without_numbers(X: Any, name: str) -> str | None:
+    found: dict[str, list[Any]] = {}
+    for label, values in _columns(X):
+        if what := _held(values):
+            found.setdefault(what, []).append(label)
+    return " ".join(blame(found[what], what, name) for what in MENDS if what in found) or None
+
+
+def _columns(X: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
+    frame = _frame(X)
+    if frame is not None:
+        for column in frame.iter_columns():
+            yield column.name, np.asarray(column.to_numpy())
+        return
+    if _kind_of(X) in NUMBERS:
+        return
+    try:
+        array = np.asarray(X) if isinstance(X, np.ndarray) else np.array(X, dtype=object)
+    except ValueError:  # samples of different shapes
+        return
+    if array.ndim == 2 and array.dtype.kind in "OUSmM":
+        yield from enumerate(array.T)
+
+
+def _held(values: NDArray[Any]) -> str | None:
+    """Say what a column holds instead of numbers; None if it does hold them."""
+    if values.ndim > 1:
+        return "lists or arrays"
+    if values.dtype.kind in "biuf":
+        return None
+    if values.dtype.kind in "mM":
+        return "dates or durations"
+    if values.dtype.kind == "O":
+        seen = [v for v in values if not (np.ndim(v) == 0 and pd.isna(v))]
+        if any(isinstance(v, list | tuple | np.ndarray | pd.Series) for v in seen):
+            return "lists or arrays"
+        if any(isinstance(v, DATES) for v in seen):
+            return "dates or durations"
+        text = any(isinstance(v, str | bytes) for v in seen)
+        if not text and not all(isinstance(v, int | float | np.number) for v in seen):
+            return "no numbers"
+    else:
+        seen, text = list(values), True
+    try:
+        np.array(seen).astype(float)
+    except (ValueError, TypeError):
+        return "text"
+    if text and values.dtype.kind != "O":
+        return "numbers as text"
+    return "numbers and holes as objects" if any(v is pd.NA for v in values) else None
+
+
+# -- samples -------------------------------------------------------------------------------------
+
+
+def _unequal_samples(X: Any, name: str) -> str | None:
+    """Name the first samples of each shape."""
+    if not (isinstance(X, list | tuple | pd.Series) or _kind_of(X) == "O"):
+        return None
+    shapes: dict[Any, int] = {}
+    for row, sample in enumerate(X):
+        shapes.setdefault(_shape(sample), row)
+    if None in shapes:
+        return f"Row {shapes[None]} of {name} holds parts of different lengths. {ARRAY}."
+    if len(shapes) > 1:
+        first = [f"{shape} in row {row}" for shape, row in shapes.items()]
+        rest = f", and {len(first) - 4} more" if len(first) > 4 else ""
+        flat = all(len(shape) == 1 for shape in shapes)
+        what, how = ("length", "Crop or pad") if flat else ("size", "Resize, crop or pad")
+        return (
+            f"Samples of {name} differ in {what}: {', '.join(first[:4])}{rest}. {how} them to one "
+            f"{what} first."
+        )
+    if len(next(iter(shapes), ())) > 0 and getattr(X, "ndim", 0) == 1:
+        return f"{name} is a column of arrays. Pass one array: np.stack({name})."
+    return None
+
+
+def _no_rows(X: Any, name: str) -> str | None:
+    """Say what is wrong with the axes: too few of them, or nothing on one."""
+    shape = _shape(X)
+    if shape is None:
+        return None
+    if 0 in shape[:1]:
+        return f"{name} has 0 sample(s) (shape={shape}) while a minimum of 1 is required."
+    if 0 in shape:
+        return f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required."
+    if len(shape) == 1:
+        first = None if _kind_of(X) in NUMBERS else next(iter(X))
+        if isinstance(first, str | bytes):
+            return f"{name} holds text, such as {str(first)!r}, and no samples. {ARRAY}."
+        return (
+            f"{name} has the shape {shape}: Expected 2D array, got 1D array instead. Reshape your "
+            f"data: {name}.reshape(-1, 1) if it has one feature, {name}.reshape(1, -1) if it is "
+            "one sample."
+        )
+    return None

@@ -1,0 +1,411 @@
+"""Mistakes that people make, and what they are told: what, where, and how to mend it.
+
+A row is a name, what is done, what is raised or warned of, and what the message has to say, in this
+order. It begins with what is wrong, and has no words of another library.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from _inputs import make_small
+
+N = 30
+RNG = np.random.default_rng(0)
+ROWS, IMAGES, TARGET = RNG.normal(size=(N, 3)), RNG.random((N, 3, 8, 8)), RNG.normal(size=N)
+NAMED = pd.DataFrame(ROWS, columns=["length", "width", "weight"])
+DAYS = pd.date_range("2024-01-01", periods=N)
+
+
+class Mistake(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    make: Callable[[], Any]
+    kind: type[Exception]
+    says: tuple[str, ...]
+
+
+def fit(X: Any, y: Any = TARGET, **params: Any) -> Callable[[], Any]:
+    """A fit of an estimator that would be fast."""
+    return lambda: make_small(**params).fit(X, y)
+
+
+def then(X: Any, method: str, *args: Any) -> Callable[[], Any]:
+    """A good fit, and a call of a method after it."""
+    return lambda: getattr(make_small().fit(X, TARGET), method)(*args)
+
+
+def ragged(*shape: int) -> list[np.ndarray]:
+    """Samples that grow along the first axis, from the shape on."""
+    return [np.ones((shape[0] + i % 3, *shape[1:])) for i in range(N)]
+
+
+def objects(items: list[Any]) -> np.ndarray:
+    """A column of them, whatever they are."""
+    column = np.empty(len(items), dtype=object)
+    column[:] = items
+    return column
+
+
+def with_value(value: float, rows: Any = 4, column: Any = "width") -> pd.DataFrame:
+    frame = NAMED.copy()
+    frame.loc[frame.index[rows], column] = value
+    return frame
+
+
+MISTAKES_X = [
+    # Two inputs
+    Mistake(
+        "dict of inputs",
+        fit({"scan": IMAGES, "chart": ROWS}),
+        ValueError,
+        ("X is a dict of the inputs 'scan', 'chart'", "one array", "side by side", "trunk"),
+    ),
+    Mistake(
+        "list of inputs",
+        fit([IMAGES, ROWS]),
+        ValueError,
+        ("X is a list", "(30, 3, 8, 8), (30, 3)", "one array", "side by side", "trunk"),
+    ),
+    Mistake(
+        "inputs of one shape",
+        fit((ROWS, ROWS)),
+        ValueError,
+        ("X is a list of 2 arrays of 30 rows", "one array", "trunk"),
+    ),
+    Mistake(
+        "dict of columns",
+        fit({"a": ROWS[:, 0], "b": ROWS[:, 1].tolist()}),
+        ValueError,
+        ("X is a dict of columns", "pd.DataFrame(X)"),
+    ),
+    Mistake(
+        "list of dicts",
+        fit(NAMED.to_dict("records")),
+        ValueError,
+        ("X is a list of dicts", "pd.DataFrame(X)"),
+    ),
+    # Samples of different shapes
+    Mistake(
+        "images of different sizes",
+        fit(ragged(9, 8, 3)),
+        ValueError,
+        (
+            "Samples of X differ in size",
+            "(9, 8, 3) in row 0",
+            "(10, 8, 3) in row 1",
+            "Resize, crop",
+        ),
+    ),
+    Mistake(
+        "sequences of different lengths",
+        fit(ragged(5)),
+        ValueError,
+        ("Samples of X differ in length", "(5,) in row 0", "(6,) in row 1", "Crop or pad"),
+    ),
+    Mistake(
+        "lists of different lengths",
+        fit([[1.0] * (2 + i % 2) for i in range(N)]),
+        ValueError,
+        ("Samples of X differ in length", "(2,) in row 0", "(3,) in row 1", "Crop or pad"),
+    ),
+    Mistake(
+        "gray among color",
+        fit([np.ones((8, 8, 3) if i else (8, 8)) for i in range(N)]),
+        ValueError,
+        ("Samples of X differ in size", "(8, 8) in row 0", "(8, 8, 3) in row 1"),
+    ),
+    Mistake(
+        "a sample that is uneven itself",
+        fit([[[1.0, 2.0], [1.0]] for _ in range(N)]),
+        ValueError,
+        ("Row 0 of X holds parts of different lengths", "Pass one array"),
+    ),
+    Mistake(
+        "object array of images of different sizes",
+        fit(objects(ragged(9, 8))),
+        ValueError,
+        ("Samples of X differ in size", "(9, 8) in row 0"),
+    ),
+    Mistake(
+        "object array of images",
+        fit(objects(list(IMAGES))),
+        ValueError,
+        ("X is a column of arrays", "np.stack(X)"),
+    ),
+    Mistake(
+        "series of vectors",
+        fit(pd.Series(list(ROWS))),
+        ValueError,
+        ("X is a column of arrays", "np.stack(X)"),
+    ),
+    Mistake(
+        "column of lists",
+        fit(NAMED.assign(code=[[1.0, 2.0]] * N)),
+        ValueError,
+        ("Column 'code' of X holds lists", "np.stack"),
+    ),
+    Mistake(
+        "polars column of arrays",
+        fit(pl.DataFrame({"code": pl.Series([[1.0, 2.0]] * N, dtype=pl.Array(pl.Float64, 2))})),
+        ValueError,
+        ("Column 'code' of X holds lists", "np.stack"),
+    ),
+    # Dates
+    Mistake(
+        "dates",
+        fit(NAMED.assign(when=DAYS)),
+        ValueError,
+        ("Column 'when' of X holds dates", "days"),
+    ),
+    Mistake(
+        "dates of a time zone",
+        fit(NAMED.assign(when=DAYS.tz_localize("UTC"), then=DAYS)),
+        ValueError,
+        ("Columns 'when', 'then' of X hold dates", "days"),
+    ),
+    Mistake(
+        "dates of the standard library",
+        fit(NAMED.assign(when=[datetime.date(2024, 1, 1)] * N)),
+        ValueError,
+        ("Column 'when' of X holds dates", "days"),
+    ),
+    Mistake(
+        "durations",
+        fit(NAMED.assign(took=DAYS - DAYS[0])),
+        ValueError,
+        ("Column 'took' of X holds dates or durations", "Make numbers"),
+    ),
+    Mistake(
+        "periods",
+        fit(NAMED.assign(when=DAYS.to_period())),
+        ValueError,
+        ("Column 'when' of X holds dates", "days"),
+    ),
+    Mistake(
+        "dates in polars, beside numbers",
+        fit(pl.DataFrame({"a": TARGET, "when": DAYS.to_list()})),
+        ValueError,
+        ("Column 'when' of X holds dates", "days"),
+    ),
+    Mistake(
+        "array of dates",
+        fit(DAYS.to_numpy()[:, None]),
+        ValueError,
+        ("Column 0 of X holds dates", "days"),
+    ),
+    # Text and objects
+    Mistake(
+        "text",
+        fit(NAMED.assign(hue="red", shop="A")),
+        ValueError,
+        ("Columns 'hue', 'shop' of X hold text", "OneHotEncoder in a ColumnTransformer"),
+    ),
+    Mistake(
+        "many columns of text",
+        fit(pd.DataFrame([list("abcdefgh")] * N, columns=list("ABCDEFGH"))),
+        ValueError,
+        ("Columns 'A', 'B', 'C', 'D', 'E' and 3 more of X hold text",),
+    ),
+    Mistake(
+        "categories",
+        fit(NAMED.assign(hue=pd.Categorical(["red", "blue"] * 15))),
+        ValueError,
+        ("Column 'hue' of X holds text", "OneHotEncoder"),
+    ),
+    Mistake(
+        "text in an object array",
+        fit(np.array([[1.5, "b"]] * N, dtype=object)),
+        ValueError,
+        ("Column 1 of X holds text", "OneHotEncoder"),
+    ),
+    Mistake(
+        "numbers that became text",
+        fit(np.array([["1.5", "b"]] * N)),
+        ValueError,
+        ("Column 1 of X holds text", "Column 0 of X holds numbers as text", "to_numeric"),
+    ),
+    Mistake(
+        "names of files",
+        fit([f"{i}.png" for i in range(N)]),
+        ValueError,
+        ("X holds text, such as '0.png'", "Pass one array"),
+    ),
+    Mistake(
+        "numbers beside pd.NA",
+        fit(pd.DataFrame({"a": objects([1.0, pd.NA] * 15)})),
+        ValueError,
+        ("Column 'a' of X holds numbers and holes as objects", "impute"),
+    ),
+    Mistake(
+        "objects",
+        fit(NAMED.assign(thing=[object()] * N)),
+        TypeError,
+        ("Column 'thing' of X holds no numbers", "drop them"),
+    ),
+    Mistake(
+        "complex numbers",
+        fit(ROWS + 1j),
+        ValueError,
+        ("Complex data not supported: X holds complex128", "real and imaginary"),
+    ),
+    Mistake(
+        "structured array",
+        fit(np.zeros(N, dtype=[("a", float), ("b", int)])),
+        ValueError,
+        ("X is a structured array with the fields 'a', 'b'", "pd.DataFrame(X)"),
+    ),
+    Mistake(
+        "columns of one name",
+        fit(pd.DataFrame(ROWS, columns=["a", "b", "a"])),
+        ValueError,
+        ("X has columns of the same name: 'a'", "Rename"),
+    ),
+    # No arrays at all
+    Mistake(
+        "lazy frame",
+        fit(pl.from_pandas(NAMED).lazy()),
+        ValueError,
+        ("X is a LazyFrame, which is not computed", "X.collect()"),
+    ),
+    Mistake("None", fit(None), ValueError, ("X is None", "Pass one array")),
+    Mistake("name of a file", fit("X.npy"), ValueError, ("X is 'X.npy'", "Pass one array")),
+    Mistake(
+        "generator", fit(row for row in ROWS), ValueError, ("X is a generator", "Pass one array")
+    ),
+    Mistake(
+        "torch dataset",
+        fit(torch.utils.data.TensorDataset(torch.zeros(N, 3), torch.zeros(N))),
+        ValueError,
+        ("X is a TensorDataset", "Pass one array"),
+    ),
+    Mistake(
+        "data loader",
+        fit(torch.utils.data.DataLoader(torch.zeros(N, 3))),
+        ValueError,
+        ("X is a DataLoader", "Pass one array"),
+    ),
+    # Nothing there
+    Mistake("no rows", fit(ROWS[:0], TARGET[:0]), ValueError, ("X has 0 sample(s)", "(0, 3)")),
+    Mistake("no columns", fit(ROWS[:, :0]), ValueError, ("X has 0 feature(s)", "(30, 0)")),
+    Mistake(
+        "no pixels", fit(IMAGES[:, :, :0]), ValueError, ("X has 0 feature(s)", "(30, 3, 0, 8)")
+    ),
+    Mistake("empty list", fit([], []), ValueError, ("X has 0 sample(s)", "(0,)")),
+    Mistake("empty frame", fit(pd.DataFrame()), ValueError, ("X has 0 sample(s)", "(0, 0)")),
+    Mistake("one column", fit(TARGET), ValueError, ("X has the shape (30,)", "reshape(-1, 1)")),
+    Mistake(
+        "a series", fit(NAMED["width"]), ValueError, ("X has the shape (30,)", "reshape(-1, 1)")
+    ),
+    Mistake(
+        "six axes", fit(np.zeros((N, 1, 1, 2, 2, 2))), ValueError, ("X has 6 dim", "input_shape=")
+    ),
+    # Holes
+    Mistake(
+        "NaN",
+        fit(with_value(np.nan, [4, 6])),
+        ValueError,
+        ("X contains NaN in 2 of the 30 rows", "[4, 6]", "'width'", "SimpleImputer in a Pipeline"),
+    ),
+    Mistake(
+        "None among numbers",
+        fit([[1.0, None]] * N),
+        ValueError,
+        ("X contains NaN in 30", "column(s) 1", "SimpleImputer"),
+    ),
+    Mistake(
+        "infinity",
+        fit(with_value(-np.inf)),
+        ValueError,
+        ("X contains infinity in 1 of the 30 rows", "[4]", "'width'", "Clip"),
+    ),
+    Mistake(
+        "NaN in images",
+        fit(np.where(IMAGES > 0.999, np.nan, IMAGES)),
+        ValueError,
+        ("X contains NaN in", "Impute these values first"),
+    ),
+    Mistake(
+        "NaN in X_val",
+        lambda: make_small().fit(NAMED, TARGET, X_val=with_value(np.nan), y_val=TARGET),
+        ValueError,
+        ("X_val contains NaN in 1", "'width'", "SimpleImputer"),
+    ),
+    Mistake(
+        "text in X_val",
+        lambda: make_small().fit(NAMED, TARGET, X_val=NAMED.assign(width="wide"), y_val=TARGET),
+        ValueError,
+        ("Column 'width' of X_val holds text", "OneHotEncoder"),
+    ),
+    # Lengths
+    Mistake(
+        "too few targets", fit(ROWS, TARGET[:-1]), ValueError, ("X and y have incons", "30 and 29")
+    ),
+    Mistake(
+        "too few targets of X_val",
+        lambda: make_small().fit(ROWS, TARGET, X_val=ROWS, y_val=TARGET[1:]),
+        ValueError,
+        ("X_val and y_val have inconsistent", "30 and 29"),
+    ),
+    # Later
+    Mistake(
+        "fewer features",
+        then(NAMED, "predict", torch.zeros(N, 2)),
+        ValueError,
+        ("X has 2 features", "is expecting 3 features as input", "'length', 'width', 'weight'"),
+    ),
+    Mistake(
+        "images turned",
+        then(IMAGES, "predict", np.moveaxis(IMAGES, 1, -1)),
+        ValueError,
+        ("X has samples of shape (8, 8, 3)", "(3, 8, 8)", "same layout"),
+    ),
+    Mistake(
+        "one image",
+        then(IMAGES, "predict", IMAGES[0]),
+        ValueError,
+        ("X has samples of shape (8, 8)", "(3, 8, 8)", "X[None] if it is one sample"),
+    ),
+    Mistake("nothing to predict", then(ROWS, "predict", ROWS[:0]), ValueError, ("X has 0 sample",)),
+    # A trunk by name
+    Mistake(
+        "unknown trunk",
+        fit(IMAGES, trunk="resnet18"),
+        ValueError,
+        (
+            "trunk='resnet18' is unknown",
+            "'conv'",
+            "TimmTrunk('resnet18')",
+            "nn.Module",
+        ),
+    ),
+]
+
+# Words of other libraries, or that help nobody.
+FOREIGN = re.compile("HistGradientBoosting|inhomogeneous|could not be promoted|setting an array")
+
+
+@pytest.mark.parametrize("mistake", MISTAKES_X, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_told(mistake: Mistake) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if issubclass(mistake.kind, Warning):
+            mistake.make()
+            texts = [str(w.message) for w in caught if issubclass(w.category, mistake.kind)]
+        else:
+            with pytest.raises(mistake.kind) as raised:
+                mistake.make()
+            texts = [str(raised.value)]
+    wanted = ".*".join(map(re.escape, mistake.says))
+    assert any(re.match(wanted, text, re.DOTALL) for text in texts), texts
+    assert not FOREIGN.search(" ".join(texts))
