@@ -104,10 +104,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         counts alike, instead of each task; n_k are sums of sample weights, where there are any.
         A dict name -> weight may be partial. Only for a `loss` given by name.
     class_weight : None, 'balanced' or dict, default=None
-        'balanced', or a dict from task name to 'balanced' or to a dict label -> weight; multiplied
-        into the sample weights.
-    missing_values : float, int or str, default=None
-        One value of y that means *not observed*, besides NaN, None and ``pd.NA``.
+        'balanced', or a dict from task name to 'balanced' or to a dict label -> weight, or the
+        latter alone if there is one class task; multiplied into the sample weights.
+    missing_values : float, int, str or list of these, default=None
+        Values of y that mean *not observed*, besides NaN, None and ``pd.NA``.
     conditional_output : {'estimate', 'nan', 'expected'}, default='estimate'
         What `predict` and `predict_frame` give for a task declared with ``given=``: the value
         expected if it applies; NaN (None among labels) where a gate up the chain is predicted not
@@ -282,7 +282,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "loss": [StrOptions(LOSSES.keys()), callable],
         "task_weights": [None, StrOptions({"n_observed"}), "array-like", Mapping],
         "class_weight": [None, StrOptions({"balanced"}), Mapping],
-        "missing_values": [None, Real, str],
+        "missing_values": [None, Real, str, list, tuple, set],
         "conditional_output": [StrOptions({"estimate", "nan", "expected"})],
         "input_shape": [None, tuple, list],
         "data_format": [StrOptions({"channels_first", "channels_last"})],

@@ -101,7 +101,8 @@ HOUSE = {
     "_data.scaling": Room(),
     "_data.refusals": Room(),
     "_data.inputs": Room(".levels .refusals .scaling"),
-    "_data.targets": Room(".gates .labels .rows .tables .tasks kinds.base"),
+    "_data.suspects": Room(".tables .tasks"),
+    "_data.targets": Room(".gates .labels .rows .suspects .tables .tasks kinds.base"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),

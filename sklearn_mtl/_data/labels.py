@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,17 @@ def resolve_class_weights(
 ) -> list[FloatArray | None]:
     """Weight per class of each task, None for one everywhere."""
     names = [task.name for task in tasks]
+    of_classes = [name for name, kind in zip(names, kinds, strict=True) if kind.is_class]
+    if isinstance(specs, Mapping) and all(isinstance(w, Real) for w in specs.values()) and specs:
+        if len(of_classes) != 1:
+            raise ValueError(
+                f"class_weight={specs!r} weighs labels, but there are {len(of_classes)} class "
+                f"tasks: {of_classes}. Say of which one: "
+                f"class_weight={{{(of_classes or names)[0]!r}: {specs!r}}}."
+            )
+        specs = {of_classes[0]: specs}
     if not isinstance(specs, Mapping):
-        specs = {name: specs for name, kind in zip(names, kinds, strict=True) if kind.is_class}
+        specs = dict.fromkeys(of_classes, specs)
     unknown = [name for name in specs if name not in names]
     if unknown:
         raise ValueError(f"class_weight names unknown tasks {unknown}; the tasks are {names}.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from numbers import Real
 from pickle import PicklingError
 from typing import Any, NamedTuple
 
@@ -44,10 +46,22 @@ def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> N
         return np.ones((n_samples, n_tasks))
     if set(getattr(sample_weight, "columns", ())) == set(names):
         sample_weight = sample_weight[list(names)]
+    if np.ma.is_masked(sample_weight):
+        raise ValueError(
+            "sample_weight is an array with masked values. Pass 0 where a cell is not to count."
+        )
     try:
-        weight = np.asarray(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"sample_weight cannot be read as numbers: {error}.") from error
+        given = np.asarray(sample_weight)
+        numbers = given.dtype.kind in "biuf" or (
+            given.dtype == object and all(isinstance(w, Real | Decimal | None) for w in given.flat)
+        )
+        if not numbers:
+            raise TypeError(f"they are {given.dtype}")
+        weight = given.astype(np.float64)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ValueError(
+            f"sample_weight cannot be read as numbers: {error}. Pass weights >= 0."
+        ) from error
     if weight.ndim == 0:
         weight = np.full(n_samples, weight)
     if weight.shape not in ((n_samples,), (n_samples, n_tasks)):

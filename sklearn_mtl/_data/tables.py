@@ -6,7 +6,7 @@ predictions become a frame of y's type (`Template.build`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -116,7 +116,13 @@ def _values(series: Any) -> NDArray[Any]:
     """Return a column as numpy; integers with holes as objects, as floats lose their digits."""
     if series.dtype.is_integer() and series.null_count():
         return np.array(series.to_list(), dtype=object)
-    return np.asarray(series.to_numpy())
+    values = np.asarray(series.to_numpy())
+    if values.ndim != 1:  # of lists or structs
+        raise ValueError(
+            f"Column {series.name!r} of y holds several values per row. A target is one value: "
+            "make a column of each."
+        )
+    return values
 
 
 def _native_dtype(series: Any) -> Any:
@@ -126,6 +132,13 @@ def _native_dtype(series: Any) -> Any:
 
 def _as_array(y: Any) -> NDArray[Any]:
     """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
+    if hasattr(y, "toarray"):
+        raise TypeError(
+            f"y is a sparse {type(y).__name__}. Pass y.toarray(): its zeros are targets, too."
+        )
+    if hasattr(y, "detach"):  # a tensor, of which numpy takes no gradients, and no bfloat16
+        y = y.detach().cpu()
+        y = y.float() if y.is_floating_point() and y.element_size() < 4 else y
     if isinstance(y, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(y), np.nan, y.astype(object).data)
     try:
@@ -152,15 +165,26 @@ class Column(NamedTuple):
 def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
     values = raw.values
+    several = isinstance(missing_values, list | tuple | set | frozenset)
+    missing = list(missing_values) if several else [missing_values]
+    missing = [value for value in missing if not _is_hole(value)]
     if values.dtype.kind not in "biufOU":
         raise ValueError(
             f"Column {name!r} of y holds {values.dtype} values. Targets are numbers, strings, "
             "bools or categories; convert the column to one of these."
         )
-    seen = ~pd.isna(values)
-    if missing_values is not None:  # compared where seen, as pd.NA compares to nothing
-        seen[seen] = np.asarray(values[seen] != missing_values, dtype=bool)
-    observed = narrow(values[seen])
+    if values.dtype == object:
+        _check_cells(values, name)
+    try:
+        seen = ~pd.isna(values)
+        for value in missing:  # compared where seen, as pd.NA compares to nothing
+            seen[seen] = np.asarray(values[seen] != value, dtype=bool)
+        observed = narrow(values[seen])
+    except ArithmeticError as error:
+        raise ValueError(
+            f"Column {name!r} of y holds a number that float64 cannot: {error!r}. Pass another "
+            "unit, or NaN where nothing was observed."
+        ) from error
     if observed.dtype.kind == "f" and not np.isfinite(observed).all():
         rows = np.flatnonzero(seen)[~np.isfinite(observed)]
         raise ValueError(
@@ -171,5 +195,21 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
         values = np.zeros(len(seen), dtype=observed.dtype)
         values[seen] = observed
     categorical = raw.categorical or observed.dtype.kind in "bOU"
-    order = raw.order and tuple(label for label in raw.order if label != missing_values)
+    order = raw.order and tuple(label for label in raw.order if label not in missing)
     return Column(values, seen, categorical, order)
+
+
+def _is_hole(value: Any) -> bool:
+    """Whether a value of `missing_values` means not observed anyway."""
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _check_cells(values: NDArray[Any], name: str) -> None:
+    """Refuse cells that hold several values."""
+    several = [isinstance(value, Collection) and not isinstance(value, str) for value in values]
+    if any(several):
+        row = int(np.argmax(several))
+        raise ValueError(
+            f"Column {name!r} of y holds a {type(values[row]).__name__} in row {row}. A target is "
+            "one value: make a column of each, or a label of all."
+        )

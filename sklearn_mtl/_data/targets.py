@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.gates import applicability, blank, chains, holds, resolve_gates
 from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
 from sklearn_mtl._data.rows import check_weights
+from sklearn_mtl._data.suspects import question_labels
 from sklearn_mtl._data.tables import Column, Template, clean, read_table
 from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks, warn_of_one_label
 from sklearn_mtl.kinds.base import Kind
@@ -50,8 +51,8 @@ class TargetEncoder:
     ----------
     tasks : None, list of Task or dict of name to kind
         None infers the kinds.
-    missing_values : scalar or None
-        One value besides NaN, None and ``pd.NA`` that means *not observed*.
+    missing_values : scalar, list of scalars or None
+        Values besides NaN, None and ``pd.NA`` that mean *not observed*.
     class_weight : None, 'balanced' or dict of name to 'balanced' or dict of label to weight
         Weights of classes, multiplied into the weights of their cells.
 
@@ -118,6 +119,7 @@ class TargetEncoder:
                 if kind.is_class
             } | labels
         self._fit_kinds(columns, weight, is_class, labels)
+        question_labels(itertools.compress(zip(self.tasks_, columns, strict=True), is_class))
         # Before numbers are looked at: many tables hold 0 where a conditional number should be a
         # hole, and the error should name the gate, and not the 0.
         self._gates = resolve_gates(self.tasks_, self.kinds_)

@@ -40,7 +40,7 @@ class Task:
         - 'quantile': numbers; a quantile of them, by the pinball loss.
         - 'poisson': counts or rates >= 0; their mean, by the Poisson deviance with a log link.
         - 'gamma': amounts > 0; their mean, by the gamma deviance with a log link.
-    given : tuple (task, label) or (task, list of labels), default=None
+    given : tuple (task, label) or (task, array-like of labels), default=None
         The target exists only where class task ``task`` takes ``label`` (one of the labels).
         Elsewhere it is *not applicable*: it must be NaN there, and gives no loss. A gate may be
         conditional itself.
@@ -88,6 +88,11 @@ class Task:
                 f"Task {self.name!r}: kind={self.kind!r} is unknown. Use one of {sorted(KINDS)}, "
                 "or an object of sklearn_mtl.kinds."
             )
+        if isinstance(self.given, tuple) and len(self.given) == 2:
+            gate, labels = self.given
+            if isinstance(labels, Iterable) and not isinstance(labels, str | bytes | list | tuple):
+                labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+                object.__setattr__(self, "given", (gate, labels))  # arrays do not compare as one
         if self.given is not None and not (
             isinstance(self.given, tuple) and len(self.given) == 2 and self.labels
         ):
@@ -139,8 +144,8 @@ class Task:
         if self.given is None:
             return []
         labels = self.given[1]
-        if isinstance(labels, (list, tuple, set, frozenset, np.ndarray)):
-            return list(labels)
+        if isinstance(labels, Iterable) and not isinstance(labels, str | bytes):
+            return labels.tolist() if hasattr(labels, "tolist") else list(labels)
         return [labels]
 
 

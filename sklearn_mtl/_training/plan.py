@@ -273,7 +273,10 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     inputs = as_input(X, "X_val")
     rows_beside_y(X, inputs.shape[0], y, ("X_val", "y_val"))
     reader.check_shape(inputs, "X_val")
-    targets = plan.encoder.encode(y, sample_weight)
+    try:
+        targets = plan.encoder.encode(y, sample_weight)
+    except ValueError as error:
+        raise ValueError(f"y_val: {error}") from error
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")

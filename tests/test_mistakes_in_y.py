@@ -1,0 +1,325 @@
+"""Mistakes in y, tasks, weights and validation data: what is wrong, where, and how to mend it.
+
+A row is a name, the mistake, what it ends with (an error or a warning), and what that has to say. A
+mistake that is silent, or ends with the words of another library, is a fault of ours.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl.networks import DenseTrunk
+
+N = 40
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 3))
+NUMBER = X[:, 0] + 0.1 * RNG.normal(size=N)
+LABEL = np.where(X[:, 1] > 0, "yes", "no")
+BOTH = pd.DataFrame({"label": LABEL, "number": NUMBER})
+GRADES = np.array(["low", "mid", "high"])[np.arange(N) % 3]
+
+
+class Mistake(NamedTuple):
+    """A mistake, and what is said of it."""
+
+    make: Callable[[], Any]
+    raises: type[Exception]
+    says: str
+
+
+def small(tasks: Any = None, **params: Any) -> MultiTaskCNNEstimator:
+    defaults: dict[str, Any] = {"max_epochs": 1, "random_state": 0, "trunk": DenseTrunk((4,))}
+    return MultiTaskCNNEstimator(tasks, **(defaults | params))
+
+
+def fit(y: Any, tasks: Any = None, weight: Any = None, **params: Any) -> Any:
+    return small(tasks, **params).fit(X, y, sample_weight=weight)
+
+
+def column(values: Any) -> pd.DataFrame:
+    return pd.DataFrame({"a": pd.Series(values, dtype=object)})
+
+
+def with_one(value: Any, among: Any = NUMBER) -> pd.DataFrame:
+    values = list(among)
+    values[7] = value
+    return column(values)
+
+
+CLASS = [Task("a", "classification")]
+GATED = [Task("label", "classification"), Task("number", "regression", given=("label", "yes"))]
+HELD = BOTH.assign(number=BOTH["number"].where(BOTH["label"] == "yes"))
+
+OF_Y = {
+    "text of numpy": Mistake(
+        lambda: fit(np.array(["a", "b", np.nan, "a"] * 10)),
+        ValueError,
+        r"'y0' of y holds the text 'nan' in 10 rows.*missing_values='nan'",
+    ),
+    "a matrix of text": Mistake(
+        lambda: fit(np.column_stack([LABEL, np.where(X[:, 0] > 0, np.nan, NUMBER)])),
+        ValueError,
+        r"'y1' of y holds the text 'nan'.*y as a frame",
+    ),
+    "numbers of a matrix of text": Mistake(
+        lambda: fit(np.column_stack([LABEL, NUMBER])),
+        UserWarning,
+        r"'y1': 40 of 40 labels are numbers written as text.*pd\.to_numeric",
+    ),
+    "a stray cell": Mistake(
+        lambda: fit(with_one("<0.1", [f"{v:.3f}" for v in NUMBER])),
+        UserWarning,
+        r"'a': 39 of 40 labels are numbers written as text.*errors='coerce'",
+    ),
+    "an empty label": Mistake(
+        lambda: fit(with_one("", LABEL)),
+        UserWarning,
+        r"'a' has the label '' in 1 of 40 rows.*missing_values=''",
+    ),
+    "NA for not observed": Mistake(
+        lambda: fit(with_one("NA", LABEL)), UserWarning, r"the label 'NA'.*missing_values='NA'"
+    ),
+    "None as text": Mistake(
+        lambda: fit(with_one("None", LABEL)), UserWarning, r"the label 'None'.*another name"
+    ),
+    "numbers as classes": Mistake(
+        lambda: fit(NUMBER, [Task("y0", "classification")]),
+        UserWarning,
+        r"'y0' has 40 different labels in 40 rows.*Task\('y0', 'regression'\)",
+    ),
+    "names of rows": Mistake(
+        lambda: fit([f"patient {i}" for i in range(N)]),
+        UserWarning,
+        r"40 different labels in 40 rows.*drop the column",
+    ),
+    "several of these": Mistake(
+        lambda: fit(
+            pd.DataFrame({"a": NUMBER, "b": NUMBER}), {"a": "classification", "b": "classification"}
+        ),
+        UserWarning,
+        r"'a' has 40.*The like holds for 'b'",
+    ),
+    "lists in cells": Mistake(
+        lambda: fit(with_one([1.0, 2.0])), ValueError, r"'a' of y holds a list in row 7.*one value"
+    ),
+    "sets as labels": Mistake(
+        lambda: fit(with_one(frozenset("ab"), LABEL), CLASS), ValueError, r"a frozenset in row 7"
+    ),
+    "dicts in cells": Mistake(lambda: fit(with_one({"q": 1})), ValueError, r"a dict in row 7"),
+    "rows of different lengths": Mistake(
+        lambda: fit([[1.0, 2.0]] * (N - 1) + [[1.0]]), ValueError, r"y is a list.*different lengths"
+    ),
+    "a cube": Mistake(lambda: fit(np.zeros((N, 2, 2))), ValueError, r"y has shape \(40, 2, 2\)"),
+    "no column": Mistake(lambda: fit(np.zeros((N, 0))), ValueError, r"y has shape \(40, 0\)"),
+    "sparse": Mistake(
+        lambda: fit(sparse.csr_matrix(NUMBER[:, None])), (TypeError, ValueError), r"y.*toarray"
+    ),
+    "too large a number": Mistake(
+        lambda: fit(with_one(10**400)), ValueError, r"'a' of y holds a number that float64 cannot"
+    ),
+    "a decimal that signals": Mistake(
+        lambda: fit(with_one(decimal.Decimal("sNaN"))), ValueError, r"'a' of y holds a number"
+    ),
+    "infinity": Mistake(lambda: fit(with_one(np.inf)), ValueError, r"infinity in 1 rows.*\[7\]"),
+    "dates": Mistake(
+        lambda: fit(np.arange(N).astype("datetime64[D]")), ValueError, r"datetime64\[D\] values"
+    ),
+    "durations": Mistake(
+        lambda: fit(pd.Series(pd.to_timedelta(np.arange(N), "h"))), ValueError, r"timedelta64"
+    ),
+    "complex numbers": Mistake(lambda: fit(NUMBER + 1j), ValueError, r"complex128 values"),
+    "labels of mixed types": Mistake(
+        lambda: fit(column([1, "a", 2.5, "b"] * 10)), ValueError, r"'a'.*mixed|'a'.*types"
+    ),
+    "dates of days as labels": Mistake(
+        lambda: fit(column([datetime.date(2020, 1, 1 + i % 28) for i in range(N)])),
+        UserWarning,
+        r"'a' has 28 different labels in 40 rows",
+    ),
+    "nothing observed": Mistake(
+        lambda: fit(np.full(N, np.nan)), ValueError, r"no observed (value|target)"
+    ),
+    "too few rows": Mistake(
+        lambda: small().fit(X, NUMBER[:-1]), ValueError, r"(inconsistent|different) numbers of"
+    ),
+    "None": Mistake(lambda: small().fit(X, None), ValueError, r"requires y to be passed"),
+    "a single label": Mistake(
+        lambda: fit(["a"] * N), UserWarning, r"has one observed label, 'a'.*other labels"
+    ),
+}
+
+OF_TASKS = {
+    "a task without a column": Mistake(
+        lambda: fit(BOTH, [Task("label", "classification"), Task("size", "regression")]),
+        ValueError,
+        r"tasks without a column \['size'\], columns without a task \['number'\]",
+    ),
+    "an unknown kind": Mistake(
+        lambda: Task("a", "classify"), ValueError, r"kind='classify' is unknown. Use one of"
+    ),
+    "a kind of an unknown column": Mistake(
+        lambda: fit(BOTH, {"size": "regression"}), ValueError, r"\['size'\].*not columns of y"
+    ),
+    "text as numbers": Mistake(
+        lambda: fit(BOTH, {"label": "regression"}), ValueError, r"Task 'label'.*'(yes|no)'"
+    ),
+    "a gate that is no class": Mistake(
+        lambda: fit(BOTH, {"number": Task("number", "regression", given=("number", 1))}),
+        ValueError,
+        r"'number'.*given",
+    ),
+    "a gate that is not there": Mistake(
+        lambda: fit(BOTH, {"number": Task("number", "regression", given=("kind", "yes"))}),
+        ValueError,
+        r"'number'.*'kind'",
+    ),
+    "a label that is not there": Mistake(
+        lambda: fit(BOTH, {"number": Task("number", "regression", given=("label", "perhaps"))}),
+        (ValueError, UserWarning),
+        r"'number'.*'perhaps'",
+    ),
+    "zeros where there is nothing": Mistake(
+        lambda: fit(HELD.fillna({"number": 0.0}), GATED),
+        ValueError,
+        r"'number'.*(NaN|not applicable)",
+    ),
+    "given without a label": Mistake(
+        lambda: Task("a", "regression", given="label"), ValueError, r"given=\(task, label\)"
+    ),
+    "a quantile of 90": Mistake(
+        lambda: Task("a", "quantile", quantile=90), ValueError, r"'a'.*quantile"
+    ),
+    "counts below zero": Mistake(
+        lambda: fit(NUMBER, [Task("y0", "poisson")]), ValueError, r"'y0'.*(>= 0|negative)"
+    ),
+    "amounts of zero": Mistake(
+        lambda: fit(np.arange(N), [Task("y0", "gamma")]), ValueError, r"'y0'.*> 0"
+    ),
+    "text without an order": Mistake(
+        lambda: fit(GRADES, [Task("y0", "ordinal")]), ValueError, r"'y0'.*categories="
+    ),
+    "one list for two columns": Mistake(
+        lambda: fit(np.column_stack([NUMBER, NUMBER]), CLASS),
+        ValueError,
+        r"y has 2 columns, but tasks lists 1",
+    ),
+}
+
+OF_WEIGHTS = {
+    "dates as weights": Mistake(
+        lambda: fit(NUMBER, weight=np.arange(N).astype("datetime64[D]")),
+        ValueError,
+        r"sample_weight cannot be read as numbers",
+    ),
+    "text as weights": Mistake(
+        lambda: fit(NUMBER, weight=np.ones(N).astype(str)), ValueError, r"sample_weight.*numbers"
+    ),
+    "complex weights": Mistake(
+        lambda: fit(NUMBER, weight=np.ones(N) + 1j), ValueError, r"sample_weight.*complex"
+    ),
+    "text among weights": Mistake(
+        lambda: fit(NUMBER, weight=["1"] + [1.0] * (N - 1)), ValueError, r"sample_weight.*numbers"
+    ),
+    "masked weights": Mistake(
+        lambda: fit(NUMBER, weight=np.ma.masked_less(np.arange(N), 9)),
+        ValueError,
+        r"sample_weight is an array with masked values. Pass 0",
+    ),
+    "negative weights": Mistake(
+        lambda: fit(NUMBER, weight=-np.ones(N)), ValueError, r"sample_weight holds negative"
+    ),
+    "weights of other rows": Mistake(
+        lambda: fit(NUMBER, weight=np.ones(N - 1)), ValueError, r"sample_weight has shape \(39,\)"
+    ),
+    "weights of labels of two tasks": Mistake(
+        lambda: fit(pd.DataFrame({"a": LABEL, "b": GRADES}), class_weight={"yes": 10.0, "no": 1.0}),
+        ValueError,
+        r"there are 2 class tasks: \['a', 'b'\].*class_weight=\{'a': \{'yes'",
+    ),
+    "weights of labels of numbers": Mistake(
+        lambda: fit(NUMBER, class_weight={1: 10.0}), ValueError, r"there are 0 class tasks"
+    ),
+    "a weight of an unknown label": Mistake(
+        lambda: fit(LABEL, class_weight={"perhaps": 10.0}), ValueError, r"class_weight.*'perhaps'"
+    ),
+    "weights of an unknown task": Mistake(
+        lambda: fit(BOTH, class_weight={"kind": "balanced"}),
+        ValueError,
+        r"unknown tasks \['kind'\]",
+    ),
+    "balanced numbers": Mistake(
+        lambda: fit(BOTH, class_weight={"number": "balanced"}), ValueError, r"is for classes"
+    ),
+    "weights of tasks by an unknown name": Mistake(
+        lambda: fit(BOTH, task_weights={"kind": 2.0}), ValueError, r"task_weights.*'kind'"
+    ),
+    "too few weights of tasks": Mistake(
+        lambda: fit(BOTH, task_weights=[1.0]), ValueError, r"task_weights.*2"
+    ),
+}
+
+
+def validated(y_val: Any, **params: Any) -> Any:
+    return small(early_stopping=True, **params).fit(X, BOTH, X_val=X, y_val=y_val)
+
+
+OF_VALIDATION = {
+    "an unseen label": Mistake(
+        lambda: validated(BOTH.replace({"label": {"yes": "perhaps"}})),
+        ValueError,
+        r"y_val: Task 'label': label 'perhaps' was not seen",
+    ),
+    "other columns": Mistake(
+        lambda: validated(BOTH.rename(columns={"label": "class"})),
+        ValueError,
+        r"y_val: y lacks the columns \['label'\]",
+    ),
+    "text for numbers": Mistake(
+        lambda: validated(BOTH.assign(number="1")), ValueError, r"y_val: Task 'number'"
+    ),
+    "no y_val": Mistake(
+        lambda: small().fit(X, BOTH, X_val=X), ValueError, r"X_val was passed without y_val"
+    ),
+    "nothing observed": Mistake(
+        lambda: validated(BOTH.assign(label=None, number=np.nan)),
+        ValueError,
+        r"y_val holds no observed target",
+    ),
+}
+
+MISTAKES = {
+    f"{part}: {name}": mistake
+    for part, mistakes in {
+        "y": OF_Y,
+        "tasks": OF_TASKS,
+        "weights": OF_WEIGHTS,
+        "validation": OF_VALIDATION,
+    }.items()
+    for name, mistake in mistakes.items()
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_explained(name: str) -> None:
+    make, raises, says = MISTAKES[name]
+    kinds = raises if isinstance(raises, tuple) else (raises,)
+    warned = all(issubclass(kind, Warning) for kind in kinds)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error" if not warned else "always", UserWarning)
+        if warned:
+            with pytest.warns(raises, match=f"(?s){says}"):
+                make()
+        else:
+            with pytest.raises(raises, match=f"(?s){says}"):
+                make()
