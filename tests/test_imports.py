@@ -103,6 +103,7 @@ HOUSE = {
     "_data.inputs": Room(".levels .refusals .scaling"),
     "_data.suspects": Room(".tables .tasks"),
     "_data.targets": Room(".gates .labels .rows .suspects .tables .tasks kinds.base"),
+    "_data.likely": Room(".inputs .refusals"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),

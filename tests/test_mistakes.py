@@ -389,6 +389,31 @@ MISTAKES_X = [
             "nn.Module",
         ),
     ),
+    # Read as something else
+    Mistake(
+        "windows of sensors",
+        fit(RNG.normal(size=(N, 6, 50)), trunk="auto", max_epochs=1),
+        UserWarning,
+        ("X of shape (n, 6, 50) is read as images", "input_shape=(6, 50) for sequences"),
+    ),
+    Mistake(
+        "many channels last",
+        fit(RNG.normal(size=(N, 12, 12, 6)), trunk="auto", max_epochs=1),
+        UserWarning,
+        ("X of shape (n, 12, 12, 6) is read as samples of 12 channels", "'channels_last'"),
+    ),
+    Mistake(
+        "flat images",
+        fit(RNG.integers(0, 256, size=(N, 144)), trunk="auto", max_epochs=1),
+        UserWarning,
+        ("X of shape (n, 144) looks like flat images", "input_shape=", "trunk='dense'"),
+    ),
+    Mistake(
+        "a code for missing values",
+        fit(with_value(-999, [4, 6, 9])),
+        UserWarning,
+        ("X holds -999", "'width'", "SimpleImputer(missing_values=...)"),
+    ),
 ]
 
 # Words of other libraries, or that help nobody.

@@ -33,6 +33,7 @@ KEPT_DTYPES = frozenset(
 
 # Elements of X held as float64 at any one time while reading: 2**21 of them are 16 MB.
 CHUNK_ELEMENTS = 2**21
+GLANCE_ELEMENTS = 2**17  # that are looked at more closely
 
 
 def as_input(X: Any, name: str = "X") -> Any:
@@ -217,6 +218,12 @@ class InputReader:
         size = max(1, CHUNK_ELEMENTS // max(1, math.prod(self.sample_shape_)))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
+
+    def glance(self, X: Any, rows: NDArray[np.intp]) -> FloatArray:
+        """Return some of the samples, spread over `rows`; of what is no array, the first ones."""
+        n = max(4, GLANCE_ELEMENTS // max(1, math.prod(self.sample_shape_)))
+        some = rows[:: math.ceil(len(rows) / n)] if isinstance(X, np.ndarray) else rows[:n]
+        return self._samples(X, some).astype(np.float64)
 
     def _resolve_shape(self) -> tuple[int, ...]:
         shape = self.sample_shape_

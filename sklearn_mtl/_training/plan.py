@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source, as_input
+from sklearn_mtl._data.likely import look
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.rows import Samples, check_groups, check_weights, random_seed, split_rows
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
@@ -22,7 +23,7 @@ from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.recipe import Recipe, resolve
-from sklearn_mtl.networks import folds_of
+from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of
 
 __all__ = [
     "Plan",
@@ -219,6 +220,9 @@ def _plan(
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
         reader.fit(inputs, rows, weight[rows])
+        trunk = parameters.trunk
+        convolves = isinstance(trunk, ConvTrunk | TimmTrunk) or trunk in ("auto", "conv")
+        look(reader, inputs, rows, convolves, trunk == "auto")
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds = None

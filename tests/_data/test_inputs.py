@@ -453,6 +453,7 @@ def test_arrays_on_disk_are_never_read_whole(
     shape: Any, early_stopping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", 10 * int(np.prod(shape)))
+    monkeypatch.setattr("sklearn_mtl._data.inputs.GLANCE_ELEMENTS", 10 * int(np.prod(shape)))
     monkeypatch.setattr("sklearn_mtl._predict.CHUNK_VALUES", 10 * int(np.prod(shape)))
     monkeypatch.setattr("sklearn_mtl._training.batches.READ_VALUES", 10 * int(np.prod(shape)))
     X, y = draw(*shape), draw(2)
