@@ -389,6 +389,86 @@ MISTAKES_X = [
             "nn.Module",
         ),
     ),
+    # More of the same kinds
+    Mistake(
+        "dict of one input",
+        then(ROWS, "predict", {"chart": ROWS}),
+        ValueError,
+        ("X is a dict, which holds one input. Pass X['chart']",),
+    ),
+    Mistake(
+        "samples of a torch dataset",
+        fit([{"scan": image, "age": 3} for image in IMAGES]),
+        ValueError,
+        ("X is a list of dicts that hold arrays", "np.stack([sample['scan'] for sample in X])"),
+    ),
+    Mistake(
+        "a row that is missing",
+        fit([*ROWS[1:].tolist(), None]),
+        ValueError,
+        ("Samples of X differ in length", "() in row 29"),
+    ),
+    Mistake(
+        "a sign for missing values",
+        fit(NAMED.assign(age=["31", "?", "40"] * 10)),
+        ValueError,
+        ("Column 'age' of X holds numbers and text", "errors='coerce'", "impute"),
+    ),
+    Mistake(
+        "commas for points",
+        fit(NAMED.assign(age="31,5")),
+        ValueError,
+        ("Column 'age' of X holds text",),
+    ),
+    Mistake("a numpy matrix", fit(np.matrix(ROWS)), ValueError, ("X is a matrix", "np.asarray(X)")),
+    Mistake(
+        "a tensor with a gradient",
+        fit(torch.ones(N, 3, requires_grad=True) * 2),
+        ValueError,
+        ("X is a tensor of torch.float32 on cpu", "X.detach().cpu()"),
+    ),
+    Mistake(
+        "pictures of different sizes in lists",
+        fit([[[0.0] * (4 + i % 2)] * 3 for i in range(N)]),
+        ValueError,
+        ("Samples of X differ in size", "(3, 4) in row 0, (3, 5) in row 1", "Resize, crop or pad"),
+    ),
+    Mistake(
+        "pixels that are scaled, for ImageNet",
+        fit(IMAGES * 2 - 1, standardize="imagenet"),
+        ValueError,
+        ("standardize='imagenet' is for pixels", "-0.99", "standardize=False"),
+    ),
+    Mistake(
+        "gray images for ImageNet",
+        fit(IMAGES[:, :1], standardize="imagenet"),
+        ValueError,
+        ("standardize='imagenet' is for images of three channels", "(1, 8, 8)", "(mean, std)"),
+    ),
+    Mistake(
+        "std of 0",
+        fit(ROWS, standardize=(0, [1, 1, 0])),
+        ValueError,
+        ("standardize=(0, [1, 1, 0]) does not fit X", "3 numbers, one per feature", "above 0"),
+    ),
+    Mistake(
+        "shape with the number of samples",
+        fit(IMAGES, input_shape=(N, 3, 8, 8)),
+        ValueError,
+        ("input_shape=(30, 3, 8, 8) does not fit X", "shape of one sample"),
+    ),
+    Mistake(
+        "volumes with channels last",
+        fit(RNG.normal(size=(N, 8, 8, 8, 2)), trunk="auto", max_epochs=1),
+        UserWarning,
+        ("X of shape (n, 8, 8, 8, 2) is read as samples of 8 channels", "channels_last"),
+    ),
+    Mistake(
+        "images with channels first after all",
+        fit(RNG.normal(size=(N, 2, 8, 8)), trunk="auto", max_epochs=1, data_format="channels_last"),
+        UserWarning,
+        ("X of shape (n, 2, 8, 8) is read as samples of 8 channels", "channels_first"),
+    ),
     # Read as something else
     Mistake(
         "windows of sensors",

@@ -50,7 +50,7 @@ def as_input(X: Any, name: str = "X") -> Any:
             array = check_array(X, allow_nd=True, ensure_all_finite=False)
             if array.dtype.kind == "O":  # of lists, or of a frame
                 array = array.astype(np.float64)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:  # the last of tensors
             raise refusal(X, error, name) from error
     if dates := dates_in(X):
         raise ValueError(blame(dates, "dates or durations", name))

@@ -48,9 +48,12 @@ def look(reader: InputReader, X: Any, rows: NDArray[np.intp], convolves: bool, a
             f"X of shape (n, {shape[0]}) looks like flat images, but is read as a table. Pass "
             "input_shape=(C, H, W) for images, trunk='dense' for a table."
         )
-    if len(reader.input_shape_) < 3:  # pixels may be of any kind
-        columns = samples if table else np.moveaxis(samples, 1, -1).reshape(-1, samples.shape[1])
-        texts.append(_codes_say(reader, find_codes(columns)))
+    samples = samples.reshape(*samples.shape[:2], -1)
+    columns = np.moveaxis(samples, 1, -1).reshape(-1, samples.shape[1])
+    codes = find_codes(columns)
+    if len(reader.input_shape_) > 2:  # a pixel may be 255 or -1, and mean it
+        codes = {c: at for c, at in codes.items() if abs(c) > 255 and _is_known(np.array(c))}
+    texts.append(_codes_say(reader, codes))
     for text in texts:
         if text is not None:
             warnings.warn(text, stacklevel=2)
@@ -167,7 +170,7 @@ def find_codes(values: FloatArray) -> dict[float, list[int]]:
 
 
 def _may_be_code(values: FloatArray) -> NDArray[np.bool_]:
-    return _is_known(values) | ((values % 1 == 0) & (np.abs(values) > 9))
+    return _is_known(values) | (np.abs(values) > 9)
 
 
 def _is_known(values: FloatArray) -> NDArray[np.bool_]:

@@ -36,6 +36,10 @@ MENDS = {
         "Give each of their values a column, as by np.stack(X[column]), or pass an array (n, ...)."
     ),
     "text": "Encode it, for example by OneHotEncoder in a ColumnTransformer.",
+    "numbers and text": (
+        "Make numbers of the one and holes of the other, by pd.to_numeric(..., errors='coerce'), "
+        "and impute these."
+    ),
     "numbers as text": "Make numbers of it first, by astype(float) or pd.to_numeric.",
     "numbers and holes as objects": (
         "Make floats of them first, as by pd.to_numeric, and impute the holes."
@@ -129,11 +133,27 @@ def _no_array(X: Any, name: str) -> str | None:
     if isinstance(X, Mapping):
         if all(len(_shape(value) or ()) == 1 for value in X.values()):
             return f"{name} is a {kind} of columns. Pass a frame: pd.DataFrame({name})."
+        if len(X) == 1:
+            return f"{name} is a {kind}, which holds one input. Pass {name}[{next(iter(X))!r}]."
         return f"{name} is a {kind} of the inputs {listed(list(X))}. {TWO_INPUTS}."
     if isinstance(X, list | tuple):
         if X and isinstance(X[0], Mapping):
+            arrays = [key for key, value in X[0].items() if _shape(value) != ()]
+            if arrays:
+                key = repr(arrays[0])
+                return (
+                    f"{name} is a {kind} of dicts that hold arrays. Pass one array: "
+                    f"np.stack([sample[{key}] for sample in {name}])."
+                )
             return f"{name} is a {kind} of dicts. Pass a frame: pd.DataFrame({name})."
         return _inputs(X, name)
+    if hasattr(X, "detach"):
+        return (
+            f"{name} is a tensor of {X.dtype} on {X.device}, which numpy cannot read. Pass "
+            f"{name}.detach().cpu().float(), and to_dense() if it is sparse."
+        )
+    if isinstance(X, np.matrix):
+        return f"{name} is a matrix of numpy. Pass np.asarray({name})."
     if isinstance(X, np.ndarray) and X.dtype.names:
         return (
             f"{name} is a structured array with the fields {listed(X.dtype.names)}. Pass a frame: "
@@ -214,13 +234,20 @@ def _held(values: NDArray[Any]) -> str | None:
             return "no numbers"
     else:
         seen, text = list(values), True
-    try:
-        np.array(seen).astype(float)
-    except (ValueError, TypeError):
-        return "text"
+    n_numbers = sum(map(_is_number, seen))
+    if n_numbers < len(seen):
+        return "numbers and text" if 2 * n_numbers > len(seen) else "text"
     if text and values.dtype.kind != "O":
         return "numbers as text"
     return "numbers and holes as objects" if any(v is pd.NA for v in values) else None
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 # -- samples -------------------------------------------------------------------------------------
@@ -238,7 +265,7 @@ def _unequal_samples(X: Any, name: str) -> str | None:
     if len(shapes) > 1:
         first = [f"{shape} in row {row}" for shape, row in shapes.items()]
         rest = f", and {len(first) - 4} more" if len(first) > 4 else ""
-        flat = all(len(shape) == 1 for shape in shapes)
+        flat = all(len(shape) <= 1 for shape in shapes)
         what, how = ("length", "Crop or pad") if flat else ("size", "Resize, crop or pad")
         return (
             f"Samples of {name} differ in {what}: {', '.join(first[:4])}{rest}. {how} them to one "

@@ -168,7 +168,7 @@ def with_code(values: np.ndarray, *codes: float) -> np.ndarray:
     return values[:, None]
 
 
-@pytest.mark.parametrize("code", [-1, -9, -99, 999, 9999, -32768, 2**31 - 1, 500, -777])
+@pytest.mark.parametrize("code", [-1, -9, -99, 999, 9999, -32768, 2**31 - 1, 500, -777, -999.25])
 def test_codes(code: float) -> None:
     assert find_codes(with_code(AGE, code)) == {code: [0]}
     assert find_codes(np.hstack([AGE[:, None], with_code(AGE, code)])) == {code: [1]}
@@ -221,6 +221,13 @@ def test_columns_and_channels_are_named() -> None:
     windows = WINDOWS.copy()
     windows[::4, 2, 20:] = -999
     assert "in channels 2. If" in said(windows, input_shape=(3, 32))[0]
+
+
+@pytest.mark.parametrize(("code", "n_warnings"), [(-9999, 1), (-1, 0), (255, 0), (-500, 0)])
+def test_codes_of_images_are_those_that_no_pixel_is(code: float, n_warnings: int) -> None:
+    images = RNG.random((40, 1, 8, 8)) / 4
+    images[::3, :, 2:4] = code
+    assert len(said(images)) == n_warnings
 
 
 def test_rows_of_all_of_X_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
