@@ -49,7 +49,7 @@ class _Number(Kind):
         mean = np.average(values / unit, weights=weight)
         scale = np.sqrt(np.average((values / unit - mean) ** 2, weights=weight))
         if scale <= 10 * np.finfo(np.float64).eps * abs(mean):
-            scale = 1.0 / unit  # a constant target
+            scale = 1.0  # a constant target
         self.mean_, self.scale_ = float(mean * unit), float(scale * unit)
         return values
 

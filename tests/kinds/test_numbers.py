@@ -367,3 +367,23 @@ def test_the_unit_of_equal_values_is_that_of_float32(kind: str) -> None:
     for values in (np.full(9, 3.0), 3 + 1e-9 * np.arange(9)):
         target = KINDS[kind]().fit(values, np.ones(9))
         assert target.loss_params == {"spread": 1e-3, "unit": 1e-6}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["regression", "quantile", "gamma", "poisson"])
+@pytest.mark.parametrize("unit", [1e-310, 1e-300, 1e-170, 1.0, 3e9, 1e200, 1e300])
+def test_units_say_nothing_about_constants_and_scores(kind, unit):
+    """A constant is predicted to its last digits; scores are those of targets of order one."""
+    rng = np.random.default_rng(0)
+    X, b = rng.normal(size=(50, 3)), rng.normal(size=50)
+    trunk = DenseTrunk((8,), n_members=2)
+    tasks = [Task("a", kind), Task("b", "regression")]
+    estimator = MultiTaskCNNEstimator(tasks, trunk=trunk, max_epochs=2, random_state=0)
+    constant = estimator.fit(X, np.column_stack([np.full(50, unit), b])).predict(X)[:, 0]
+    np.testing.assert_allclose(constant / unit, 1, rtol=1e-12)
+    if unit > 1e-300:  # denormal numbers have fewer digits
+        scores = [
+            estimator.fit(X, y).score_tasks(X, y)["a"]
+            for y in (np.column_stack([u * (2 + np.tanh(X[:, 0])), b]) for u in (1.0, unit))
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
