@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import Tags
+from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -411,7 +411,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
         y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
             One column per task; NaN, None or ``pd.NA`` where not observed.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
@@ -519,7 +519,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
 
         Returns
         -------
@@ -538,7 +538,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
 
         Returns
         -------
@@ -556,7 +556,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
 
         Returns
         -------
@@ -610,7 +610,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
 
         Returns
         -------
@@ -631,7 +631,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
         y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
             True targets, laid out as in `fit`.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
@@ -651,7 +651,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            or HDF5 and Zarr arrays, which are read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
         y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
             True targets, laid out as in `fit`.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
@@ -865,5 +865,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
+        tags.classifier_tags = ClassifierTags()  # asked for wherever there is a predict_proba
+        tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags

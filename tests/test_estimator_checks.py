@@ -82,6 +82,7 @@ def test_checks_have_not_vanished(estimator: MultiTaskCNNEstimator) -> None:
     assert {
         "check_estimators_nan_inf",
         "check_estimators_pickle",
+        "check_estimator_sparse_array",
         "check_fit_idempotent",
         "check_methods_subset_invariance",
         "check_n_features_in",
@@ -94,5 +95,6 @@ def test_checks_have_not_vanished(estimator: MultiTaskCNNEstimator) -> None:
     assert not tags.no_validation
     assert not tags._skip_test
     assert tags.input_tags.two_d_array
+    assert tags.input_tags.sparse
     assert tags.target_tags.required
     assert tags.target_tags.multi_output

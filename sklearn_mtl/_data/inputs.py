@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names
 
@@ -39,15 +40,16 @@ GLANCE_ELEMENTS = 2**17  # that are looked at more closely
 def as_input(X: Any, name: str = "X") -> Any:
     """Return X as something with ``shape`` and rows that can be read, without a float copy.
 
-    HDF5 and Zarr arrays are returned as they are (they are read batch by batch), all else becomes
-    a numeric numpy array of at least two dimensions; finiteness is checked when rows are read.
+    HDF5 and Zarr arrays are returned as they are (they are read batch by batch), and sparse ones in
+    CSR format (rows become dense when they are read); all else becomes a numeric numpy array of at
+    least two dimensions. Finiteness is checked when rows are read.
     """
     array = X
     # Numbers in an array are what they are: what is left to check, the readers check.
     plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
     if not (plain or _is_on_disk(X)):
         try:
-            array = check_array(X, allow_nd=True, ensure_all_finite=False)
+            array = check_array(X, accept_sparse="csr", allow_nd=True, ensure_all_finite=False)
             if array.dtype.kind == "O":  # of lists, or of a frame
                 array = array.astype(np.float64)
         except (ValueError, TypeError, RuntimeError) as error:  # the last of tensors
@@ -71,7 +73,10 @@ def _is_on_disk(X: Any) -> bool:
 def _take(X: Any, rows: Rows) -> NDArray[Any]:
     """Rows of X as a numpy array; files are read forwards, as HDF5 demands."""
     if isinstance(rows, range):
-        return np.asarray(X[rows.start : rows.stop])
+        piece = X[rows.start : rows.stop]
+        return piece.toarray() if issparse(piece) else np.asarray(piece)
+    if issparse(X):
+        return X[rows].toarray()
     if isinstance(X, np.ndarray):
         if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
             return np.asarray(X[rows[0] : rows[-1] + 1])

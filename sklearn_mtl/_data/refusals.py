@@ -12,6 +12,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 __all__ = ["blame", "dates_in", "listed", "refusal", "rows_beside_y"]
 
@@ -164,15 +165,18 @@ def _no_array(X: Any, name: str) -> str | None:
     counts = Counter(getattr(X, "columns", ()))
     if twice := [label for label, count in counts.items() if count > 1]:
         return f"{name} has columns of the same name: {listed(twice)}. Rename them."
-    if hasattr(X, "toarray"):
-        return f"{name} is sparse, a {kind}. Pass {name}.toarray()."
-    if not hasattr(X, "__array__") and _frame(X) is None:
+    if not (hasattr(X, "__array__") or issparse(X)) and _frame(X) is None:
         of = reprlib.repr(X) if X is None or np.isscalar(X) else f"a {kind}"
         return f"{name} is {of}, which is no array. {ARRAY}."
     if _kind_of(X) == "c":
         return (
             f"Complex data not supported: {name} holds {X.dtype} values. Pass their real and "
             "imaginary parts, or their size, as columns or channels of their own."
+        )
+    if issparse(X) and X.ndim != 2:
+        return (
+            f"{name} is a sparse array of the shape {X.shape}. Pass one with a row per sample, "
+            "(n, d); input_shape= says how an image is read from a row."
         )
     return None
 
