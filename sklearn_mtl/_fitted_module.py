@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mtl._data.inputs import InputReader
-from sklearn_mtl.kinds import ClassificationTarget, Kind
+from sklearn_mtl.kinds import ClassificationTarget, Kind, UnobservedTarget
 
 __all__ = ["FittedModule"]
 
@@ -31,9 +31,17 @@ def _in_units(members: Tensor, scale: float, shift: float = 0.0) -> Tensor:
 
 def _is_linked(kind: type[Kind]) -> bool:
     """Tell whether all that a kind predicts follows from its link and units."""
+    if kind is UnobservedTarget:  # NaN, or no class
+        return True
     if issubclass(kind, ClassificationTarget):
         return kind.proba is ClassificationTarget.proba
     return kind.link is not Kind.link and kind.decode is Kind.decode
+
+
+def _answering(kind: Kind) -> type[Kind]:
+    """Class of what answers: of a task that was not observed, what its labels are known to."""
+    unknown = not isinstance(kind, UnobservedTarget) or not kind.is_known
+    return type(kind) if unknown else type(kind.kind)
 
 
 class FittedModule(nn.Module):
@@ -72,7 +80,7 @@ class FittedModule(nn.Module):
         if task is not None and task not in names:
             raise ValueError(f"task={task!r} is not a task. Use one of {list(names)}.")
         for name, kind in zip(names, kinds, strict=True):
-            if task in (None, name) and not _is_linked(type(kind)):
+            if task in (None, name) and not _is_linked(_answering(kind)):
                 raise ValueError(
                     f"Task {name!r}: {type(kind).__name__} cannot be exported, as it decodes "
                     "without a link. Give it a method link(raw) that works on tensors, and leave "

@@ -12,9 +12,9 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.tasks import warn_together
-from sklearn_mtl.kinds.base import Kind
+from sklearn_mtl.kinds import Kind, UnobservedTarget
 
-__all__ = ["score_columns"]
+__all__ = ["score_columns", "untrained"]
 
 FloatArray = NDArray[np.float64]
 
@@ -40,13 +40,15 @@ def score_columns(
     in_fit : bool
     """
     counts = [int(column.seen.sum()) for column in columns]
-    few = [k for k, n in enumerate(counts) if n < kinds[k].min_samples]
+    silent = {k for k, kind in enumerate(kinds) if isinstance(kind, UnobservedTarget)}
+    few = [k for k, n in enumerate(counts) if n < kinds[k].min_samples and k not in silent]
     if not in_fit:
-        said = {names[k]: _lacks(names[k], kinds[k], counts[k]) for k in few}
+        said = {names[k]: untrained(names[k]) for k in sorted(silent)}
+        said |= {names[k]: _lacks(names[k], kinds[k], counts[k]) for k in few}
         warn_together(said, UndefinedMetricWarning)
     scores = np.full(len(names), np.nan)
     alike: dict[Any, list[int]] = {}
-    for k in sorted(set(range(len(names))) - set(few)):
+    for k in sorted(set(range(len(names))) - set(few) - silent):
         alike.setdefault(_metric_of_many(kinds[k]), []).append(k)
     alone, failed = alike.pop(None, []), {}
     for of_rows, tasks in alike.items():
@@ -65,6 +67,11 @@ def score_columns(
             )
     warn_together(failed, UndefinedMetricWarning)
     return dict(zip(names, scores.tolist(), strict=True))
+
+
+def untrained(name: str) -> str:
+    """Say that a task was not observed in training."""
+    return f"Task {name!r} had no observed value in fit: its score is NaN."
 
 
 def _lacks(name: str, kind: Kind, n_observed: int) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 from sklearn.base import clone
-from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
@@ -102,12 +102,12 @@ def transfer_report(
 
     Warns
     -----
-    FitFailedWarning
-        If a task has no observed target in the training rows of a fold. No estimator can be fitted
-        to it, so that the fold is left out.
+    UserWarning
+        If a task has no observed target in the training rows of a fold.
     UndefinedMetricWarning
-        If a task cannot be scored in a fold, which is left out for that task. With fewer than two
-        folds left, the interval is NaN and the verdict 'undecided'.
+        If a task cannot be scored in a fold, such as one in which it was not observed, for training
+        or for test. The fold is left out for that task. With fewer than two folds left, the
+        interval is NaN and the verdict 'undecided'.
 
     Notes
     -----
@@ -180,14 +180,14 @@ def transfer_report(
     scorers = _scorers(scoring, encoder.names)
     columns, weight = encoder.read(y, sample_weight)
     seen = np.column_stack([column.seen for column in columns])
-    splits = _splits(cv, X, y, groups, seen, encoder.names)
+    splits = _splits(cv, X, y, groups, len(seen))
 
     inner.set_params(tasks=encoder.tasks_)  # a fold might infer other kinds than the whole y
     twins = [_twin(estimator, encoder, k, column.order) for k, column in enumerate(columns)]
     slots: list[Any] = []  # of what the jobs return, among the scores
     jobs: list[Any] = []
     for fold, (train, test) in enumerate(splits):
-        tested = np.flatnonzero(seen[test].any(axis=0)).tolist()
+        tested = np.flatnonzero(seen[train].any(axis=0) & seen[test].any(axis=0)).tolist()
         slots.append((0, fold, tested))
         own = [scorers[k] for k in tested]
         jobs.append((joint, X, y, sample_weight, groups, train, test, own))
@@ -231,27 +231,14 @@ def _scorers(scoring: Mapping[str, Any] | None, names: list[str]) -> list[Scorer
 
 
 def _splits(
-    cv: Any, X: Any, y: Any, groups: Any, seen: NDArray[np.bool_], names: list[str]
+    cv: Any, X: Any, y: Any, groups: Any, n_rows: int
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Folds in which there is something to learn of every task, as positions of rows."""
-    rows = np.arange(len(seen))
+    """Folds, as positions of rows."""
+    rows = np.arange(n_rows)
     splits = [(rows[train], rows[test]) for train, test in check_cv(cv).split(X, y, groups)]
     if not splits:
         raise ValueError(f"cv={cv!r} has no folds. Pass a number of folds, a splitter or pairs.")
-    taught = np.array([seen[train].any(axis=0) for train, _ in splits])
-    lacking = zip(names, (~taught).sum(axis=0), strict=True)
-    warn_together(
-        {
-            name: f"Task {name!r} has no observed target in the training rows of {n_lacking} of "
-            f"{len(splits)} folds, which are left out. Shuffle the rows, or pass folds in which "
-            "every task is observed."
-            for name, n_lacking in lacking
-            if n_lacking
-        },
-        FitFailedWarning,
-        stacklevel=3,
-    )
-    return [split for split, enough in zip(splits, taught, strict=True) if enough.all()]
+    return splits
 
 
 def _twin(estimator: Any, encoder: TargetEncoder, k: int, order: Sequence[Any] | None) -> Any:

@@ -21,6 +21,7 @@ from sklearn.utils.metadata_routing import UNUSED
 
 from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._score import untrained
 from sklearn_mtl._views import task_view
 from sklearn_mtl.kinds.scores import masked_score, typed
 
@@ -49,8 +50,8 @@ def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
         ``scorer(estimator, X, y, sample_weight=None) -> float``, higher is better. `estimator` is a
         fitted `MultiTaskCNNEstimator`, a pipeline that ends in one, or a search over it; y and
         `sample_weight` are laid out as in `fit`. NaN, with an `UndefinedMetricWarning`, where no
-        target was observed. With metadata routing, ``set_score_request(sample_weight=True)`` asks
-        for weights.
+        target was observed, here or in `fit`. With metadata routing,
+        ``set_score_request(sample_weight=True)`` asks for weights.
 
     See Also
     --------
@@ -138,12 +139,10 @@ class TaskScorer(BaseEstimator):
         k = encoder.names.index(self.task)
         check_consistent_length(X, weight)
         rows = np.flatnonzero(columns[k].seen)
-        if len(rows) == 0:
-            warnings.warn(
-                f"Task {self.task!r} has no observed rows: its score is NaN.",
-                UndefinedMetricWarning,
-                stacklevel=2,
-            )
+        if len(rows) == 0 or encoder.unobserved[k]:
+            lacking = f"Task {self.task!r} has no observed rows: its score is NaN."
+            message = untrained(self.task) if encoder.unobserved[k] else lacking
+            warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
             return float("nan")
         y_true = typed(columns[k].values[rows])
         weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}

@@ -213,6 +213,7 @@ def _unpacked(packed: NDArray[np.float64], encoder: TargetEncoder) -> dict[str, 
         classes.items(), np.split(packed, ends[:-1], axis=1), strict=True
     ):
         unknown = np.isnan(proba)
+        unknown[unknown.all(axis=1)] = False  # not trained, which the fit has told of
         if unknown.any():
             lacking[names[k]] = (
                 f"Task {names[k]!r}: the labels {labels[unknown.any(axis=0)].tolist()} "

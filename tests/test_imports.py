@@ -86,14 +86,16 @@ HOUSE = {
     "kinds.values": Room("", "pandas"),
     "kinds.scores": Room("", "pandas sklearn.exceptions sklearn.utils"),
     "kinds.base": Room("_identity .scores"),
-    "kinds.classes": Room(".base .values", "sklearn.metrics"),
+    "kinds.classes": Room(".base .values", "pandas sklearn.metrics"),
     "kinds.numbers": Room(".base .values", "sklearn.metrics"),
-    "kinds": Room(".base .classes .numbers"),
+    "kinds.unobserved": Room(".base"),
+    "kinds": Room(".base .classes .numbers .unobserved"),
     # X and y as people hold them -> arrays.
     "_data.*": Room("kinds kinds.values", "numpy pandas narwhals sklearn.utils"),
     "_data.tables": Room(),
     "_data.tasks": Room(".tables"),
     "_data.gates": Room(".tables .tasks"),
+    "_data.observed": Room(".tables .tasks"),
     "_data.labels": Room(".tables .tasks"),
     "_data.rows": Room(),
     "_data.folds": Room(),
@@ -102,12 +104,13 @@ HOUSE = {
     "_data.refusals": Room("", "scipy.sparse"),
     "_data.inputs": Room(".levels .refusals .scaling", "scipy.sparse"),
     "_data.suspects": Room(".tables .tasks"),
-    "_data.targets": Room(".gates .labels .rows .suspects .tables .tasks kinds.base"),
+    "_data.decoding": Room(".gates .tables .tasks"),
+    "_data.targets": Room(".decoding .gates .labels .observed .rows .suspects .tables .tasks"),
     "_data.likely": Room(".inputs .refusals"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
-    "_score": Room("_data.tables _data.tasks kinds.base", "numpy sklearn"),
+    "_score": Room("_data.tables _data.tasks kinds", "numpy sklearn"),
     "_fitted_module": Room("_data.inputs kinds", "torch"),
     "_fitted": Room("_data.inputs _data.targets _fitted_module _predict _score", "numpy sklearn"),
     # The only folder that knows skorch.
@@ -158,7 +161,7 @@ HOUSE = {
     "datasets": Room("", "numpy sklearn pandas"),
     "_views": Room("_fitted", "numpy sklearn"),
     "_through": Room("_fitted", "numpy"),  # methods as functions
-    "metrics": Room("_data.rows _fitted _views kinds.scores", "numpy sklearn"),
+    "metrics": Room("_data.rows _fitted _score _views kinds.scores", "numpy sklearn"),
     "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
     "inspection": Room(
         "_data.rows _data.targets _data.tasks _fitted losses metrics", "numpy sklearn pandas scipy"

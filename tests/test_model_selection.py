@@ -159,16 +159,16 @@ def test_label_that_a_fold_lacks_as_in_scikit_learn() -> None:
 def test_low_label_that_a_fold_lacks() -> None:
     """Columns are matched by label, not counted."""
     X, y = make_every_kind(60)
-    tasks = [EVERY_KIND[1], EVERY_KIND[5]]
+    tasks = [Task("level", "ordinal"), EVERY_KIND[5]]
     y = y[:, [1, 5]]
     y[:, 0] = np.where(y[:, 0] == 3, 1, y[:, 0])
-    y[:4, 0] = 3  # the lowest category
-    with pytest.warns(RuntimeWarning, match=r"'level'.*\[3.0\].*20 of 60"):
+    y[:4, 0] = 0  # the lowest one
+    with pytest.warns(RuntimeWarning, match=r"'level'.*\[0.0\].*20 of 60"):
         found = cross_val_predict_tasks(small(tasks), X, y, cv=3, method="predict_proba")
     estimator = small(tasks).fit(X[20:], y[20:])
     assert estimator.classes_.tolist() == [1, 2]
-    np.testing.assert_array_equal(found["level"][:20, :2], estimator.predict_proba(X[:20]))
-    assert (found["level"][:20, 2] == 0).all()
+    np.testing.assert_array_equal(found["level"][:20, 1:], estimator.predict_proba(X[:20]))
+    assert (found["level"][:20, 0] == 0).all()
 
 
 def test_one_label_warns_once_per_fold() -> None:

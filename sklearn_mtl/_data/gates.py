@@ -20,12 +20,18 @@ BoolArray = NDArray[np.bool_]
 Gates = Sequence[int | None]
 
 
-def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | None]:
-    """Position of each task's gate (None without one), checked."""
+def resolve_gates(
+    tasks: Sequence[Task], kinds: Sequence[Kind], columns: Sequence[Column] | None = None
+) -> list[int | None]:
+    """Position of each task's gate (None without one), checked.
+
+    Labels that a gate lacks are an error where `columns` hold a value beside an observed gate, or
+    the gate lists its labels: nowhere, they may be those of other rows.
+    """
     names = {task.name: k for k, task in enumerate(tasks)}
     gates: list[int | None] = []
     lacking: dict[str, str] = {}
-    for task in tasks:
+    for k, task in enumerate(tasks):
         if task.given is None:
             gates.append(None)
             continue
@@ -42,16 +48,18 @@ def resolve_gates(tasks: Sequence[Task], kinds: Sequence[Kind]) -> list[int | No
                 f"{tasks[gate].kind_name} task. A gate must be a classification or ordinal task."
             )
         unknown = [label for label in task.labels if kind.encode(as_column([label]))[0] < 0]
-        if 0 < len(unknown) < len(task.labels):  # as in a fold without a rare label
-            lacking[task.name] = (
-                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no label "
-                f"{unknown} here; its observed labels are {kind.classes_.tolist()}."
+        if unknown and columns is not None:
+            seen, listed = columns[k].seen, getattr(kind, "categories", None) is not None
+            every = len(unknown) == len(task.labels)
+            said = (
+                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no "
+                f"{'such label' if every else f'label {unknown}'}"
             )
-        elif unknown:
-            raise ValueError(
-                f"Task {task.name!r}: given={task.given!r}, but {task.given[0]!r} has no such "
-                f"label; its observed labels are {kind.classes_.tolist()}."
-            )
+            known = f"its {'categories' if listed else 'observed labels'} are"
+            if listed or (every and (seen & columns[gate].seen).any()):
+                raise ValueError(f"{said}; {known} {kind.classes_.tolist()}.")
+            if seen.any():  # as in a fold without a rare label
+                lacking[task.name] = f"{said} here; {known} {kind.classes_.tolist()}."
         gates.append(gate)
     warn_together(lacking)
     return gates

@@ -90,6 +90,8 @@ def _class_weight_of(
     if not kind.is_class:
         raise ValueError("class_weight is for classes. Use task_weights or sample_weight instead.")
     n_classes = len(kind.classes_)
+    if n_classes == 0:  # nothing was observed, and no label is known
+        return None
     if isinstance(spec, Mapping):
         out = np.ones(n_classes)
         codes = kind.encode(as_column(list(spec))).astype(int)
@@ -101,8 +103,11 @@ def _class_weight_of(
             )
         out[codes[codes >= 0]] = np.array(list(spec.values()), dtype=np.float64)[codes >= 0]
     elif isinstance(spec, str) and spec == "balanced":
-        mass = np.bincount(kind.encode(values).astype(int), weights=weight)
-        out = mass.sum() / (n_classes * mass)
+        codes = kind.encode(values).astype(int)
+        mass = np.bincount(codes, weights=weight, minlength=n_classes)
+        present = mass > 0  # others have no target to be weighed
+        out = np.ones(n_classes)
+        out[present] = mass.sum() / (present.sum() * mass[present])
     else:
         raise ValueError(
             f"class_weight={spec!r} is not understood. Use 'balanced' or a dict of label to weight."

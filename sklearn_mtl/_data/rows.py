@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -18,6 +19,7 @@ __all__ = [
     "Samples",
     "check_groups",
     "check_weights",
+    "hold_out_rows",
     "random_seed",
     "sent_to_workers",
     "split_rows",
@@ -125,6 +127,45 @@ def random_seed(random_state: Any) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     return int(random_state)
+
+
+def hold_out_rows(
+    observed: NDArray[np.bool_],
+    codes: FloatArray,
+    fraction: float,
+    names: Sequence[str],
+    rng: np.random.Generator,
+    groups: NDArray[np.intp] | None = None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """As `split_rows`, but a task that is observed in one row, or group, trains on it."""
+    counts = _observations(observed, groups)
+    rare = counts < 2
+    kept = observed[:, rare].any(axis=1)
+    if groups is not None:
+        kept = np.isin(groups, groups[kept])
+    free = np.flatnonzero(~kept)
+    part = None if groups is None else groups[free]
+    enough = _observations(observed[free], part) >= 2
+    if not rare.any() or not enough.any():
+        return split_rows(observed, codes, fraction, names, rng, groups)
+    if (counts == 1).any():
+        unwatched = [name for name, few in zip(names, ~enough & (counts > 0), strict=True) if few]
+        warnings.warn(
+            f"early_stopping does not look at {unwatched}, for want of observed targets to hold "
+            "out. Name the tasks that it shall look at, or pass X_val and y_val.",
+            UserWarning,
+            stacklevel=2,
+        )
+    chosen = [name for name, is_enough in zip(names, enough, strict=True) if is_enough]
+    train, valid = split_rows(observed[free][:, enough], codes[free], fraction, chosen, rng, part)
+    return np.sort(np.concatenate([free[train], np.flatnonzero(kept)])), free[valid]
+
+
+def _observations(observed: NDArray[np.bool_], groups: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Count the rows, or groups, in which each task is observed."""
+    if groups is None:
+        return observed.sum(axis=0)
+    return np.array([len(np.unique(groups[column])) for column in observed.T], dtype=np.intp)
 
 
 def split_rows(

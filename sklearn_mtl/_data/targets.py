@@ -9,42 +9,41 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.gates import applicability, blank, chains, holds, resolve_gates
+from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
+from sklearn_mtl._data.gates import applicability, resolve_gates
 from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
+from sklearn_mtl._data.observed import (
+    AS_BEFORE,
+    NOT_TRAINED,
+    TO_COME,
+    fit_kind,
+    heard,
+    refuse_unknown,
+    require_observed,
+    warn_of_one_label,
+    warn_of_unobserved,
+)
 from sklearn_mtl._data.rows import check_weights
 from sklearn_mtl._data.suspects import question_labels
-from sklearn_mtl._data.tables import Column, Template, clean, read_table
-from sklearn_mtl._data.tasks import Task, fit_kind, naming, resolve_tasks, warn_of_one_label
-from sklearn_mtl.kinds.base import Kind
-from sklearn_mtl.kinds.values import are_numbers, first
+from sklearn_mtl._data.tables import Column, clean, read_table
+from sklearn_mtl._data.tasks import naming, resolve_tasks
+from sklearn_mtl.kinds import UnobservedTarget
+from sklearn_mtl.kinds.values import first
 
 __all__ = ["EncodedTargets", "TargetEncoder"]
 
 FloatArray = NDArray[np.float64]
-Outputs = NDArray[np.floating[Any]]  # of a network, in its precision
 BoolArray = NDArray[np.bool_]
 
 
-class EncodedTargets(NamedTuple):
-    """What the network learns from: no NaN, no labels.
-
-    ``values`` (n, n_tasks) holds class codes and scaled numbers, 0 where nothing was observed;
-    ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed.
-    """
-
-    values: FloatArray
-    weight: FloatArray
-
-
-class TargetEncoder:
+class TargetEncoder(TargetDecoder):
     """Learn the tasks of y, and translate between y and what a network learns from.
 
     Parameters
@@ -72,22 +71,6 @@ class TargetEncoder:
         self.missing_values = missing_values
         self.class_weight = class_weight
 
-    @property
-    def names(self) -> list[str]:
-        """Task names in output order."""
-        return [task.name for task in self.tasks_]
-
-    @property
-    def n_outputs(self) -> list[int]:
-        """Number of raw outputs per task."""
-        return [kind.n_outputs for kind in self.kinds_]
-
-    @property
-    def classes(self) -> dict[int, NDArray[Any]]:
-        """Labels of each class task, by the position of the task."""
-        kinds: list[Any] = self.kinds_
-        return {k: kind.classes_ for k, kind in enumerate(kinds) if kind.is_class}
-
     # -- from y ------------------------------------------------------------------------------
 
     def fit_encode(
@@ -96,7 +79,7 @@ class TargetEncoder:
         """Learn names, kinds, gates and labels from y, and encode it.
 
         `classes` holds labels that y need not hold: a dict from names of class tasks, or those of
-        the only one. Where `more_comes`, so do the categories of ordinal tasks.
+        the only one. Where `more_comes`, so does the order of y's type for ordinal tasks.
         """
         table = read_table(y)
         self.y_ndim_, self._template = table.ndim, table.template
@@ -106,11 +89,10 @@ class TargetEncoder:
         self.tasks_ = [task for task, _ in pairs]
         columns = [column for _, column in pairs]
         columns, weight = self._weigh(columns, sample_weight)
+        require_observed(self.tasks_, columns)
         self.kinds_ = [task.make_kind() for task in self.tasks_]
         is_class = [kind.is_class for kind in self.kinds_]
-        labels = self._declared(classes)
-        types = self._template.dtypes.items()  # but those made for other labels
-        self._template = self._template._replace(dtypes={n: t for n, t in types if n not in labels})
+        labels = declared = self._declared(classes)
         if more_comes:
             known: Any = zip(self.names, self.kinds_, columns, strict=True)
             labels = {
@@ -120,27 +102,46 @@ class TargetEncoder:
             } | labels
         self._fit_kinds(columns, weight, is_class, labels)
         question_labels(itertools.compress(zip(self.tasks_, columns, strict=True), is_class))
+        self._forget_types(columns, declared)
         # Before numbers are looked at: many tables hold 0 where a conditional number should be a
         # hole, and the error should name the gate, and not the 0.
-        self._gates = resolve_gates(self.tasks_, self.kinds_)
+        self._gates = resolve_gates(self.tasks_, self.kinds_, columns)
         self._count(columns)
         self._fit_kinds(columns, weight, [not known for known in is_class])
-        self._class_weights = resolve_class_weights(
-            self.class_weight, self.tasks_, self.kinds_, columns, weight
-        )
+        self._class_weights = self._weights_of_classes(columns, weight)
+        if more_comes:
+            refuse_unknown(self.tasks, self.tasks_, self.kinds_)
+        warn_of_unobserved(self.tasks_, columns, TO_COME if more_comes else NOT_TRAINED)
         return self._encode(columns, weight)
 
     def _fit_kinds(
         self,
         columns: list[Column],
         weight: FloatArray,
-        which: list[bool],
+        which: Sequence[bool] | BoolArray,
         labels: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         for k in np.flatnonzero(which):
             task = self.tasks_[k]
             self.kinds_[k] = fit_kind(task, columns[k], weight[:, k], labels.get(task.name, ()))
         warn_of_one_label((self.tasks_[k].name, self.kinds_[k]) for k in np.flatnonzero(which))
+
+    def _forget_types(self, columns: list[Column], declared: Collection[str]) -> None:
+        """Forget types of y's columns that may have no room for labels that are yet to come."""
+        lacking = set()
+        for k, labels in self.classes.items():
+            kind, seen = self.kinds_[k], columns[k].values[columns[k].seen]
+            listed = self.names[k] in declared or getattr(kind, "categories", None) is not None
+            if listed and len(set(seen.tolist())) < len(labels):
+                lacking.add(self.names[k])
+        types = self._template.dtypes.items()
+        kept = {name: dtype for name, dtype in types if name not in lacking}
+        self._template = self._template._replace(dtypes=kept)
+
+    def _weights_of_classes(
+        self, columns: list[Column], weight: FloatArray
+    ) -> list[FloatArray | None]:
+        return resolve_class_weights(self.class_weight, self.tasks_, self.kinds_, columns, weight)
 
     def _declared(self, classes: Any) -> dict[str, NDArray[Any]]:
         """Labels that were declared, by the name of their class task."""
@@ -223,8 +224,12 @@ class TargetEncoder:
         return [column._replace(seen=column.seen & (w > 0)) for column, w in weighed], weight
 
     def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
-        """Encode another y, e.g. for validation; labels must have been seen in `fit_encode`."""
+        """Encode another y, e.g. for validation; labels must be known from `fit_encode`.
+
+        Targets of tasks that were not observed there have no weight.
+        """
         columns, weight = self.read(y, sample_weight)
+        columns = heard(self.kinds_, columns)
         self._check_labels(columns)
         return self._encode(columns, weight)
 
@@ -233,18 +238,38 @@ class TargetEncoder:
     ) -> tuple[TargetEncoder, EncodedTargets]:
         """Encode another y to train on; a copy of the encoder has counted it, alone or with `add`.
 
-        Scales, classes and their weights stay as they are.
+        Scales, classes and their weights stay as they are; tasks whose first targets are here are
+        learned from them.
         """
         columns, weight = self.read(y, sample_weight)
-        self._check_labels(columns)
         if not any(column.seen.any() for column in columns):
             raise ValueError("y holds no observed target. Leave these rows out.")
-        counted = copy.copy(self)
+        self._check_labels(columns)
+        counted = self._taught(columns, weight)
         counted._count(columns)
         if add:
             counted.n_observed_ += self.n_observed_
             counted.n_applicable_ += self.n_applicable_
-        return counted, self._encode(columns, weight)
+        else:
+            warn_of_unobserved(self.tasks_, columns, AS_BEFORE)
+        return counted, counted._encode(columns, weight)
+
+    def _taught(self, columns: list[Column], weight: FloatArray) -> TargetEncoder:
+        """Return a copy that knows the tasks whose first targets are here."""
+        taught = copy.copy(self)
+        first_seen = self.unobserved & [column.seen.any() for column in columns]
+        if not first_seen.any():
+            return taught
+        taught.kinds_ = list(self.kinds_)
+        labels = {self.names[k]: labels for k, labels in self.classes.items()}
+        taught._fit_kinds(columns, weight, first_seen, labels)
+        taught._gates = resolve_gates(self.tasks_, taught.kinds_, columns)
+        weights = taught._weights_of_classes(columns, weight)
+        taught._class_weights = [
+            new if is_first else old
+            for new, old, is_first in zip(weights, self._class_weights, first_seen, strict=True)
+        ]
+        return taught
 
     def _check_labels(self, columns: list[Column]) -> None:
         kinds: list[Any] = self.kinds_
@@ -254,7 +279,8 @@ class TargetEncoder:
                 unseen = first(values[kind.encode(values) < 0])
                 raise ValueError(
                     f"Task {task.name!r}: label {unseen!r} was not seen in fit, which saw "
-                    f"{kind.classes_.tolist()}. Pass all labels to the first call of partial_fit, "
+                    f"{kind.classes_.tolist()}. List all labels, Task({task.name!r}, ..., "
+                    f"categories=[...]), or pass them to the first call of partial_fit, "
                     f"classes={{{task.name!r}: [...]}}; or fit anew, with warm_start=False."
                 )
 
@@ -277,124 +303,17 @@ class TargetEncoder:
         return EncodedTargets(values, mass)
 
     def constants(self, targets: EncodedTargets) -> FloatArray:
-        """Raw outputs (n_outputs,) of the constant predictor that is best for each task."""
-        parts = []
-        for k, kind in enumerate(self.kinds_):
-            seen = targets.weight[:, k] > 0
-            if not seen.any():
-                raise ValueError(
-                    f"Task {self.names[k]!r} has no observed value in these rows, the first of "
-                    "this training. Pass rows in which it was observed."
-                )
-            parts.append(kind.constant(targets.values[seen, k], targets.weight[seen, k]))
-        return np.concatenate(parts)
+        """Raw outputs (n_outputs,) of the constant predictor that is best for each task.
 
-    # -- back to y ---------------------------------------------------------------------------
-
-    def part_of(self, raw: Outputs, k: int) -> FloatArray:
-        """Raw outputs (n, M, n_outputs) of task `k`, of those of all, for members or without."""
-        start = sum(self.n_outputs[:k])
-        part = raw[..., start : start + self.kinds_[k].n_outputs]
-        return (part[:, None] if part.ndim == 2 else part).astype(np.float64)
-
-    def _parts(self, raw: Outputs) -> Iterator[FloatArray]:
-        """Raw outputs of one task after the other."""
-        raw = raw[:, None, :] if raw.ndim == 2 else raw
-        stops = itertools.accumulate(self.n_outputs, initial=0)
-        return (
-            raw[..., start:stop].astype(np.float64) for start, stop in itertools.pairwise(stops)
-        )
-
-    def probabilities(self, raw: Outputs) -> dict[str, FloatArray]:
-        """Class probabilities (n, n_classes) of each class task."""
-        parts: Any = zip(self.names, self.kinds_, self._parts(raw), strict=True)
-        return {name: kind.proba(part) for name, kind, part in parts if kind.is_class}
-
-    def decode(self, raw: Outputs, conditional_output: str = "estimate") -> list[NDArray[Any]]:
-        """Labels and numbers in the units of y, one array per task.
-
-        ``'estimate'`` is the value if applicable; ``'nan'`` blanks it where a gate up the chain is
-        predicted not to hold; ``'expected'`` multiplies means with the probability that the chain
-        of gates holds.
+        Those of a task that was learned before, but is not observed in these rows, are 0.
         """
-        parts = zip(self.kinds_, self._parts(raw), strict=True)
-        out: list[NDArray[Any]] = [kind.decode(part) for kind, part in parts]
-        if conditional_output == "estimate":
-            return out
-        if conditional_output not in ("nan", "expected"):  # set after fit, perhaps
-            raise ValueError(
-                f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
-                "'expected'."
-            )
-        classes = self.classes
-        proba = dict(zip(classes, self.probabilities(raw).values(), strict=True))
-
-        def share_of(gate: int, task: Task) -> FloatArray:
-            labels = holds(task, classes[gate])
-            return self._unweighted(gate, proba[gate])[:, labels].sum(axis=1)
-
-        chain = chains(self.tasks_, self._gates, out, share_of)
-        for k, (hold, probability) in enumerate(chain):
-            if self._gates[k] is None:
-                continue
-            if conditional_output == "expected" and self.kinds_[k].is_mean:
-                out[k] = out[k] * probability
-            if conditional_output == "nan":
-                out[k] = blank(out[k], ~hold)
-        return out
-
-    def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
-        """Probabilities as they would be without the class weights, by which they are too large."""
-        class_weight = self._class_weights[k]
-        if class_weight is None or not class_weight.all():  # what was never seen has no share
-            return proba
-        share = proba / class_weight
-        return share / share.sum(axis=1, keepdims=True)
-
-    def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
-        """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
-        return np.concatenate([kind.balance(*seen) for kind, seen in self._seen(raw, targets)])
-
-    def shrink(
-        self, raw: Outputs, targets: EncodedTargets, but: Set[int] = frozenset()
-    ) -> tuple[FloatArray, FloatArray]:
-        """Slope and shift (n_outputs,) of outputs of rows left out; 1 and 0 for the tasks `but`."""
-        parts = [
-            (1.0, np.zeros(kind.n_outputs)) if k in but else kind.shrink(*seen)
-            for k, (kind, seen) in enumerate(self._seen(raw, targets))
-        ]
-        slopes = np.repeat([slope for slope, _ in parts], self.n_outputs)
-        return slopes, np.concatenate([shift for _, shift in parts])
-
-    def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
-        """Noise of each task in the units of y, NaN for kinds without."""
-        noise = [
-            kind.noise_std(*s) if len(s[1]) else np.nan for kind, s in self._seen(raw, targets)
-        ]
-        return np.array(noise)
-
-    def _seen(
-        self, raw: Outputs, targets: EncodedTargets
-    ) -> Iterator[tuple[Kind, tuple[FloatArray, FloatArray, FloatArray]]]:
-        """Each kind, and raw outputs, targets and weights where it was observed."""
-        parts = zip(self.kinds_, self._parts(raw), targets.values.T, targets.weight.T, strict=True)
-        return ((k, (part[w > 0], values[w > 0], w[w > 0])) for k, part, values, w in parts)
-
-    def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
-        """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""
-        if self.y_ndim_ == 1:
-            return columns[0]
-        if all(are_numbers(labels) for labels in self.classes.values()):
-            numbers = [c if are_numbers(c) else np.where(pd.isna(c), np.nan, c) for c in columns]
-            return np.column_stack(numbers).astype(float, copy=False)
-        return np.column_stack([c.astype(object) for c in columns])
-
-    @property
-    def template(self) -> Template:
-        """How y was laid out."""
-        return self._template
-
-    def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:
-        """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""
-        classes = [self.names[k] for k in self.classes]
-        return self._template.build(dict(zip(self.names, columns, strict=True)), classes, index)
+        parts = []
+        for kind, values, weight in zip(
+            self.kinds_, targets.values.T, targets.weight.T, strict=True
+        ):
+            seen = weight > 0
+            if seen.any() or isinstance(kind, UnobservedTarget):
+                parts.append(kind.constant(values[seen], weight[seen]))
+            else:
+                parts.append(np.zeros(kind.n_outputs))
+        return np.concatenate(parts)

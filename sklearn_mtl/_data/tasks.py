@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl.kinds import KINDS, Kind
-from sklearn_mtl.kinds.values import are_numbers, first
 
-__all__ = ["Task", "fit_kind", "naming", "resolve_tasks", "warn_of_one_label", "warn_together"]
+__all__ = ["Task", "naming", "resolve_tasks", "warn_together"]
 
 FloatArray = NDArray[np.float64]
 
@@ -47,8 +46,11 @@ class Task:
     quantile : float in (0, 1), default=None
         Level, for kind 'quantile'; None is 0.5, the median.
     categories : sequence of labels, default=None
-        All labels from low to high, for kind 'ordinal'. None takes the order of y's type (ordered
-        categories of pandas, an Enum of polars), or that of numbers.
+        All labels that there can be, for kinds 'classification' and 'ordinal', of the latter from
+        low to high. They are `classes_`, in whatever rows they are observed, so that folds,
+        validation data and streams may hold labels that the training rows lack; others are
+        refused. None takes the labels that are observed, and for 'ordinal' the order of y's type
+        (ordered categories of pandas, an Enum of polars), or that of numbers.
 
     See Also
     --------
@@ -151,8 +153,9 @@ class Task:
 
 def _infer_kind(column: Column) -> str:
     """Classification for bools, strings, categories and 0/1 numbers; else regression."""
-    zero_one = np.isin(column.values[column.seen], (0, 1)).all() if not column.categorical else True
-    return "classification" if zero_one else "regression"
+    values = column.values[column.seen]
+    zero_one = len(values) > 0 and bool(np.isin(values, (0, 1)).all())
+    return "classification" if column.categorical or zero_one else "regression"
 
 
 def resolve_tasks(
@@ -202,41 +205,6 @@ def naming(task: Task) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"Task {task.name!r}: {error}") from error
-
-
-def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -> Kind:
-    """Fit the kind of one task on its observed values, and on `labels` that are yet to come."""
-    if not column.seen.any():
-        raise ValueError(
-            f"Task {task.name!r} has no observed value (of non-zero weight) in "
-            f"{len(column.seen)} rows. Drop the column, or pass rows in which it was observed."
-        )
-    kind: Any = task.make_kind()
-    with naming(task):
-        values, weight = column.values[column.seen], weight[column.seen]
-        if len(labels):
-            if are_numbers(labels) != are_numbers(values):
-                raise ValueError(
-                    f"classes={labels.tolist()!r}, but y holds labels like {first(values)!r}. Pass "
-                    "labels of the same type."
-                )
-            values = np.concatenate([values, labels])
-            weight = np.concatenate([weight, np.zeros(len(labels))])
-        kind.fit(values, weight, column.order)
-    return kind
-
-
-def warn_of_one_label(fitted: Iterable[tuple[str, Any]]) -> None:
-    """Say which class tasks, given by name and fitted kind, have a single observed label."""
-    warn_together(
-        {
-            name: f"Task {name!r} has one observed label, {first(kind.classes_)!r}, which will "
-            "always be predicted. Pass rows with other labels, or drop the column."
-            for name, kind in fitted
-            if kind.is_class and len(kind.classes_) == 1
-        },
-        stacklevel=3,
-    )
 
 
 def warn_together(

@@ -38,7 +38,7 @@ from sklearn_mtl._files.arrays import (
     unpack_scalar,
 )
 from sklearn_mtl._files.columns import COLUMNS, Rule, exactly
-from sklearn_mtl.kinds import KINDS, Kind
+from sklearn_mtl.kinds import KINDS, Kind, UnobservedTarget
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS
 
@@ -240,6 +240,7 @@ RULES: dict[str, Rule] = {
     "kind": _registered(
         KINDS, lambda v: dict(vars(v)), lambda kind, state: _filled(kind, state, base=Kind)
     ),
+    "unobserved": Rule(exactly(UnobservedTarget), lambda v: v.kind, UnobservedTarget),
     "trunk": _registered(
         TRUNKS, lambda v: v.get_params(deep=False), lambda kind, params: kind(**params)
     ),

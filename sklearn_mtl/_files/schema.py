@@ -23,7 +23,7 @@ from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._identity import identity
-from sklearn_mtl.kinds import KINDS
+from sklearn_mtl.kinds import KINDS, UnobservedTarget
 
 __all__ = ["check"]
 
@@ -98,6 +98,8 @@ NUMBER: Rules = {
 
 def _is_fitted(kind: Any) -> bool:
     """Tell kinds of ours that a fit has left, and of others that what they share with ours is."""
+    if isinstance(kind, UnobservedTarget):
+        return not kind.is_known or _is_fitted(kind.kind)
     if kind.is_class:
         return len(kind.classes_) > 0 and (type(kind) not in OURS or _is_of_its_classes(kind))
     if type(kind) in OURS:
@@ -116,9 +118,13 @@ def _types(value: Any) -> dict[str, type]:
 def _is_of_its_classes(kind: Any) -> bool:
     """Tell whether a kind of class is one that was fitted on its classes."""
     labels, known = kind.classes_, identity(vars(kind))
-    for order in (None, list(getattr(kind, "categories_", ()))):  # of values, or of the type of y
+    ranks = list(getattr(kind, "categories_", ()))
+    for categories, order in [(kind.categories, None), (None, None), (None, ranks)]:
+        # Of the constructor, of values, or of the type of y. Formats before the seventh had those
+        # of the categories that were observed.
         with contextlib.suppress(ValueError):
-            again = type(kind)(**kind.params()).fit(labels, np.ones(len(labels)), order)
+            again = type(kind)(categories).fit(labels, np.ones(len(labels)), order)
+            again.categories = kind.categories
             if identity(vars(again)) == known:
                 return True
     return False
@@ -135,7 +141,9 @@ def _are_tasks(value: Any, encoder: Any) -> bool:
 
 def _are_kinds(value: Any, encoder: Any) -> bool:
     pairs = zip(encoder.tasks_, value, strict=True)
-    return type(value) is list and all(t.make_kind() == k and _is_fitted(k) for t, k in pairs)
+    return type(value) is list and all(
+        t.make_kind() == getattr(k, "kind", k) and _is_fitted(k) for t, k in pairs
+    )
 
 
 def _are_gates(value: Any, encoder: Any) -> bool:

@@ -23,7 +23,7 @@ __all__ = ["Packed", "Saved", "blaming", "pack", "read", "seal", "unpack", "writ
 
 # Raised whenever older versions could not read the file, or would read it wrongly; a step of
 # `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -321,4 +321,12 @@ def _sixth(saved: Saved) -> Saved:
     return saved
 
 
-STEPS = (_second, _third, _fourth, _fifth, _sixth)
+def _seventh(saved: Saved) -> Saved:
+    """Say that the labels of classes were not declared."""
+    for kind in saved.fitted["encoder"].kinds_:
+        if kind.is_class:
+            vars(kind).setdefault("categories", None)
+    return saved
+
+
+STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh)

@@ -21,7 +21,13 @@ from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl.kinds import Kind
 from sklearn_mtl.losses import LOSSES, Combiner, KindLoss, TaskLosses
-from sklearn_mtl.networks import MultiTaskModule, build_trunk, folds_of, takes_channels_last
+from sklearn_mtl.networks import (
+    MemberHeads,
+    MultiTaskModule,
+    build_trunk,
+    folds_of,
+    takes_channels_last,
+)
 
 __all__ = ["build_net", "start_combiner"]
 
@@ -78,6 +84,7 @@ def build_net(
             "of so many members."
         )
     combine = _rule_of(parameters.loss, task_weights, dtype)
+    _silence(module.heads, encoder)
     task_losses = TaskLosses(
         [
             _cell_loss_of(name, kind)
@@ -96,6 +103,14 @@ def build_net(
     net.toggled_, net.listeners_ = {}, {}
     net.amp_dtype_ = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
+
+
+def _silence(heads: Any, encoder: TargetEncoder) -> None:
+    """Let the heads of tasks without any target say what they begin with, whatever X is."""
+    silent = np.repeat(encoder.unobserved, encoder.n_outputs)
+    if silent.any() and not isinstance(heads, MemberHeads):  # whose weights begin with 0
+        with torch.no_grad():
+            heads.weight[..., torch.from_numpy(silent), :] = 0
 
 
 def _cell_loss_of(name: str, kind: Kind) -> KindLoss:
@@ -221,6 +236,7 @@ def start_combiner(net: TaskNet, batches: Batches) -> None:
     bias = net.module.heads.bias.detach().to(batches.device)
     constant = (bias if bias.ndim == 1 else bias[0]).expand(len(batches.targets), -1)
     losses, counts = task_losses(constant, batches.targets, batches.weight)
-    net.constant_losses_ = losses.cpu().double().numpy()
+    # Of tasks without a target, NaN.
+    net.constant_losses_ = torch.where(counts > 0, losses, torch.nan).cpu().double().numpy()
     if isinstance(combine, Combiner):
         combine.start(losses, counts / len(batches), task_losses.powers)

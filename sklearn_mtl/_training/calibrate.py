@@ -73,7 +73,7 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any]:
         for m in range(plan.n_folds):
             of_fold = folds == m
             rest = EncodedTargets(targets.values[~of_fold], targets.weight[~of_fold])
-            if of_fold.any() and (rest.weight > 0).any(axis=0).all():
+            if of_fold.any() and (rest.weight > 0).any(axis=0)[compared].all():
                 found = find(raw[~of_fold], straight[~of_fold], rest)
                 out[of_fold] = _made_of(plan, raw[of_fold], straight[of_fold], found)
     rescale_outputs(net, shares.slope, shares.shift)
@@ -100,10 +100,9 @@ def _find_shares(
     Tasks that are not `compared` stay as they are.
     """
     known = np.isfinite(straight) & (targets.weight > 0)
-    slope, shift = encoder.shrink(raw, targets, but={k for k in lines if known[:, k].any()})
-    alone = ~np.repeat(compared, encoder.n_outputs)
-    slope[alone], shift[alone] = 1, 0
     tasks = np.array([k for k in lines if known[:, k].any()], dtype=np.intp)
+    but = {*tasks.tolist(), *np.flatnonzero(~compared).tolist()}
+    slope, shift = encoder.shrink(raw, targets, but)
     if not len(tasks):
         return Shares(slope, shift, {})
     at = np.cumsum([0, *encoder.n_outputs])[tasks]

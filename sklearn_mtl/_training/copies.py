@@ -6,9 +6,10 @@ import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import History
-from torch import nn
+from torch import Tensor, nn
 
 from sklearn_mtl._training.listeners import EpochListener, plain_module
 from sklearn_mtl._training.net import TaskNet
@@ -100,8 +101,13 @@ def take_learned(net: TaskNet, trained: TaskNet) -> None:
     for name, p in net.module.named_parameters():
         p.requires_grad_(net.toggled_.get(name, p.requires_grad))
     rule, known = net.criterion.combine, rule_of(trained)
-    if isinstance(rule, nn.Module) and type(rule) is type(known):
-        _take_rule(rule, known)
+    if type(rule) is not type(known):
+        return
+    absent = np.isnan(net.constant_losses_)
+    if isinstance(rule, nn.Module):
+        _take_rule(rule, known, torch.from_numpy(absent))
+    if hasattr(trained, "constant_losses_"):  # not after `load`
+        net.constant_losses_ = np.where(absent, trained.constant_losses_, net.constant_losses_)
 
 
 def _take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
@@ -111,8 +117,11 @@ def _take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
         raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
 
 
-def _take_rule(rule: nn.Module, known: nn.Module) -> None:
-    """Copy parameters, and of our own rules what they measured in earlier batches."""
+def _take_rule(rule: nn.Module, known: nn.Module, absent: Tensor) -> None:
+    """Copy parameters, and of our own rules what they measured in earlier batches.
+
+    Of tasks that are `absent` from the new ones, they keep all that they have measured.
+    """
     learned = dict(known.named_parameters())
     with torch.no_grad():
         for name, param in rule.named_parameters():
@@ -120,6 +129,11 @@ def _take_rule(rule: nn.Module, known: nn.Module) -> None:
                 param.copy_(learned[name])
     if isinstance(rule, Combiner) and isinstance(known, Combiner):
         rule.resume(known)
+        measured = dict(known.named_buffers())
+        for name, buffer in rule.named_buffers():
+            before = measured.get(name)
+            if before is not None and before.shape == buffer.shape == absent.shape:
+                buffer[absent.to(buffer.device)] = before.to(buffer)[absent.to(buffer.device)]
 
 
 def restore(

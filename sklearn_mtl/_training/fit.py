@@ -6,9 +6,11 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
@@ -109,7 +111,11 @@ def train_on(
         A new one, whose history continues that of `previous`.
     """
     plan = plan_stream(parameters, samples, previous, classes)
-    goes_on = previous is not None and previous.built_by == _built_by(parameters)
+    goes_on = (
+        previous is not None
+        and previous.built_by == _built_by(parameters)
+        and _knows_all(previous.net, plan)
+    )
     if previous is not None and goes_on:
         plan = plan._replace(task_weights=previous.task_weights)
     batches = plan.batches()
@@ -125,6 +131,12 @@ def train_on(
     return _learned_on(plan, net, _built_by(parameters), previous)
 
 
+def _knows_all(net: TaskNet, plan: Plan) -> bool:
+    """Tell whether a net was begun with targets of all tasks that are observed now."""
+    observed = (plan.targets.weight > 0).any(axis=0)
+    return bool(np.isfinite(net.constant_losses_[observed]).all())
+
+
 def _built_by(parameters: Any) -> dict[str, Any]:
     return {name: identity(getattr(parameters, name)) for name in BUILT_BY}
 
@@ -138,6 +150,7 @@ def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
         )
     start_combiner(net, batches)  # before the weights are others
     if previous is not None:
+        first = _outputs_of_first_targets(plan.encoder, previous.encoder)
         try:
             take_learned(net, previous.net)
         except ValueError as error:
@@ -146,7 +159,16 @@ def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
                 "learned does not fit into them. Set them back, or fit anew with "
                 "warm_start=False."
             ) from error
+        with torch.no_grad():
+            net.module.heads.bias[..., first] = torch.from_numpy(bias[first]).to(
+                net.module.heads.bias
+            )
     return net
+
+
+def _outputs_of_first_targets(encoder: TargetEncoder, before: TargetEncoder) -> NDArray[np.bool_]:
+    """Tell outputs of tasks whose first targets are here: they begin at the best constant."""
+    return np.repeat(before.unobserved & ~encoder.unobserved, encoder.n_outputs)
 
 
 def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:

@@ -16,7 +16,7 @@ from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source, as_input
 from sklearn_mtl._data.likely import look
 from sklearn_mtl._data.refusals import rows_beside_y
-from sklearn_mtl._data.rows import Samples, check_groups, check_weights, random_seed, split_rows
+from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows, random_seed
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
@@ -230,7 +230,7 @@ def _plan(
         same = _contents(reader, source, targets, rows) if groups is None else groups[rows]
         folds = deal_folds(same, _traits(encoder, targets, rows), n_folds, seed)
         seen = targets.weight[rows] > 0
-        if groups is not None and any(len(np.unique(folds[of])) < 2 for of in seen.T):
+        if groups is not None and any(of.any() and len(np.unique(folds[of])) < 2 for of in seen.T):
             folds, n_folds = None, 0  # a task of one group: who leaves it out knows nothing of it
     recipe = resolve(parameters, reader.input_shape_, len(rows), left_out=n_folds > 0)
     return Plan(
@@ -292,7 +292,8 @@ def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
     watched = _watched(plan.parameters.early_stopping, plan.encoder.names)
     if valid is None or watched.all():
         return None
-    if not (valid.weight.sum(dim=0).cpu() > 0)[watched].all():
+    watched &= ~plan.encoder.unobserved
+    if not watched.any() or not (valid.weight.sum(dim=0).cpu() > 0)[watched].all():
         raise ValueError("y_val holds no observed target of a task that early_stopping names.")
     return torch.from_numpy(watched)
 
@@ -349,7 +350,7 @@ def _split(
     if not hold_out:
         return rows, None
     watched = np.flatnonzero(_watched(parameters.early_stopping, encoder.names))
-    train, valid = split_rows(
+    train, valid = hold_out_rows(
         targets.weight[rows][:, watched] > 0,
         targets.values[rows][:, [k for k in encoder.classes if k in watched]],
         parameters.validation_fraction,

@@ -25,6 +25,7 @@ from sklearn_mtl.kinds.numbers import (
     QuantileTarget,
     RegressionTarget,
 )
+from sklearn_mtl.kinds.unobserved import UnobservedTarget
 
 __all__ = [
     "KINDS",
@@ -35,6 +36,7 @@ __all__ = [
     "PoissonTarget",
     "QuantileTarget",
     "RegressionTarget",
+    "UnobservedTarget",
 ]
 
 KINDS: dict[str, Callable[..., Kind]] = {

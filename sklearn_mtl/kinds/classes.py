@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.metrics import accuracy_score, d2_absolute_error_score
@@ -24,20 +25,37 @@ FloatArray = NDArray[np.float64]
 class ClassificationTarget(Kind):
     """Classes without an order; raw outputs are logits.
 
+    Parameters
+    ----------
+    categories : sequence of labels, optional
+        All labels that there can be, each once; others are refused. By default those that are
+        observed.
+
     Attributes
     ----------
     classes_ : ndarray
-        Observed labels, sorted.
+        The categories, or else the observed labels, sorted.
     """
 
     cell_loss = CELL_LOSSES["classification"]
     is_class = True
     min_samples = 1
+    categories: Sequence[Any] | None = None  # for kinds of others, whose constructor has no such
+    _listed: ClassVar[str] = "List each label once."
+
+    def __init__(self, categories: Sequence[Any] | None = None) -> None:
+        if categories is not None and not _are_labels(categories):
+            raise ValueError(f"categories={categories!r} is not understood. {self._listed}")
+        # A tuple, as arrays would not compare as one.
+        self.categories = None if categories is None else tuple(categories)
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
     ) -> ClassificationTarget:
         """Learn the classes of the observed `values`."""
+        if self.categories is not None:
+            self._refuse_strangers(values)
+            values = np.concatenate([values, as_column(self.categories)])
         self.classes_ = self._sorted(values)
         self.n_outputs = len(self.classes_)
         return self
@@ -53,7 +71,7 @@ class ClassificationTarget(Kind):
 
     def labels_to_come(self, order: Sequence[Any] | None) -> NDArray[Any]:
         """Labels that are known before any is observed; `order` is that of y's type."""
-        return as_column([])
+        return as_column(self.categories or ())
 
     def check(self, values: NDArray[Any]) -> None:
         """Refuse strings where `fit` saw numbers, and numbers where it saw strings."""
@@ -61,6 +79,18 @@ class ClassificationTarget(Kind):
             raise ValueError(
                 f"y holds labels like {first(values)!r}, but fit saw {self.classes_.tolist()}. "
                 "Pass labels of the same type."
+            )
+        self._refuse_strangers(values)
+
+    def _refuse_strangers(self, values: NDArray[Any]) -> None:
+        """Refuse labels that are not among the categories, if these were passed."""
+        if self.categories is None:
+            return
+        strangers = values[positions(as_column(self.categories), values) < 0]
+        if len(strangers):
+            raise ValueError(
+                f"y holds labels {self._sorted(strangers).tolist()} that are not among the "
+                f"categories {list(self.categories)}. {self._listed}"
             )
 
     def encode(self, values: NDArray[Any]) -> FloatArray:
@@ -119,7 +149,7 @@ class OrdinalTarget(ClassificationTarget):
     Attributes
     ----------
     classes_ : ndarray
-        Observed labels, from low to high.
+        The categories that were passed, or else the observed labels, from low to high.
     categories_ : ndarray
         All known labels, from low to high; distances are counted in them.
 
@@ -134,19 +164,15 @@ class OrdinalTarget(ClassificationTarget):
     cell_loss = CELL_LOSSES["ordinal"]
     min_samples = 2
 
-    def __init__(self, categories: Sequence[Any] | None = None) -> None:
-        if categories is not None and not _is_order(categories):
-            raise ValueError(
-                f"categories={categories!r} is not understood. List each label once, from low to "
-                "high."
-            )
-        # A tuple, as arrays would not compare as one.
-        self.categories = None if categories is None else tuple(categories)
+    _listed = "List each label once, from low to high."
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
     ) -> OrdinalTarget:
         """Learn the classes and their order."""
+        if self.categories is not None:
+            self._refuse_strangers(values)
+            values = np.concatenate([values, as_column(self.categories)])
         labels = self._sorted(values)
         known = order if self.categories is None else self.categories
         if known is None and not are_numbers(labels):
@@ -161,7 +187,7 @@ class OrdinalTarget(ClassificationTarget):
         if (ranks < 0).any():
             raise ValueError(
                 f"y holds labels {labels[ranks < 0].tolist()} that are not among the categories "
-                f"{self.categories_.tolist()}. List all labels, from low to high."
+                f"{self.categories_.tolist()}. {self._listed}"
             )
         self.classes_ = labels[ranks.argsort()]
         self.n_outputs = len(self.classes_) - 1
@@ -169,7 +195,7 @@ class OrdinalTarget(ClassificationTarget):
 
     def labels_to_come(self, order: Sequence[Any] | None) -> NDArray[Any]:
         """All categories."""
-        return as_column(list(self.categories or order or ()))
+        return as_column(self.categories or order or ())
 
     def ordered(self, order: Sequence[Any] | None) -> OrdinalTarget:
         """Return the kind with these categories, unless it has its own."""
@@ -216,12 +242,12 @@ class OrdinalTarget(ClassificationTarget):
         return np.where(ranks < 0, np.nan, ranks)
 
 
-def _is_order(categories: Any) -> bool:
+def _are_labels(categories: Any) -> bool:
     """Tell whether labels are listed, each of them once; sets and dicts have no order."""
     if isinstance(categories, (str, bytes, set, frozenset, Mapping)):
         return False
     try:
         labels = list(categories)
-        return 0 < len(labels) == len(set(labels))
+        return 0 < len(labels) == len(set(labels)) and not any(map(pd.isna, labels))
     except TypeError:  # no collection, or of labels that cannot be compared
         return False

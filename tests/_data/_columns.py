@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._data.tables import Column, RawColumn, clean
 from sklearn_mtl.networks import DenseTrunk
 
 N = 24
@@ -27,6 +28,14 @@ BOOL, WORD, REAL = [False, True] * 12, ["a", "b"] * 12, np.linspace(-1, 2, N).to
 WORD_HOLES, BOOL_HOLES, REAL_HOLES = [*WORD[:-1], None], [*BOOL[:-1], None], [*REAL[:-1], None]
 CODE, CODE_HOLES = [3, 7] * 12, [*([3, 7] * 12)[:-1], None]
 BIT_HOLES = [0, 1] * 11 + [None, 1]
+
+
+def make_columns(**values: Any) -> list[Column]:
+    """Columns of a few cells, None where not observed."""
+    return [
+        clean(RawColumn(np.array(cells, dtype=object)), name, None)
+        for name, cells in values.items()
+    ]
 
 
 def words(**columns: Any) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from _columns import BOOL, NO_SIZE, N, gated, inputs, small, words
+from _columns import BOOL, NO_SIZE, N, gated, inputs, make_columns, small, words
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -292,18 +292,39 @@ def test_where_a_gate_holds(labels: list[Any], wanted: Any, expected: list[bool]
 
 
 def test_a_label_that_is_rare_is_a_warning() -> None:
-    """As in a fold without it; all of them unknown are an error."""
+    """As in a fold without it; all of them unknown are an error where the target was observed."""
     kinds = [ClassificationTarget().fit(np.array(["a", "b"]), np.ones(2)), RegressionTarget()]
-    flag = Task("flag", "classification")
+
+    def resolved(labels: Any, size: Any, flag: Any = ("a", "b", None)) -> list[int | None]:
+        tasks = [Task("flag", "classification"), Task("size", "regression", given=("flag", labels))]
+        return resolve_gates(tasks, kinds, make_columns(flag=flag, size=size))
+
+    assert resolved(["a", "b"], [1.0, 2.0, None]) == [None, 0]
+    with pytest.warns(UserWarning, match=r"'flag' has no label \['z'\] here; .* \['a', 'b'\]"):
+        assert resolved(["a", "z"], [1.0, None, None]) == [None, 0]
+    with pytest.raises(ValueError, match="'flag' has no such label"):
+        resolved(["y", "z"], [1.0, None, None])
+    with pytest.warns(UserWarning, match=r"'flag' has no such label here"):  # the gate is a hole
+        assert resolved(["y", "z"], [None, None, 1.0]) == [None, 0]
+    assert resolved(["y", "z"], [None, None, None]) == [None, 0]  # another warning tells
+
+
+def test_a_label_that_the_gate_does_not_list_is_an_error() -> None:
+    """Be it observed or not: no row can have it."""
+    flag = Task("flag", "classification", categories=["a", "b", "c"])
+    kinds = [flag.make_kind().fit(np.array(["a", "b"]), np.ones(2)), RegressionTarget()]
+    columns = make_columns(flag=["a", "b"], size=[None, None])
 
     def resolved(labels: Any) -> list[int | None]:
-        return resolve_gates([flag, Task("size", "regression", given=("flag", labels))], kinds)
+        tasks = [flag, Task("size", "regression", given=("flag", labels))]
+        return resolve_gates(tasks, kinds, columns)
 
-    assert resolved(["a", "b"]) == [None, 0]
-    with pytest.warns(UserWarning, match=r"'flag' has no label \['z'\] here; .* \['a', 'b'\]"):
-        assert resolved(["a", "z"]) == [None, 0]
-    with pytest.raises(ValueError, match="'flag' has no such label"):
-        resolved(["y", "z"])
+    assert resolved("c") == [None, 0]
+    message = r"'flag' has no such label; its categories are \['a', 'b', 'c'\]"
+    with pytest.raises(ValueError, match=message):
+        resolved("d")
+    with pytest.raises(ValueError, match=r"'flag' has no label \['d'\]; its categories are"):
+        resolved(["a", "d"])
 
 
 def test_probabilities_of_a_chain_are_multiplied() -> None:

@@ -134,7 +134,10 @@ def test_a_dict_may_hold_tasks() -> None:
         ({"kind": "quantile", "quantile": float("nan")}, "quantile=nan is out of range"),
         ({"kind": "regression", "quantile": 0.5}, "kind='regression' takes no quantile="),
         ({"kind": "ordinal", "quantile": 0.5}, "kind='ordinal' takes no quantile="),
-        ({"kind": "classification", "categories": ["a"]}, "takes no categories=. Leave it out"),
+        ({"kind": "regression", "categories": ["a"]}, "takes no categories=. Leave it out"),
+        ({"kind": "classification", "categories": ["a", "a"]}, "List each label once."),
+        ({"kind": "classification", "categories": ["a", None]}, "List each label once."),
+        ({"kind": "classification", "categories": "abc"}, "List each label once."),
         ({"kind": "quantile", "categories": ["a"]}, "kind='quantile' takes no categories="),
     ],
 )

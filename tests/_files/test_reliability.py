@@ -23,7 +23,7 @@ from _saved import Change, make, opened, put, put_tensor, rewrite
 from safetensors.torch import save
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl._files.store import seal
+from sklearn_mtl._files.store import FORMAT_VERSION, seal
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MB = 2**20
@@ -389,7 +389,10 @@ def test_versions_are_whole_numbers_from_1(version, path):
 
 
 def test_an_older_version_is_no_way_around_the_checksum(path, content):
-    older = content.replace(b'\\"format_version\\":5', b'\\"format_version\\":4')
+    now, before = (
+        f'\\"format_version\\":{v}'.encode() for v in (FORMAT_VERSION, FORMAT_VERSION - 1)
+    )
+    older = content.replace(now, before)
     assert older != content
     assert refused(path, older, None)
     path.write_bytes(content)

@@ -25,6 +25,7 @@ from _saved import (
 from safetensors.torch import save_file
 
 from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._files.store import FORMAT_VERSION
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training.copies import rule_of
 
@@ -194,11 +195,12 @@ def test_rewriting_alone_does_no_damage(fitted, path):
     assert_predicts_the_same(MultiTaskCNNEstimator.load(path), fitted, *make_table(30))
 
 
-@pytest.mark.parametrize("version", [7, 99])
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 99])
 def test_files_of_a_newer_version(version, fitted, path):
     fitted.save(path)
     rewrite(path, put("format_version", value=version))
-    said = rf"{path.name} has format {version}, written by .* up to 6. Upgrade sklearn-mtl"
+    newest = f"up to {FORMAT_VERSION}. Upgrade sklearn-mtl"
+    said = rf"{path.name} has format {version}, written by .* {newest}"
     with pytest.raises(ValueError, match=said):
         MultiTaskCNNEstimator.load(path)
 
@@ -243,7 +245,7 @@ def test_a_file_of_an_earlier_format_becomes_one_of_today(version, path):
     assert fitted_of(old).reader.two_valued_ == ((3,) if version > 2 else ())
     old.save(path)
     header, _ = opened(path)
-    assert header["format_version"] == 6
+    assert header["format_version"] == FORMAT_VERSION
     assert sorted(header["fitted"]) == sorted(fitted_of(old).state())
     assert header["others"] == {}
     new = MultiTaskCNNEstimator.load(path)

@@ -126,7 +126,7 @@ def test_members_get_matrices_of_their_own(name, path):
     assert fitted_of(new).oob == {}
     assert_alike(dict(rule_of(new.net_).state_dict()), dict(rule_of(old.net_).state_dict()))
     new.save(path)
-    assert opened(path)[0]["format_version"] == 6
+    assert opened(path)[0]["format_version"] == FORMAT_VERSION
     assert_says_the_same(MultiTaskCNNEstimator.load(path), old, inputs)
 
 
@@ -331,5 +331,5 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any], dict[str, Tensor]],
 def test_damaged_files_of_the_third_format(change, path):
     path.write_bytes((GOLDEN / "format_3.safetensors").read_bytes())
     rewrite(path, change)
-    with pytest.raises(ValueError, match="has format 3, and cannot be made one of format 6"):
+    with pytest.raises(ValueError, match="has format 3, and cannot be made one of format 7"):
         MultiTaskCNNEstimator.load(path)

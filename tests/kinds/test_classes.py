@@ -121,8 +121,12 @@ def test_categories_that_are_no_order(categories: Any) -> None:
 
 
 def test_a_category_that_was_never_observed() -> None:
-    """It gets no probability and is never predicted, but distances count it."""
-    kind = OrdinalTarget([*LEVELS, "top"]).fit(np.array(["low", "top", "mid"]), np.ones(3))
+    """Of y's type, it gets no probability and is never predicted, but distances count it."""
+    order = [*LEVELS, "top"]
+    kind = OrdinalTarget().fit(np.array(["low", "top", "mid"]), np.ones(3), order)
+    declared = OrdinalTarget(order).fit(np.array(["low", "top", "mid"]), np.ones(3))
+    assert declared.classes_.tolist() == order
+    assert declared.n_outputs == 3
     assert kind.classes_.tolist() == ["low", "mid", "top"]
     assert kind.n_outputs == 2
     assert kind.encode(np.array(["top", "high", "?"])).tolist() == [2, -1, -1]
@@ -146,7 +150,7 @@ def test_numbers_that_were_never_observed_stand_between_others() -> None:
 def test_one_observed_label_of_an_order(label: Any) -> None:
     """No output, a probability of one, a warning."""
     y = pd.DataFrame({"only": [label] * 12, "size": np.arange(12.0)})
-    categories = ["low", "mid"] if label == "mid" else None
+    categories = ["mid"] if label == "mid" else None
     tasks = [Task("only", "ordinal", categories=categories), Task("size", "regression")]
     est = small(tasks=tasks)
     with pytest.warns(UserWarning, match=f"Task 'only' has one observed label, {label!r}"):

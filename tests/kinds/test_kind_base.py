@@ -130,7 +130,11 @@ def test_losses_may_be_given_by_the_kind_itself(name: str, family: str) -> None:
 
 # Each of another class, or of other parameters, than all others.
 DIFFERENT = {
-    "ClassificationTarget()": (ClassificationTarget, {}),
+    "ClassificationTarget(categories=None)": (ClassificationTarget, {"categories": None}),
+    "ClassificationTarget(categories=('b', 'a'))": (
+        lambda: ClassificationTarget(["b", "a"]),
+        {"categories": ("b", "a")},
+    ),
     "OrdinalTarget(categories=None)": (OrdinalTarget, {"categories": None}),
     "OrdinalTarget(categories=('low', 'mid'))": (
         lambda: OrdinalTarget(["low", "mid"]),

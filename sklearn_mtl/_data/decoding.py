@@ -1,0 +1,182 @@
+"""From raw outputs of a network back to labels and numbers, laid out as y was."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sklearn_mtl._data.gates import blank, chains, holds
+from sklearn_mtl._data.tables import Template
+from sklearn_mtl._data.tasks import Task
+from sklearn_mtl.kinds import Kind, UnobservedTarget
+from sklearn_mtl.kinds.values import are_numbers
+
+__all__ = ["EncodedTargets", "TargetDecoder"]
+
+FloatArray = NDArray[np.float64]
+Outputs = NDArray[np.floating[Any]]  # of a network, in its precision
+
+
+class EncodedTargets(NamedTuple):
+    """What the network learns from: no NaN, no labels.
+
+    ``values`` (n, n_tasks) holds class codes and scaled numbers, 0 where nothing was observed;
+    ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed.
+    """
+
+    values: FloatArray
+    weight: FloatArray
+
+
+class TargetDecoder:
+    """What was learned of y: from it, raw outputs are read, and compared with targets.
+
+    `TargetEncoder` learns it.
+    """
+
+    tasks_: list[Task]
+    kinds_: list[Kind]
+    y_ndim_: int
+    _gates: list[int | None]
+    _class_weights: list[FloatArray | None]
+    _template: Template
+
+    @property
+    def names(self) -> list[str]:
+        """Task names in output order."""
+        return [task.name for task in self.tasks_]
+
+    @property
+    def unobserved(self) -> NDArray[np.bool_]:
+        """Tell of which tasks no target was observed, in no training so far."""
+        return np.array([isinstance(kind, UnobservedTarget) for kind in self.kinds_])
+
+    @property
+    def n_outputs(self) -> list[int]:
+        """Number of raw outputs per task."""
+        return [kind.n_outputs for kind in self.kinds_]
+
+    @property
+    def classes(self) -> dict[int, NDArray[Any]]:
+        """Labels of each class task, by the position of the task."""
+        kinds: list[Any] = self.kinds_
+        return {k: kind.classes_ for k, kind in enumerate(kinds) if kind.is_class}
+
+    def part_of(self, raw: Outputs, k: int) -> FloatArray:
+        """Raw outputs (n, M, n_outputs) of task `k`, of those of all, for members or without."""
+        start = sum(self.n_outputs[:k])
+        part = raw[..., start : start + self.kinds_[k].n_outputs]
+        return (part[:, None] if part.ndim == 2 else part).astype(np.float64)
+
+    def _parts(self, raw: Outputs) -> Iterator[FloatArray]:
+        """Raw outputs of one task after the other."""
+        raw = raw[:, None, :] if raw.ndim == 2 else raw
+        stops = itertools.accumulate(self.n_outputs, initial=0)
+        return (
+            raw[..., start:stop].astype(np.float64) for start, stop in itertools.pairwise(stops)
+        )
+
+    def probabilities(self, raw: Outputs) -> dict[str, FloatArray]:
+        """Class probabilities (n, n_classes) of each class task."""
+        parts: Any = zip(self.names, self.kinds_, self._parts(raw), strict=True)
+        return {name: kind.proba(part) for name, kind, part in parts if kind.is_class}
+
+    def decode(self, raw: Outputs, conditional_output: str = "estimate") -> list[NDArray[Any]]:
+        """Labels and numbers in the units of y, one array per task.
+
+        ``'estimate'`` is the value if applicable; ``'nan'`` blanks it where a gate up the chain is
+        predicted not to hold; ``'expected'`` multiplies means with the probability that the chain
+        of gates holds.
+        """
+        parts = zip(self.kinds_, self._parts(raw), strict=True)
+        out: list[NDArray[Any]] = [kind.decode(part) for kind, part in parts]
+        if conditional_output == "estimate":
+            return out
+        if conditional_output not in ("nan", "expected"):  # set after fit, perhaps
+            raise ValueError(
+                f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
+                "'expected'."
+            )
+        classes = self.classes
+        proba = dict(zip(classes, self.probabilities(raw).values(), strict=True))
+
+        def share_of(gate: int, task: Task) -> FloatArray:
+            labels = holds(task, classes[gate])
+            if not len(labels):  # nothing is known of the gate
+                return np.full(len(proba[gate]), np.nan)
+            return self._unweighted(gate, proba[gate])[:, labels].sum(axis=1)
+
+        chain = chains(self.tasks_, self._gates, out, share_of)
+        for k, (hold, probability) in enumerate(chain):
+            if self._gates[k] is None:
+                continue
+            if conditional_output == "expected" and self.kinds_[k].is_mean:
+                out[k] = out[k] * probability
+            if conditional_output == "nan":
+                out[k] = blank(out[k], ~hold)
+        return out
+
+    def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
+        """Probabilities as they would be without the class weights, by which they are too large."""
+        class_weight = self._class_weights[k]
+        if class_weight is None or not class_weight.all():  # what was never seen has no share
+            return proba
+        share = proba / class_weight
+        return share / share.sum(axis=1, keepdims=True)
+
+    def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
+        """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
+        parts = [
+            kind.balance(*seen) if len(seen[1]) else np.zeros(kind.n_outputs)
+            for kind, seen in self._seen(raw, targets)
+        ]
+        return np.concatenate(parts)
+
+    def shrink(
+        self, raw: Outputs, targets: EncodedTargets, but: Set[int] = frozenset()
+    ) -> tuple[FloatArray, FloatArray]:
+        """Slope and shift (n_outputs,) of outputs of rows left out; 1 and 0 for the tasks `but`."""
+        parts = [
+            (1.0, np.zeros(kind.n_outputs)) if k in but else kind.shrink(*seen)
+            for k, (kind, seen) in enumerate(self._seen(raw, targets))
+        ]
+        slopes = np.repeat([slope for slope, _ in parts], self.n_outputs)
+        return slopes, np.concatenate([shift for _, shift in parts])
+
+    def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
+        """Noise of each task in the units of y, NaN for kinds without."""
+        noise = [
+            kind.noise_std(*s) if len(s[1]) else np.nan for kind, s in self._seen(raw, targets)
+        ]
+        return np.array(noise)
+
+    def _seen(
+        self, raw: Outputs, targets: EncodedTargets
+    ) -> Iterator[tuple[Kind, tuple[FloatArray, FloatArray, FloatArray]]]:
+        """Each kind, and raw outputs, targets and weights where it was observed."""
+        parts = zip(self.kinds_, self._parts(raw), targets.values.T, targets.weight.T, strict=True)
+        return ((k, (part[w > 0], values[w > 0], w[w > 0])) for k, part, values, w in parts)
+
+    def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
+        """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""
+        if self.y_ndim_ == 1:
+            return columns[0]
+        if all(are_numbers(labels) for labels in self.classes.values()):
+            numbers = [c if are_numbers(c) else np.where(pd.isna(c), np.nan, c) for c in columns]
+            return np.column_stack(numbers).astype(float, copy=False)
+        return np.column_stack([c.astype(object) for c in columns])
+
+    @property
+    def template(self) -> Template:
+        """How y was laid out."""
+        return self._template
+
+    def frame(self, columns: list[NDArray[Any]], index: Any = None) -> Any:
+        """Columns as a frame of y's type (else pandas), class columns in y's dtypes."""
+        classes = [self.names[k] for k in self.classes]
+        return self._template.build(dict(zip(self.names, columns, strict=True)), classes, index)
