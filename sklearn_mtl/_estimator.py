@@ -175,8 +175,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Improvement of the validation objective that counts.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit, instead of new ones. Tasks, labels,
-        and the mean and scale of inputs and numbers stay those of the first fit. Every task must be
-        observed again.
+        and the mean and scale of inputs and numbers stay those of the first fit. The head of a
+        task that is not observed again stays.
     random_state : int, RandomState instance or None, default=None
         Drives initial weights, shuffling, shifts, dropout and the validation split. None takes
         fresh entropy. The global random states of numpy and torch are left as they are.
@@ -199,7 +199,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     task_names_ : list of str
         Their names.
     classes_ : ndarray or list of ndarray
-        Labels of each class task, sorted, those of an ordinal task from low to high; not a list
+        Labels of each class task, those that were observed or else its `categories`; sorted,
+        those of an ordinal task from low to high; not a list
         when there is just one such task. Exists only where there is one.
     n_features_in_ : int
         Number of values in one sample.
@@ -432,12 +433,15 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X is not finite, lengths or shapes do not fit, a task has no observed value, a
+            If X is not finite, lengths or shapes do not fit, no task has an observed value, a
             value stands where its gate does not hold, or training diverges. An estimator that was
             fitted before stays as it was.
 
         Warns
         -----
+        UserWarning
+            If tasks have no observed value. The others train; theirs are NaN, in predictions and
+            scores, and classes with `categories` equally probable.
         ConvergenceWarning
             If a callback interrupted the training; the weights so far are kept.
         """
@@ -474,11 +478,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         X : array-like of shape (n_samples, ...)
             As in `fit`.
         y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
-            As in `fit`. A column may be all NaN, but not in the first call, nor in the first after
-            `fit`, `load` or a change of parameters.
+            As in `fit`. A column may be all NaN; until a call holds some of its targets, a task is
+            predicted as NaN. In the first call that needs its kind, in `tasks`, and the labels
+            of a class, by `categories` of its `Task` or by `classes`.
         classes : array-like or dict of str to array-like, default=None
             Labels that are yet to come: those of the only class task, or a dict from the names of
-            class tasks; the categories of ordinal tasks are known. For the first call: a label that
+            class tasks; `categories` of a `Task` are known. For the first call: a label that
             neither it nor its y had is an error later.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             As in `fit`. Weights count relative to those of the same call.
@@ -640,7 +645,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         scores : dict of str to float
-            NaN, with a warning, where a class has no observed target or another fewer than two.
+            NaN, with a warning, where a class has no observed target or another fewer than two,
+            and where a task was not observed in `fit`.
         """
         return tools.score_tasks(self, X, y, sample_weight)
 

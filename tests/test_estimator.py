@@ -321,19 +321,12 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
     "NaN in X": (with_cell(np.nan), targets(), {}, {}, r"X contains NaN.*\[3\].*Impute"),
     "inf in y": (rows(), y_with(1, np.inf), {}, {}, r"'y1'.*infinity.*\[2\].*Use NaN"),
     "-inf in y": (rows(), y_with(2, -np.inf), {}, {}, r"'y2'.*infinity.*\[2\].*Use NaN"),
-    "task without a value": (
+    "a single task without a value": (
         rows(),
-        frame().assign(size=np.nan),
+        np.full(N, np.nan),
         {},
         {},
-        r"Task 'size' has no observed value.*Drop the column",
-    ),
-    "task without weight": (
-        rows(),
-        frame(),
-        {},
-        {"sample_weight": np.tile([1.0, 0.0, 1.0], (N, 1))},
-        r"Task 'brightness' has no observed value.*weight",
+        r"Task 'y0' has no observed value.*weight.*Pass rows with observed targets",
     ),
     "lengths differ": (rows(), targets()[:-1], {}, {}, r"X and y have incons.* 60 and 59"),
     "X of one dimension": (rows()[:, 0], targets(), {}, {}, r"2D array.*[Rr]eshape"),
@@ -514,7 +507,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
     "early stopping on a task seen once": (
         rows(),
         np.column_stack([targets(), np.where(np.arange(N) == 5, 2.0, np.nan)]),
-        {"early_stopping": True},
+        {"early_stopping": "y3"},
         {},
         r"early_stopping.*task 'y3' has 1.*X_val",
     ),

@@ -324,7 +324,7 @@ LABELS: dict[str, tuple[Any, str, Task | None]] = {
     "intervals": (cycle(list(pd.cut([1, 2, 3], 3))), "O", None),
     "categories": (pd.Series(cycle(["b", "a", "c"]), dtype="category"), "O", None),
     "categories of polars": (pl.Series(cycle(["b", "a", "c"]), dtype=pl.Categorical), "O", None),
-    "ordinal": (cycle(GRADES), "O", Task("t", "ordinal", categories=[*GRADES, "top"])),
+    "ordinal": (cycle(GRADES), "O", Task("t", "ordinal", categories=GRADES)),
     "ordinal of pandas": (pd.Series(cycle(GRADES), dtype=ORDERED), "O", Task("t", "ordinal")),
     "ordinal of polars": (
         pl.Series(cycle(GRADES), dtype=pl.Enum(GRADES)),

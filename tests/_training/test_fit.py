@@ -136,11 +136,11 @@ def test_noise_is_that_of_the_last_call() -> None:
     np.testing.assert_allclose(estimator.noise_std_[1], expected, rtol=1e-5)
 
 
-def test_a_task_may_be_absent_later_but_not_at_first() -> None:
+def test_a_task_may_be_absent_later() -> None:
     X, y = make_table(60)
     hole = y.copy()
     hole[:, 1] = np.nan
-    with pytest.raises(ValueError, match="'y1' has no observed value"):
+    with pytest.raises(ValueError, match=r"'y1' has no observed value .* kind is not declared"):
         small().partial_fit(X, hole)
     estimator = small().partial_fit(X, y).partial_fit(X, hole)
     assert np.isnan(estimator.history_["train_loss"][1, 1])

@@ -267,8 +267,10 @@ def test_tasks_that_are_not_watched_need_no_validation_targets():
     y.loc[1:, "noise"] = np.nan
     estimator = MultiTaskCNNEstimator(early_stopping="clean", random_state=0, max_epochs=3)
     assert np.isfinite(estimator.fit(X, y).history_["valid_loss"][:, 0]).all()
-    with pytest.raises(ValueError, match="'noise' has 1"):
+    with pytest.warns(UserWarning, match=r"early_stopping does not look at \['noise'\]"):
         estimator.set_params(early_stopping=True).fit(X, y)
+    with pytest.raises(ValueError, match="'noise' has 1"):
+        estimator.set_params(early_stopping="noise").fit(X, y)
 
 
 def test_a_fit_whose_outputs_diverge_is_no_success():
