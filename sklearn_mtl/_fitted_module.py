@@ -40,8 +40,9 @@ def _is_linked(kind: type[Kind]) -> bool:
 
 def _answering(kind: Kind) -> type[Kind]:
     """Class of what answers: of a task that was not observed, what its labels are known to."""
-    unknown = not isinstance(kind, UnobservedTarget) or not kind.is_known
-    return type(kind) if unknown else type(kind.kind)
+    if isinstance(kind, UnobservedTarget) and kind.is_known:
+        return type(kind.kind)
+    return type(kind)
 
 
 class FittedModule(nn.Module):
