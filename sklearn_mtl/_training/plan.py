@@ -248,7 +248,7 @@ def _contents(
     for chunk in reader.chunks(np.arange(len(rows))):
         X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
         keys[chunk] += 3 * content_keys(X)
-        columns.append(X[:, :8])
+        columns.append(X[:, :8].copy())  # a view would keep all of X
     return alike(keys, np.hstack([np.concatenate(columns), y]))
 
 
