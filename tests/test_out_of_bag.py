@@ -184,7 +184,7 @@ def test_losses_of_rows_left_out_by_hand():
     losses = estimator.history_["oob_loss"][:, 0]
     assert len(losses) == len(seen) == estimator.n_iter_
     for module, loss in zip(seen[::10], losses[::10], strict=True):
-        raw = module(z).detach().numpy()[np.arange(83), folds, 0]
+        raw = module(z, by_member=True).detach().numpy()[np.arange(83), folds, 0]
         assert loss == pytest.approx(np.mean((raw - codes) ** 2), rel=1e-9)
 
 

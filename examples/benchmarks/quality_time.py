@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if max(args.tasks) > len(data.tasks) or min(args.tasks) < 1:
         parser.error(f"--tasks {args.tasks}: {args.name} has {len(data.tasks)} tasks")
     found = measure(args.name, data, args.tasks, args.methods, args.splits, args.cache)
-    print(f"python examples/benchmarks/quality_time.py --data DIR {args.name} --cache FILE\n")
+    print(f"$ python examples/benchmarks/quality_time.py --data DIR {args.name} --cache FILE\n")
     print(report(found))
     if args.plot is not None:
         draw(found, args.plot)

@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for m in METHODS
     }
     print(
-        "python examples/benchmarks/tox21_challenge.py --data DIR --smiles FILE --results FILE "
+        "$ python examples/benchmarks/tox21_challenge.py --data DIR --smiles FILE --results FILE "
         f"--seeds {args.seeds}\n\n{n_train} training rows ({n_same} compounds of the test set left "
         f"out), {n_test} test rows; AUC"
     )
