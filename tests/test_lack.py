@@ -70,7 +70,9 @@ def one_layer() -> nn.Module:
 # -- fit -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trunk", [DenseTrunk((8,)), one_layer, "tabm"], ids=str)
+@pytest.mark.parametrize(
+    "trunk", [DenseTrunk((8,)), one_layer, "tabm"], ids=["dense", "module", "tabm"]
+)
 @pytest.mark.parametrize("hidden", [0, 3])
 def test_the_others_train(trunk: Any, hidden: int) -> None:
     X, y = orchard()
@@ -201,7 +203,7 @@ def test_a_warm_start_learns_first_targets_and_keeps_what_it_knew() -> None:
 
 
 @pytest.mark.parametrize("loss", ["logprod", "weighted", "uncertainty", "masked_mse"])
-@pytest.mark.parametrize("trunk", [DenseTrunk((16,)), one_layer], ids=str)
+@pytest.mark.parametrize("trunk", [DenseTrunk((16,)), one_layer], ids=["dense", "module"])
 def test_a_stream_learns_a_task_from_its_first_targets(loss: str, trunk: Any) -> None:
     X, y = orchard()
     est = small(loss=loss, trunk=trunk, batch_size=16, learning_rate=0.02)
