@@ -422,10 +422,10 @@ MISTAKES_X = [
     ),
     Mistake("a numpy matrix", fit(np.matrix(ROWS)), ValueError, ("X is a matrix", "np.asarray(X)")),
     Mistake(
-        "a tensor with a gradient",
-        fit(torch.ones(N, 3, requires_grad=True) * 2),
+        "a sparse tensor",
+        fit(torch.ones(N, 3).to_sparse()),
         ValueError,
-        ("X is a tensor of torch.float32 on cpu", "X.detach().cpu()"),
+        ("X is a tensor of torch.float32 on cpu", "scipy.sparse"),
     ),
     Mistake(
         "pictures of different sizes in lists",

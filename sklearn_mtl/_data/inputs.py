@@ -14,6 +14,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names
 
 from sklearn_mtl._data.levels import Levels
+from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.refusals import blame, dates_in, listed, refusal
 from sklearn_mtl._data.scaling import told_scaling
 
@@ -44,10 +45,12 @@ def as_input(X: Any, name: str = "X") -> Any:
     CSR format (rows become dense when they are read); all else becomes a numeric numpy array of at
     least two dimensions. Finiteness is checked when rows are read.
     """
-    array = X
     # Numbers in an array are what they are: what is left to check, the readers check.
     plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
+    array = X = X if plain else opened(X, name)
     if not (plain or _is_on_disk(X)):
+        if not is_readable(X):
+            raise refusal(X, TypeError(f"it is a {type(X).__name__}"), name)
         try:
             array = check_array(X, accept_sparse="csr", allow_nd=True, ensure_all_finite=False)
             if array.dtype.kind == "O":  # of lists, or of a frame

@@ -148,11 +148,6 @@ def _no_array(X: Any, name: str) -> str | None:
                 )
             return f"{name} is a {kind} of dicts. Pass a frame: pd.DataFrame({name})."
         return _inputs(X, name)
-    if hasattr(X, "detach"):
-        return (
-            f"{name} is a tensor of {X.dtype} on {X.device}, which numpy cannot read. Pass "
-            f"{name}.detach().cpu().float(), and to_dense() if it is sparse."
-        )
     if isinstance(X, np.matrix):
         return f"{name} is a matrix of numpy. Pass np.asarray({name})."
     if isinstance(X, np.ndarray) and X.dtype.names:
@@ -162,7 +157,7 @@ def _no_array(X: Any, name: str) -> str | None:
         )
     if hasattr(X, "collect") and not hasattr(X, "__len__"):
         return f"{name} is a {kind}, which is not computed yet. Pass {name}.collect()."
-    counts = Counter(getattr(X, "columns", ()))
+    counts = Counter(X.columns if isinstance(X, pd.DataFrame) else ())
     if twice := [label for label, count in counts.items() if count > 1]:
         return f"{name} has columns of the same name: {listed(twice)}. Rename them."
     if not (hasattr(X, "__array__") or issparse(X)) and _frame(X) is None:

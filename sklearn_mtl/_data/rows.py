@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from numbers import Real
 from pickle import PicklingError
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
+
+from sklearn_mtl._data.opening import opened
 
 __all__ = [
     "Samples",
@@ -24,6 +27,7 @@ __all__ = [
     "sent_to_workers",
     "split_rows",
     "take_rows",
+    "weight_columns",
 ]
 
 FloatArray = NDArray[np.floating[Any]]
@@ -38,6 +42,14 @@ class Samples(NamedTuple):
     groups: Any = None
 
 
+def weight_columns(sample_weight: Any) -> list[Any] | None:
+    """Return the labels of a frame of weights, None for anything else."""
+    with suppress(ValueError):  # labels that are there twice: the shape will not do
+        frame: Any = nw.from_native(sample_weight, eager_only=True, pass_through=True)
+        return list(frame.columns) if isinstance(frame, nw.DataFrame) else None
+    return list(sample_weight.columns)
+
+
 def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:
     """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere.
 
@@ -46,12 +58,14 @@ def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> N
     n_tasks = len(names)
     if sample_weight is None:
         return np.ones((n_samples, n_tasks))
-    if set(getattr(sample_weight, "columns", ())) == set(names):
-        sample_weight = sample_weight[list(names)]
+    labels = weight_columns(sample_weight) or ()
+    if len(labels) == len(names) and set(labels) == set(names):
+        sample_weight = nw.from_native(sample_weight).select(list(names)).to_native()
     if np.ma.is_masked(sample_weight):
         raise ValueError(
             "sample_weight is an array with masked values. Pass 0 where a cell is not to count."
         )
+    sample_weight = opened(sample_weight, "sample_weight")
     try:
         given = np.asarray(sample_weight)
         numbers = given.dtype.kind in "biuf" or (
@@ -86,7 +100,7 @@ def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
     """Return groups as numbers from 0, in the order of their labels; None where there are none."""
     if groups is None:
         return None
-    labels = np.asarray(groups)
+    labels = np.asarray(opened(groups, "groups"))
     if labels.shape != (n_samples,):
         raise ValueError(
             f"groups has shape {labels.shape}, expected ({n_samples},): one label per row."

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.opening import opened
 from sklearn_mtl.kinds.values import narrow
 
 __all__ = [
@@ -74,6 +75,7 @@ class Table(NamedTuple):
 
 def read_table(y: Any) -> Table:
     """Read y (frame, series, array or list) into columns."""
+    y = opened(y, "y")
     data: Any = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
     series: list[Any]
     labels: list[Any]

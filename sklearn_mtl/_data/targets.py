@@ -30,7 +30,7 @@ from sklearn_mtl._data.observed import (
     warn_of_one_label,
     warn_of_unobserved,
 )
-from sklearn_mtl._data.rows import check_weights
+from sklearn_mtl._data.rows import check_weights, weight_columns
 from sklearn_mtl._data.suspects import question_labels
 from sklearn_mtl._data.tables import Column, clean, read_table
 from sklearn_mtl._data.tasks import naming, resolve_tasks
@@ -213,10 +213,10 @@ class TargetEncoder(TargetDecoder):
 
     def _weigh(self, columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:
         """Columns in which a cell of weight 0 was not observed, and the weight of each cell."""
-        given = getattr(sample_weight, "columns", None)
+        given = weight_columns(sample_weight)
         if given is not None and self._template.named and set(given) != set(self.names):
             raise ValueError(
-                f"sample_weight has the columns {list(given)}, but the tasks are {self.names}. "
+                f"sample_weight has the columns {given}, but the tasks are {self.names}. "
                 "Name them alike, or pass an array in task order."
             )
         weight = check_weights(sample_weight, len(columns[0].seen), self.names)
