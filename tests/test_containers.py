@@ -137,6 +137,7 @@ HOLED: dict[str, Callable[[np.ndarray], Any]] = {
         np.ma.array(row, mask=hole) if hole.any() else row
         for row, hole in zip(v, HOLE, strict=True)
     ],
+    "a deque of masked rows": lambda v: collections.deque(np.ma.array(v, mask=HOLE)),
     "a tuple of masked rows": lambda v: tuple(np.ma.array(v, mask=HOLE)),
     "None in lists": lambda v: [[None if n != n else n for n in row] for row in holed(v).values],
     "a tensor with a gradient": lambda v: torch.tensor(holed(v).values, requires_grad=True),
@@ -290,6 +291,11 @@ def test_images_that_are_no_brightness(hold: Callable[[Any], Any]) -> None:
     mixed = [*images("RGB")[:20], *images("HSV")[20:]]
     with pytest.raises(ValueError, match=r"mode\(s\) 'HSV', 'RGB', which are not the same"):
         make_small(trunk="conv").fit(hold(mixed), Y)
+
+
+def test_an_object_without_axes() -> None:
+    with pytest.raises(ValueError, match="X is an array without axes"):
+        make_small().fit(np.array(decimal, dtype=object), Y)
 
 
 def test_a_column_of_arrays_asks_for_one_array() -> None:

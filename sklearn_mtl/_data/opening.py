@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserList, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ def opened(values: Any, name: str = "X") -> Any:
         raise ValueError(
             f"{name} is a {type(values).__name__} of torch. Pass an array of its rows."
         )
+    if isinstance(values, deque | UserList):
+        values = list(values)
     if isinstance(values, list | tuple):
         types = set(map(type, values))
     elif isinstance(values, np.ndarray | pd.Series) and values.dtype.kind == "O":

@@ -256,6 +256,8 @@ def _unequal_samples(X: Any, name: str) -> str | None:
     """Name the first samples of each shape."""
     if not (isinstance(X, list | tuple | pd.Series) or _kind_of(X) == "O"):
         return None
+    if getattr(X, "ndim", 1) == 0:
+        return f"{name} is an array without axes. {ARRAY}."
     shapes: dict[Any, int] = {}
     for row, sample in enumerate(X):
         shapes.setdefault(_shape(sample), row)
