@@ -39,7 +39,8 @@ def question_labels(pairs: Iterable[tuple[Task, Column]]) -> None:
     for task, column in pairs:
         values = column.values[column.seen]
         known = {str(label) for label in task.categories or ()}
-        labels, counts = np.unique(values.astype(str), return_counts=True)
+        written = values.astype(str) if values.dtype != object else [str(v) for v in values]
+        labels, counts = np.unique(np.array(written), return_counts=True)
         if text := values.dtype.kind in "OU" and all(isinstance(v, str) for v in values):
             found = [str(s) for s in labels if s.strip().lower() in HOLES and s not in known]
             _refuse_nan(task.name, found, column)

@@ -208,7 +208,9 @@ def _is_hole(value: Any) -> bool:
 
 def _check_cells(values: NDArray[Any], name: str) -> None:
     """Refuse cells that hold several values."""
-    several = [isinstance(value, Collection) and not isinstance(value, str) for value in values]
+    several = [
+        isinstance(value, Collection) and not isinstance(value, str | tuple) for value in values
+    ]
     if any(several):
         row = int(np.argmax(several))
         raise ValueError(
