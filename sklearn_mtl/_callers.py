@@ -2,19 +2,20 @@
 
 Cross-validation turns errors of scorers into NaN, once everything is fitted; and its probabilities
 are those of a y that was made codes before `fit`. Who asks stands in the frames of the interpreter
-from which `fit` is called.
+from which `fit` is called. These functions are scikit-learn's own: where they are not there, the
+same is said later, or not at all.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer
-from sklearn.model_selection._validation import _fit_and_predict, _fit_and_score
+from sklearn.metrics import _scorer
+from sklearn.model_selection import _validation
 
 from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._data.tables import read_table
@@ -38,27 +39,28 @@ def check_callers(tasks: Any, y: Any) -> None:
         If a scorer names an unknown task, or is one of scikit-learn for a single target, or if
         `cross_val_predict` asks for probabilities.
     """
-    for asked in _calls_of(_fit_and_score):
-        scorer = asked["scorer"]
-        scorers = scorer._scorers.values() if isinstance(scorer, _MultimetricScorer) else [scorer]
-        for each in scorers:
+    one_of_many = getattr(_scorer, "_BaseScorer", ())
+    for asked in _calls_of("_fit_and_score"):
+        scorer = asked.get("scorer")
+        for each in getattr(scorer, "_scorers", {"": scorer}).values():
             if isinstance(each, TaskScorer):
                 each.check_task(_names(tasks, y))
-            elif isinstance(each, _BaseScorer):
+            elif isinstance(each, one_of_many):
                 _check_scorer(each, take_rows(asked["y"], asked["test"]))
-    for asked in _calls_of(_fit_and_predict):
-        if asked["method"] != "predict" and np.ndim(y) == 2:
+    for asked in _calls_of("_fit_and_predict"):
+        if asked.get("method", "predict") != "predict" and np.ndim(y) == 2:
             raise ValueError(
                 f"cross_val_predict(method={asked['method']!r}) makes codes of all columns of y, "
                 "numbers and holes too. Use sklearn_mtl.model_selection.cross_val_predict_tasks."
             )
 
 
-def _calls_of(function: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+def _calls_of(name: str) -> Iterator[dict[str, Any]]:
     """Yield the arguments of calls of a function of scikit-learn that are under way."""
-    frame: Any = sys._getframe()
+    code = getattr(getattr(_validation, name, None), "__code__", None)
+    frame: Any = sys._getframe() if code is not None else None
     while frame is not None:
-        if frame.f_code is function.__code__:
+        if frame.f_code is code:
             yield frame.f_locals
         frame = frame.f_back
 

@@ -1,5 +1,7 @@
 """What could not be scored in the end is refused before anything is trained."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from sklearn.metrics import make_scorer, mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
+    _validation,
     cross_val_predict,
     cross_val_score,
     cross_validate,
@@ -15,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._callers import _calls_of, check_callers
 from sklearn_mtl.metrics import task_scorer, task_scorers
 from sklearn_mtl.networks import DenseTrunk
 
@@ -94,3 +98,18 @@ def test_probabilities_of_several_tasks_by_scikit_learn(method):
         cross_val_predict(estimator(), X, Y, cv=KFold(2), method=method)
     found = cross_val_predict(estimator(DenseTrunk), X, Y["wet"], cv=KFold(2), method=method)
     assert found.shape == (40, 2)
+
+
+@pytest.mark.parametrize("name", ["_fit_and_score", "_fit_and_predict"])
+def test_without_the_functions_of_scikit_learn_fits_go_on(name, monkeypatch):
+    """What is not known of the callers is not asked."""
+    monkeypatch.delattr(_validation, name)
+    check_callers(DECLARED, Y)
+    assert list(_calls_of(name)) == []
+
+
+def test_looking_for_callers_takes_no_time():
+    start = time.perf_counter()
+    for _ in range(100):
+        check_callers(DECLARED, Y)
+    assert time.perf_counter() - start < 0.1  # a millisecond each, on a busy machine

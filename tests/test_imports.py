@@ -41,8 +41,7 @@ FOREIGN = {
         "_available_if _AvailableIfDescriptor"
     ),
     "who asks for a fit, and for what": (
-        "_getframe _validation _fit_and_score _fit_and_predict"
-        " _scorer _BaseScorer _MultimetricScorer _scorers _response_method _score_func _kwargs"
+        "_getframe _validation _scorer _BaseScorer _scorers _response_method _score_func _kwargs"
     ),
     "where torch keeps what a module holds": "_parameters _buffers _modules",
     "what torch.compile wraps": "_orig_mod",
