@@ -287,7 +287,7 @@ MISTAKES_X = [
         "torch dataset",
         fit(torch.utils.data.TensorDataset(torch.zeros(N, 3), torch.zeros(N))),
         ValueError,
-        ("X is a TensorDataset", "Pass one array"),
+        ("X is a TensorDataset", "Pass an array of its rows"),
     ),
     Mistake(
         "data loader",
