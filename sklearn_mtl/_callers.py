@@ -2,8 +2,8 @@
 
 Cross-validation turns errors of scorers into NaN, once everything is fitted; and its probabilities
 are those of a y that was made codes before `fit`. Who asks stands in the frames of the interpreter
-from which `fit` is called. These functions are scikit-learn's own: where they are not there, the
-same is said later, or not at all.
+from which `fit` is called. They are known by private names of scikit-learn, and looked up without
+an import: a version in which these are others costs the early message, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import _scorer
-from sklearn.model_selection import _validation
 
 from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._data.tables import read_table
 from sklearn_mtl.metrics import TaskScorer
 
 __all__ = ["check_callers"]
+
+MODULE = "sklearn.model_selection._validation"
+ASKED = {"_fit_and_score": ("scorer", "y", "test"), "_fit_and_predict": ("method",)}
+SCORER = ("_response_method", "_score_func", "_kwargs")  # of scikit-learn's scorers
 
 
 def check_callers(tasks: Any, y: Any) -> None:
@@ -39,30 +41,41 @@ def check_callers(tasks: Any, y: Any) -> None:
         If a scorer names an unknown task, or is one of scikit-learn for a single target, or if
         `cross_val_predict` asks for probabilities.
     """
-    one_of_many = getattr(_scorer, "_BaseScorer", ())
-    for asked in _calls_of("_fit_and_score"):
-        scorer = asked.get("scorer")
-        for each in getattr(scorer, "_scorers", {"": scorer}).values():
-            if isinstance(each, TaskScorer):
-                each.check_task(_names(tasks, y))
-            elif isinstance(each, one_of_many):
-                _check_scorer(each, take_rows(asked["y"], asked["test"]))
-    for asked in _calls_of("_fit_and_predict"):
-        if asked.get("method", "predict") != "predict" and np.ndim(y) == 2:
-            raise ValueError(
-                f"cross_val_predict(method={asked['method']!r}) makes codes of all columns of y, "
-                "numbers and holes too. Use sklearn_mtl.model_selection.cross_val_predict_tasks."
-            )
+    for asked in _calls():
+        if "method" in asked:
+            _check_method(asked["method"], y)
+        else:
+            _check_scoring(asked["scorer"], tasks, y, asked)
 
 
-def _calls_of(name: str) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of calls of a function of scikit-learn that are under way."""
-    code = getattr(getattr(_validation, name, None), "__code__", None)
-    frame: Any = sys._getframe() if code is not None else None
+def _calls() -> Iterator[dict[str, Any]]:
+    """Yield what calls of `ASKED` that are under way were given."""
+    frame: Any = sys._getframe()
     while frame is not None:
-        if frame.f_code is code:
-            yield frame.f_locals
+        names = ASKED.get(frame.f_code.co_name)
+        if names is not None and frame.f_globals.get("__name__") == MODULE:
+            given = frame.f_locals
+            if all(name in given for name in names):
+                yield {name: given[name] for name in names}
         frame = frame.f_back
+
+
+def _check_method(method: str, y: Any) -> None:
+    """Refuse probabilities of several columns, which scikit-learn makes codes."""
+    if method != "predict" and np.ndim(y) == 2:
+        raise ValueError(
+            f"cross_val_predict(method={method!r}) makes codes of all columns of y, numbers and "
+            "holes too. Use sklearn_mtl.model_selection.cross_val_predict_tasks."
+        )
+
+
+def _check_scoring(scorer: Any, tasks: Any, y: Any, asked: Mapping[str, Any]) -> None:
+    """Refuse scorers, one or several, that cannot score the tasks of a fit."""
+    for each in getattr(scorer, "_scorers", {"": scorer}).values():
+        if isinstance(each, TaskScorer):
+            each.check_task(_names(tasks, y))
+        elif all(hasattr(each, name) for name in SCORER):
+            _check_scorer(each, take_rows(asked["y"], asked["test"]))
 
 
 def _names(tasks: Any, y: Any) -> list[str]:

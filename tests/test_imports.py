@@ -40,9 +40,7 @@ FOREIGN = {
     "why a method is not there, which scikit-learn's own descriptor keeps to itself": (
         "_available_if _AvailableIfDescriptor"
     ),
-    "who asks for a fit, and for what": (
-        "_getframe _validation _scorer _BaseScorer _scorers _response_method _score_func _kwargs"
-    ),
+    "who asks for a fit, and for what": ("_getframe _scorers _response_method _score_func _kwargs"),
     "where torch keeps what a module holds": "_parameters _buffers _modules",
     "what torch.compile wraps": "_orig_mod",
     "the base of torch's losses, to tell them from ours": "_Loss",
@@ -166,7 +164,7 @@ HOUSE = {
     "inspection": Room(
         "_data.rows _data.targets _data.tasks _fitted losses metrics", "numpy sklearn pandas scipy"
     ),
-    "_callers": Room("_data.rows _data.tables metrics", "numpy sklearn"),
+    "_callers": Room("_data.rows _data.tables metrics", "numpy"),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
         " _callers _files.save _fitted_module _through _views"
