@@ -451,7 +451,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any], str]] = {
         targets(),
         {"task_weights": [1, np.nan, 1]},
         {},
-        r"task_weights=.*nan.* does not fit",
+        r"task_weights holds negative or non-finite values at 1 positions, the first \[1\]",
     ),
     "task_weights of an unknown task": (
         rows(),

@@ -7,13 +7,13 @@ mistake that is silent, or ends with the words of another library, is a fault of
 from __future__ import annotations
 
 import datetime
-import decimal
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import sparse
 
@@ -90,7 +90,7 @@ OF_Y = {
         lambda: fit(with_one("NA", LABEL)), UserWarning, r"the label 'NA'.*missing_values='NA'"
     ),
     "None as text": Mistake(
-        lambda: fit(with_one("None", LABEL)), UserWarning, r"the label 'None'.*another name"
+        lambda: fit(with_one("None", LABEL)), UserWarning, r"the label 'None'.*categories="
     ),
     "numbers as classes": Mistake(
         lambda: fit(NUMBER, [Task("y0", "classification")]),
@@ -110,12 +110,18 @@ OF_Y = {
         r"'a' has 40.*The like holds for 'b'",
     ),
     "lists in cells": Mistake(
-        lambda: fit(with_one([1.0, 2.0])), ValueError, r"'a' of y holds a list in row 7.*one value"
+        lambda: fit(with_one([1.0, 2.0])),
+        ValueError,
+        r"'a' of y holds \[1.0, 2.0\] in row 7.*one value",
     ),
     "sets as labels": Mistake(
-        lambda: fit(with_one(frozenset("ab"), LABEL), CLASS), ValueError, r"a frozenset in row 7"
+        lambda: fit(with_one(frozenset("ab"), LABEL), CLASS),
+        ValueError,
+        r"in row 7, of type frozenset",
     ),
-    "dicts in cells": Mistake(lambda: fit(with_one({"q": 1})), ValueError, r"a dict in row 7"),
+    "dicts in cells": Mistake(
+        lambda: fit(with_one({"q": 1})), ValueError, r"holds \{'q': 1\} in row 7"
+    ),
     "rows of different lengths": Mistake(
         lambda: fit([[1.0, 2.0]] * (N - 1) + [[1.0]]), ValueError, r"y is a list.*different lengths"
     ),
@@ -126,9 +132,6 @@ OF_Y = {
     ),
     "too large a number": Mistake(
         lambda: fit(with_one(10**400)), ValueError, r"'a' of y holds a number that float64 cannot"
-    ),
-    "a decimal that signals": Mistake(
-        lambda: fit(with_one(decimal.Decimal("sNaN"))), ValueError, r"'a' of y holds a number"
     ),
     "infinity": Mistake(lambda: fit(with_one(np.inf)), ValueError, r"infinity in 1 rows.*\[7\]"),
     "dates": Mistake(
@@ -153,6 +156,102 @@ OF_Y = {
         lambda: small().fit(X, NUMBER[:-1]), ValueError, r"(inconsistent|different) numbers of"
     ),
     "None": Mistake(lambda: small().fit(X, None), ValueError, r"requires y to be passed"),
+    "a dict of columns": Mistake(
+        lambda: fit({"label": LABEL, "number": NUMBER}),
+        TypeError,
+        r"y is a dict.*pd\.DataFrame\(y\)",
+    ),
+    "a name of a column": Mistake(lambda: fit("number"), TypeError, r"y is the text 'number'"),
+    "an iterator": Mistake(lambda: fit(iter(NUMBER)), TypeError, r"y is a .*iterator. Pass a list"),
+    "records": Mistake(
+        lambda: fit(BOTH.to_records(index=False)), TypeError, r"y is an array of the fields.*frame"
+    ),
+    "a name that is there twice": Mistake(
+        lambda: fit(pd.DataFrame(np.c_[NUMBER, NUMBER], columns=["a", "a"])),
+        ValueError,
+        r"y has the column 'a' twice",
+    ),
+    "codes of more digits than floats have": Mistake(
+        lambda: fit(column([2**80 + i % 2 for i in range(N)]), CLASS),
+        ValueError,
+        r"'a' of y holds whole numbers.*cannot tell apart. Pass text",
+    ),
+    "labels with spaces": Mistake(
+        lambda: fit(with_one("yes ", LABEL)), UserWarning, r"'a' has the labels.*'yes '.*strip"
+    ),
+    "few numbers as text": Mistake(
+        lambda: small().fit(X[:8], [f"{v:.2f}" for v in NUMBER[:8]]),
+        UserWarning,
+        r"'y0': 8 of 8 labels are numbers written as text",
+    ),
+    "few numbers as classes": Mistake(
+        lambda: small([Task("y0", "classification")]).fit(X[:8], NUMBER[:8]),
+        UserWarning,
+        r"'y0' has 8 different labels in 8 rows",
+    ),
+    "text of numpy in a score": Mistake(
+        lambda: fit(LABEL).score(X, np.where(X[:, 0] > 0, "nan", LABEL)),
+        ValueError,
+        r"'y0' of y holds the text 'nan'.*missing_values='nan'",
+    ),
+    "text of numpy in a stream": Mistake(
+        lambda: small().partial_fit(X, LABEL).partial_fit(X, np.where(X[:, 0] > 0, "nan", LABEL)),
+        ValueError,
+        r"'y0' of y holds the text 'nan'",
+    ),
+    "masked text that became text": Mistake(
+        lambda: fit(with_one("--", LABEL)), UserWarning, r"the label '--' in 1 of 40 rows"
+    ),
+    "a missing value as text": Mistake(
+        lambda: fit(np.where(NUMBER < 0, -1, NUMBER), missing_values="-1"),
+        UserWarning,
+        r"'y0' of y holds -1.0, which is not missing_values='-1'",
+    ),
+    "a missing value as a number": Mistake(
+        lambda: fit(np.where(NUMBER < 0, "-9", LABEL), missing_values=[-9]),
+        UserWarning,
+        r"holds '-9', which is not missing_values=-9.*missing_values='-9'",
+    ),
+    "missing values by column": Mistake(
+        lambda: fit(NUMBER, missing_values={"y0": -1}), ValueError, r"'missing_values' parameter"
+    ),
+    "lists of missing values": Mistake(
+        lambda: fit(NUMBER, missing_values=[[-1], [-9]]), ValueError, r"missing_values holds \[-1\]"
+    ),
+    "codes among numbers": Mistake(
+        lambda: fit(np.where(X[:, 2] > 0.5, -999.0, NUMBER)),
+        UserWarning,
+        r"'y0' holds -999 again and again.*missing_values=-999",
+    ),
+    "codes beside flags": Mistake(
+        lambda: fit(np.where(X[:, 2] > 0.5, -1, X[:, 0] > 0)),
+        UserWarning,
+        r"'y0' holds -1 beside 0 and 1.*missing_values=-1",
+    ),
+    "decimal commas": Mistake(
+        lambda: fit([f"{v:.1f}".replace(".", ",") for v in NUMBER]),
+        UserWarning,
+        r"labels are numbers written as text.*decimal=','",
+    ),
+    "dicts as rows": Mistake(
+        lambda: fit(BOTH.to_dict("records")), ValueError, r"in row 0, of type dict.*pd\.DataFrame"
+    ),
+    "columns side by side": Mistake(
+        lambda: fit([LABEL, NUMBER]), ValueError, r"y is a list of 2 columns. Pass one row"
+    ),
+    "a frame that is not read yet": Mistake(
+        lambda: fit(pl.DataFrame({"a": NUMBER}).lazy()), TypeError, r"LazyFrame.*y\.collect\(\)"
+    ),
+    "rows in another order": Mistake(
+        lambda: small().fit(pd.DataFrame(X), BOTH.sample(frac=1, random_state=0)),
+        UserWarning,
+        r"X and y have the same index in another order.*y\.loc\[X\.index\]",
+    ),
+    "files of dates": Mistake(
+        lambda: fit(column([datetime.date(2020, 1, 1 + i % 2) for i in range(N)])).save("never"),
+        TypeError,
+        r"datetime\.date\(2020, 1, 1\).*a label of y.*astype\(str\)",
+    ),
     "a single label": Mistake(
         lambda: fit(["a"] * N), UserWarning, r"has one observed label, 'a'.*other labels"
     ),
@@ -219,16 +318,20 @@ OF_WEIGHTS = {
     "dates as weights": Mistake(
         lambda: fit(NUMBER, weight=np.arange(N).astype("datetime64[D]")),
         ValueError,
-        r"sample_weight cannot be read as numbers",
+        r"sample_weight holds datetime64\[D\] values. Pass weights >= 0",
     ),
     "text as weights": Mistake(
-        lambda: fit(NUMBER, weight=np.ones(N).astype(str)), ValueError, r"sample_weight.*numbers"
+        lambda: fit(NUMBER, weight=np.ones(N).astype(str)),
+        ValueError,
+        r"sample_weight holds <U32 values",
     ),
     "complex weights": Mistake(
         lambda: fit(NUMBER, weight=np.ones(N) + 1j), ValueError, r"sample_weight.*complex"
     ),
     "text among weights": Mistake(
-        lambda: fit(NUMBER, weight=["1"] + [1.0] * (N - 1)), ValueError, r"sample_weight.*numbers"
+        lambda: fit(NUMBER, weight=["1"] + [1.0] * (N - 1)),
+        ValueError,
+        r"sample_weight holds '1(\.0)?' at position 0",
     ),
     "masked weights": Mistake(
         lambda: fit(NUMBER, weight=np.ma.masked_less(np.arange(N), 9)),
@@ -240,6 +343,42 @@ OF_WEIGHTS = {
     ),
     "weights of other rows": Mistake(
         lambda: fit(NUMBER, weight=np.ones(N - 1)), ValueError, r"sample_weight has shape \(39,\)"
+    ),
+    "a weight that is a name": Mistake(
+        lambda: fit(NUMBER, weight="balanced"), ValueError, r"sample_weight is of type str"
+    ),
+    "weights by name of the row": Mistake(
+        lambda: fit(NUMBER, weight=dict(enumerate(np.ones(N)))),
+        ValueError,
+        r"sample_weight is of type dict. Pass an array",
+    ),
+    "sparse weights": Mistake(
+        lambda: fit(NUMBER, weight=sparse.csr_matrix(np.ones((N, 1)))),
+        ValueError,
+        r"sample_weight is of type csr_matrix. Pass its toarray",
+    ),
+    "weights with a hole": Mistake(
+        lambda: fit(NUMBER, weight=pd.Series([np.nan] + [1.0] * (N - 1))),
+        ValueError,
+        r"sample_weight holds.*at 1 positions, the first \[0\]",
+    ),
+    "weights of a task's classes as a list": Mistake(
+        lambda: fit(BOTH, class_weight={"label": [1, 2]}),
+        ValueError,
+        r"'label': class_weight=\[1, 2\] is not understood. Use 'balanced' or a dict",
+    ),
+    "weights of classes as text": Mistake(
+        lambda: fit(LABEL, class_weight={"yes": "2", "no": "1"}),
+        ValueError,
+        r"class_weight=.* holds '2' at position 0",
+    ),
+    "weights of tasks as text": Mistake(
+        lambda: fit(BOTH, task_weights={"label": "2"}), ValueError, r"task_weights holds '2'"
+    ),
+    "weights of tasks as dates": Mistake(
+        lambda: fit(BOTH, task_weights=np.array(["2020", "2021"], "M8[Y]")),
+        ValueError,
+        r"task_weights holds datetime64",
     ),
     "weights of labels of two tasks": Mistake(
         lambda: fit(pd.DataFrame({"a": LABEL, "b": GRADES}), class_weight={"yes": 10.0, "no": 1.0}),
@@ -286,6 +425,24 @@ OF_VALIDATION = {
     ),
     "text for numbers": Mistake(
         lambda: validated(BOTH.assign(number="1")), ValueError, r"y_val: Task 'number'"
+    ),
+    "text of numpy": Mistake(
+        lambda: validated(BOTH.replace({"label": {"yes": "nan"}})),
+        ValueError,
+        r"y_val: Column 'label' of y holds the text 'nan'",
+    ),
+    "sparse": Mistake(
+        lambda: validated(sparse.csr_matrix(np.ones((N, 2)))), TypeError, r"y_val is a sparse"
+    ),
+    "dates": Mistake(
+        lambda: validated(BOTH.assign(number=pd.date_range("2020", periods=N))),
+        ValueError,
+        r"y_val: Column 'number' of y holds datetime64",
+    ),
+    "negative weights": Mistake(
+        lambda: small().fit(X, BOTH, X_val=X, y_val=BOTH, sample_weight_val=-np.ones(N)),
+        ValueError,
+        r"sample_weight_val holds negative",
     ),
     "no y_val": Mistake(
         lambda: small().fit(X, BOTH, X_val=X), ValueError, r"X_val was passed without y_val"

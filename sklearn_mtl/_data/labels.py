@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.tables import Column, RawColumn, clean
 from sklearn_mtl._data.tasks import Task, naming
+from sklearn_mtl._data.weights import read_weights
 from sklearn_mtl.kinds import Kind
 from sklearn_mtl.kinds.values import as_column
 
@@ -58,7 +58,7 @@ def resolve_class_weights(
     """Weight per class of each task, None for one everywhere."""
     names = [task.name for task in tasks]
     of_classes = [name for name, kind in zip(names, kinds, strict=True) if kind.is_class]
-    if isinstance(specs, Mapping) and all(isinstance(w, Real) for w in specs.values()) and specs:
+    if isinstance(specs, Mapping) and _weighs_labels(specs, names):
         if len(of_classes) != 1:
             raise ValueError(
                 f"class_weight={specs!r} weighs labels, but there are {len(of_classes)} class "
@@ -81,6 +81,15 @@ def resolve_class_weights(
     return resolved
 
 
+def _weighs_labels(specs: Mapping[Any, Any], names: Sequence[str]) -> bool:
+    """Tell weights of labels from weights by the name of a task."""
+    of_tasks = any(
+        v is None or isinstance(v, Mapping) or (isinstance(v, str) and v == "balanced")
+        for v in specs.values()
+    )
+    return not (of_tasks or set(specs) <= set(names))
+
+
 def _class_weight_of(
     spec: Any, kind: Any, values: NDArray[Any], weight: FloatArray
 ) -> FloatArray | None:
@@ -101,7 +110,8 @@ def _class_weight_of(
                 f"class_weight={spec!r} names labels that y does not hold; its labels are "
                 f"{kind.classes_.tolist()}."
             )
-        out[codes[codes >= 0]] = np.array(list(spec.values()), dtype=np.float64)[codes >= 0]
+        weights = read_weights(list(spec.values()), f"class_weight={spec!r}")
+        out[codes[codes >= 0]] = weights[codes >= 0]
     elif isinstance(spec, str) and spec == "balanced":
         codes = kind.encode(values).astype(int)
         mass = np.bincount(codes, weights=weight, minlength=n_classes)

@@ -80,8 +80,10 @@ def _is_closed(values: Any) -> bool:
     return isinstance(values, np.ma.MaskedArray | torch.Tensor) or hasattr(values, "getpalette")
 
 
-def _filled(values: Any) -> NDArray[Any]:
+def _filled(values: Any) -> Any:
     """Return masked values as NaN; integers with holes as objects, as floats lose their digits."""
+    if values is np.ma.masked:
+        return np.nan
     if not np.ma.is_masked(values):
         return np.asarray(values)
     return (values if values.dtype.kind == "f" else values.astype(object)).filled(np.nan)

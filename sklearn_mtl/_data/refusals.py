@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import reprlib
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+
+from sklearn_mtl._data.contents import check_container
 
 __all__ = ["blame", "dates_in", "listed", "refusal", "rows_beside_y"]
 
@@ -94,10 +97,21 @@ def dates_in(X: Any) -> list[str]:
 
 def rows_beside_y(X: Any, n_samples: int, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
     """Refuse X and y of different lengths; a list may hold inputs, where samples were expected."""
+    check_container(y, names[1])
     shape = getattr(y, "shape", None)
     n = shape[0] if shape else len(y) if hasattr(y, "__len__") and shape is None else n_samples
     if n == n_samples:
+        _warn_of_order(X, y, names)
         return
+    if (
+        isinstance(y, list | tuple)
+        and n <= FEW
+        and {len(v) for v in y if _is_column(v)} == {n_samples}
+    ):
+        raise ValueError(
+            f"{names[1]} is a {type(y).__name__} of {n} columns. Pass one row of it for each "
+            "sample: a frame, or np.column_stack of columns of numbers."
+        )
     few = isinstance(X, list | tuple) and len(X) <= FEW
     if few and all((_shape(x) or (0,))[0] == n for x in X):
         raise ValueError(f"{names[0]} is a list of {len(X)} arrays of {n} rows. {TWO_INPUTS}.")
@@ -105,6 +119,24 @@ def rows_beside_y(X: Any, n_samples: int, y: Any, names: tuple[str, str] = ("X",
         f"{' and '.join(names)} have inconsistent numbers of samples, {n_samples} and {n}. Pass "
         f"one row of {names[1]} for each sample of {names[0]}."
     )
+
+
+def _is_column(values: Any) -> bool:
+    return hasattr(values, "__len__") and not isinstance(values, str)
+
+
+def _warn_of_order(X: Any, y: Any, names: tuple[str, str]) -> None:
+    """Warn where labels of rows say that rows of X and y do not belong together."""
+    of_X, of_y = getattr(X, "index", None), getattr(y, "index", None)
+    if not isinstance(of_X, pd.Index) or not isinstance(of_y, pd.Index) or of_X.equals(of_y):
+        return
+    if set(of_X) == set(of_y):
+        warnings.warn(
+            f"{names[0]} and {names[1]} have the same index in another order, and are paired by "
+            f"position. If equal labels belong together, pass {names[1]}.loc[{names[0]}.index].",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _frame(X: Any) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from decimal import Decimal
-from numbers import Real
 from pickle import PicklingError
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 
 from sklearn_mtl._data.opening import opened
+from sklearn_mtl._data.weights import read_weights
 
 __all__ = [
     "Samples",
@@ -50,10 +49,13 @@ def weight_columns(sample_weight: Any) -> list[Any] | None:
     return list(sample_weight.columns)
 
 
-def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> NDArray[np.float64]:
+def check_weights(
+    sample_weight: Any, n_samples: int, names: Sequence[str], name: str = "sample_weight"
+) -> NDArray[np.float64]:
     """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere.
 
-    A frame whose columns are the names of the tasks is matched by name, all else by position.
+    A frame whose columns are the names of the tasks is matched by name, all else by position. In
+    errors, they go by `name`.
     """
     n_tasks = len(names)
     if sample_weight is None:
@@ -61,34 +63,16 @@ def check_weights(sample_weight: Any, n_samples: int, names: Sequence[str]) -> N
     labels = weight_columns(sample_weight) or ()
     if len(labels) == len(names) and set(labels) == set(names):
         sample_weight = nw.from_native(sample_weight).select(list(names)).to_native()
-    if np.ma.is_masked(sample_weight):
-        raise ValueError(
-            "sample_weight is an array with masked values. Pass 0 where a cell is not to count."
-        )
-    sample_weight = opened(sample_weight, "sample_weight")
-    try:
-        given = np.asarray(sample_weight)
-        numbers = given.dtype.kind in "biuf" or (
-            given.dtype == object and all(isinstance(w, Real | Decimal | None) for w in given.flat)
-        )
-        if not numbers:
-            raise TypeError(f"they are {given.dtype}")
-        weight = given.astype(np.float64)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise ValueError(
-            f"sample_weight cannot be read as numbers: {error}. Pass weights >= 0."
-        ) from error
+    weight = read_weights(sample_weight, name)
     if weight.ndim == 0:
         weight = np.full(n_samples, weight)
     if weight.shape not in ((n_samples,), (n_samples, n_tasks)):
         raise ValueError(
-            f"sample_weight has shape {weight.shape}, expected ({n_samples},) or "
+            f"{name} has shape {weight.shape}, expected ({n_samples},) or "
             f"({n_samples}, {n_tasks}): one weight per row, or one per row and task."
         )
-    if not np.isfinite(weight).all() or (weight < 0).any():
-        raise ValueError("sample_weight holds negative or non-finite values. Pass weights >= 0.")
     if not weight.any():
-        raise ValueError("sample_weight is zero everywhere. Pass at least one non-zero weight.")
+        raise ValueError(f"{name} is zero everywhere. Pass at least one non-zero weight.")
     if weight.max() > 1e100:  # only ratios count, and sums must not overflow
         weight = weight / weight.max()
     if weight.ndim == 1:

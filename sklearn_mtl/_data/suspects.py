@@ -2,96 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
+from sklearn_mtl._data.likely import find_codes
 from sklearn_mtl._data.tables import Column
-from sklearn_mtl._data.tasks import Task, warn_together
+from sklearn_mtl._data.tasks import Task, naming, warn_together
 from sklearn_mtl.kinds.values import first
 
-__all__ = ["question_labels"]
+__all__ = ["check_column", "question_labels", "question_numbers"]
 
-# Texts by which holes are written; 'nan' is what numpy makes of NaN among text.
-HOLES = {"", "nan", "na", "n/a", "none", "null", "<na>", "nat", "#n/a"}
+# Texts by which holes are written. numpy makes 'nan' of NaN among text, and '--' of masked values.
+HOLES = {
+    "",
+    "nan",
+    "-nan",
+    "na",
+    "n/a",
+    "n.a.",
+    "<na>",
+    "nat",
+    "none",
+    "null",
+    "missing",
+    "?",
+    "--",
+}
+HOLES |= {"#n/a", "#div/0!", "#name?", "#num!", "#ref!", "#value!"}
 
 # With so few rows, each may have a label of its own. As in `sklearn.utils.multiclass`.
 FEW = 20
 
+GLANCE = 1000  # numbers that are looked at, or twice as many
 
-def question_labels(pairs: Iterable[tuple[Task, Column]]) -> None:
+
+def question_labels(
+    tasks: Sequence[Task], kinds: Sequence[Any], columns: Sequence[Column], declared: Any = ()
+) -> None:
     """Warn of labels of class tasks that are likely to be something else.
 
     Parameters
     ----------
-    pairs : iterable of (Task, Column)
-        Class tasks, and their columns of y.
+    tasks, kinds, columns : sequence
+        Each task, its kind, fitted if it is of class, and its column of y.
+    declared : collection of str
+        Tasks whose labels were listed: that there are many of them is meant.
 
     Raises
     ------
     ValueError
         If numpy has made text of NaN.
     """
-    holes, texts, many = {}, {}, {}
-    for task, column in pairs:
-        values = column.values[column.seen]
-        known = {str(label) for label in task.categories or ()}
-        written = values.astype(str) if values.dtype != object else [str(v) for v in values]
-        labels, counts = np.unique(np.array(written), return_counts=True)
-        if text := values.dtype.kind in "OU" and all(isinstance(v, str) for v in values):
-            found = [str(s) for s in labels if s.strip().lower() in HOLES and s not in known]
-            _refuse_nan(task.name, found, column)
-            if found:
-                n = counts[np.isin(labels, found)].sum()
-                holes[task.name] = (
-                    f"Task {task.name!r} has the label {found[0]!r} in {n} of {len(values)} "
-                    f"rows. If it means not observed, pass missing_values={found[0]!r}; if it is "
-                    "a label, give it another name."
-                )
-        n_numbers = counts[_are_numbers(labels)].sum() if text else 0
-        if 2 * n_numbers > len(values) and len(labels) > FEW:
-            texts[task.name] = (
-                f"Task {task.name!r}: {n_numbers} of {len(values)} labels are numbers written as "
-                f"text, such as {_number(labels)!r}. If they are measurements, convert the column: "
-                "pd.to_numeric(column, errors='coerce')."
+    said: dict[str, dict[str, str]] = {"holes": {}, "numbers": {}, "spaces": {}, "many": {}}
+    for task, kind, column in zip(tasks, kinds, columns, strict=True):
+        n = int(column.seen.sum())
+        if not kind.is_class or n == 0 or getattr(kind, "categories", None) is not None:
+            continue
+        labels = kind.classes_
+        text = [label for label in labels.tolist() if isinstance(label, str)]
+        if holes := _holes(text):
+            _refuse(task.name, holes, column)
+            said["holes"][task.name] = _of_hole(task.name, holes[0], column)
+        numbers = [label for label in text if _as_number(label) is not None]
+        n_labels, listed = len(labels), task.name in declared
+        if 2 * n_labels > n:  # of which some may be those that are yet to come
+            n_labels = len(set(column.values[column.seen].tolist()))
+        mostly_unique = 2 * n_labels > n and not listed
+        many = n_labels > FEW and not listed
+        if 2 * len(numbers) > len(labels) and (many or (mostly_unique and _fractions(numbers))):
+            said["numbers"][task.name] = _of_numbers(task.name, numbers, len(labels))
+        elif (mostly_unique and n > FEW) or ((many or mostly_unique) and _fractions(labels)):
+            said["many"][task.name] = _of_many(task.name, first(labels), n_labels, n)
+        if len(spaced := _spaced(text)) > 1:
+            said["spaces"][task.name] = (
+                f"Task {task.name!r} has the labels {spaced}, which differ by spaces alone. Strip "
+                "them, column.str.strip(), if they are the same."
             )
-        elif len(values) > FEW and (
-            2 * len(labels) > len(values) or (len(labels) > FEW and _has_fractions(values))
-        ):
-            many[task.name] = _of_many(task.name, values, len(labels))
-    for messages in (holes, texts, many):
+    for messages in said.values():
         warn_together(messages, stacklevel=4)
 
 
-def _refuse_nan(name: str, found: list[str], column: Column) -> None:
-    """Refuse the text that numpy makes of NaN."""
-    for label in (s for s in found if s.strip().lower() == "nan"):
-        rows = np.flatnonzero(column.seen & (column.values.astype(str) == label))
-        raise ValueError(
-            f"Column {name!r} of y holds the text {label!r} in {len(rows)} rows, the first "
-            f"{rows[:5].tolist()}: an array of text cannot hold NaN. Pass "
-            f"missing_values={label!r}, or y as a frame or as an array of objects."
-        )
+def question_numbers(
+    tasks: Sequence[Task], kinds: Sequence[Any], columns: Sequence[Column], declared: Any
+) -> None:
+    """Warn of numbers that are likely to mean *not observed*; tasks are inferred but `declared`."""
+    far, flags = {}, {}
+    for task, kind, column in zip(tasks, kinds, columns, strict=True):
+        values = column.values[column.seen]
+        if kind.is_class or len(values) == 0:
+            continue
+        some = values[:: 1 + len(values) // GLANCE].astype(np.float64)
+        levels = np.unique(some)
+        code = levels[0] if levels[0] < 0 else levels[-1]
+        if task.name not in declared and len(levels) == 3 and np.isin((0, 1), levels).all():
+            if not 1 < code < 9:
+                flags[task.name] = (
+                    f"Task {task.name!r} holds {code:g} beside 0 and 1, and is taken for numbers. "
+                    f"If it means not observed, pass missing_values={code:g}; if not, declare the "
+                    f"task: Task({task.name!r}, 'regression'), or 'classification'."
+                )
+        elif codes := sorted(find_codes(some[:, None])):
+            far[task.name] = (
+                f"Task {task.name!r} holds {', '.join(f'{code:g}' for code in codes)} again and "
+                "again, far from all other values. If that means not observed, pass "
+                f"missing_values={codes if len(codes) > 1 else codes[0]}."
+            )
+    warn_together(flags, stacklevel=4)
+    warn_together(far, stacklevel=4)
 
 
-def _has_fractions(values: NDArray[Any]) -> bool:
-    return values.dtype.kind == "f" and bool((values % 1 != 0).any())
+def check_column(task: Task, kind: Any, column: Column) -> None:
+    """Refuse what a fitted kind cannot hold, and the text that numpy makes of NaN."""
+    values = column.values[column.seen]
+    with naming(task):
+        kind.check(values)
+    if kind.is_class and values.dtype.kind in "OU":
+        _refuse(task.name, set(values[kind.encode(values) < 0].tolist()), column)
 
 
-def _of_many(name: str, values: NDArray[Any], n_labels: int) -> str:
+def _refuse(name: str, labels: Iterable[Any], column: Column) -> None:
+    for label in labels:
+        if isinstance(label, str) and label.strip().lower() == "nan":
+            rows = np.flatnonzero(column.seen & (column.values == label))
+            raise ValueError(
+                f"Column {name!r} of y holds the text {label!r} in {len(rows)} rows, the first "
+                f"{rows[:5].tolist()}: an array of text cannot hold NaN. Pass "
+                f"missing_values={label!r}, or y as a frame or as an array of objects."
+            )
+
+
+def _holes(labels: Iterable[str]) -> list[str]:
+    return [label for label in labels if label.strip().lower() in HOLES]
+
+
+def _of_hole(name: str, hole: str, column: Column) -> str:
+    n = (column.values[column.seen] == hole).sum()
     return (
-        f"Task {name!r} has {n_labels} different labels in {len(values)} rows, such as "
-        f"{first(values)!r}. If they are numbers, declare another kind, such as "
-        f"Task({name!r}, 'regression'); if they name rows, drop the column."
+        f"Task {name!r} has the label {hole!r} in {n} of {column.seen.sum()} rows. If it means not "
+        f"observed, pass missing_values={hole!r}; if it is a label, list the labels in "
+        f"Task({name!r}, ..., categories=[...])."
     )
 
 
-def _are_numbers(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
-    return np.asarray(pd.to_numeric(pd.Series(labels, dtype=object), errors="coerce").notna())
+def _of_numbers(name: str, numbers: list[str], n_labels: int) -> str:
+    mend = "convert the column: pd.to_numeric(column, errors='coerce')"
+    if any("," in number for number in numbers):
+        mend = "read the file with decimal=',' or thousands=','"
+    return (
+        f"Task {name!r}: {len(numbers)} of {n_labels} labels are numbers written as text, such as "
+        f"{numbers[0]!r}. If they are measurements, {mend}."
+    )
 
 
-def _number(labels: NDArray[np.str_]) -> str:
-    return str(labels[_are_numbers(labels)][0])
+def _of_many(name: str, label: Any, n_labels: int, n: int) -> str:
+    return (
+        f"Task {name!r} has {n_labels} different labels in {n} rows, such as {label!r}. If they "
+        f"are numbers, declare another kind, such as Task({name!r}, 'regression'); if they name "
+        "rows, drop the column."
+    )
+
+
+def _as_number(label: str) -> float | None:
+    """Return the number that a text spells, with a point or a comma."""
+    try:
+        return float(label.replace(",", "."))
+    except ValueError:
+        return None
+
+
+def _fractions(labels: Any) -> bool:
+    """Tell whether labels, numbers or their texts, are more than whole numbers."""
+    if isinstance(labels, list):
+        labels = np.array([_as_number(label) for label in labels], dtype=np.float64)
+    return labels.dtype.kind == "f" and bool((labels % 1 != 0).any())
+
+
+def _spaced(labels: list[str]) -> list[str]:
+    """Find the first labels that are the same but for spaces around them."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(label.strip(), []).append(label)
+    return next((same for same in alike.values() if len(same) > 1), [])

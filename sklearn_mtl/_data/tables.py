@@ -6,7 +6,7 @@ predictions become a frame of y's type (`Template.build`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.contents import as_array, check_cells, hide_missing, holes, to_numbers
 from sklearn_mtl._data.opening import opened
-from sklearn_mtl.kinds.values import narrow
 
 __all__ = [
     "Column",
@@ -75,6 +75,9 @@ class Table(NamedTuple):
 
 def read_table(y: Any) -> Table:
     """Read y (frame, series, array or list) into columns."""
+    if isinstance(y, pd.DataFrame) and not y.columns.is_unique:
+        twice = y.columns[y.columns.duplicated()][0]
+        raise ValueError(f"y has the column {twice!r} twice. Give each target a name of its own.")
     y = opened(y, "y")
     data: Any = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
     series: list[Any]
@@ -84,7 +87,7 @@ def read_table(y: Any) -> Table:
     elif isinstance(data, nw.DataFrame):
         series, ndim, labels = list(data.iter_columns()), 2, data.columns
     else:
-        array = _as_array(y)
+        array = as_array(y)
         if array.ndim not in (1, 2) or 0 in array.shape:
             raise ValueError(
                 f"y has shape {array.shape}. Pass a vector, or a matrix with one row per sample "
@@ -132,29 +135,6 @@ def _native_dtype(series: Any) -> Any:
     return native.dtype if isinstance(native, pd.Series) else series.dtype
 
 
-def _as_array(y: Any) -> NDArray[Any]:
-    """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
-    if hasattr(y, "toarray"):
-        raise TypeError(
-            f"y is a sparse {type(y).__name__}. Pass y.toarray(): its zeros are targets, too."
-        )
-    if hasattr(y, "detach"):  # a tensor, of which numpy takes no gradients, and no bfloat16
-        y = y.detach().cpu()
-        y = y.float() if y.is_floating_point() and y.element_size() < 4 else y
-    if isinstance(y, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(y), np.nan, y.astype(object).data)
-    try:
-        array = np.asarray(y)
-    except ValueError as error:
-        raise ValueError(
-            "y is a list of rows of different lengths. Pass one value per task in every row, NaN "
-            "or None where nothing was observed."
-        ) from error
-    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
-        array = np.array(y, dtype=object)
-    return array
-
-
 class Column(NamedTuple):
     """One target: its values, where they were observed, and what its type says."""
 
@@ -170,23 +150,11 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     several = isinstance(missing_values, list | tuple | set | frozenset)
     missing = list(missing_values) if several else [missing_values]
     missing = [value for value in missing if not _is_hole(value)]
-    if values.dtype.kind not in "biufOU":
-        raise ValueError(
-            f"Column {name!r} of y holds {values.dtype} values. Targets are numbers, strings, "
-            "bools or categories; convert the column to one of these."
-        )
-    if values.dtype == object:
-        _check_cells(values, name)
-    try:
-        seen = ~pd.isna(values)
-        for value in missing:  # compared where seen, as pd.NA compares to nothing
-            seen[seen] = np.asarray(values[seen] != value, dtype=bool)
-        observed = narrow(values[seen])
-    except ArithmeticError as error:
-        raise ValueError(
-            f"Column {name!r} of y holds a number that float64 cannot: {error!r}. Pass another "
-            "unit, or NaN where nothing was observed."
-        ) from error
+    check_cells(values, name)
+    seen = ~holes(values)
+    if missing:  # compared where seen, as pd.NA compares to nothing
+        seen[seen] = hide_missing(values[seen], missing, name)
+    observed = to_numbers(values[seen], name)
     if observed.dtype.kind == "f" and not np.isfinite(observed).all():
         rows = np.flatnonzero(seen)[~np.isfinite(observed)]
         raise ValueError(
@@ -204,16 +172,3 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
 def _is_hole(value: Any) -> bool:
     """Whether a value of `missing_values` means not observed anyway."""
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
-
-
-def _check_cells(values: NDArray[Any], name: str) -> None:
-    """Refuse cells that hold several values."""
-    several = [
-        isinstance(value, Collection) and not isinstance(value, str | tuple) for value in values
-    ]
-    if any(several):
-        row = int(np.argmax(several))
-        raise ValueError(
-            f"Column {name!r} of y holds a {type(values[row]).__name__} in row {row}. A target is "
-            "one value: make a column of each, or a label of all."
-        )

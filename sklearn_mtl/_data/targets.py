@@ -8,7 +8,6 @@ into y.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -31,7 +30,7 @@ from sklearn_mtl._data.observed import (
     warn_of_unobserved,
 )
 from sklearn_mtl._data.rows import check_weights, weight_columns
-from sklearn_mtl._data.suspects import question_labels
+from sklearn_mtl._data.suspects import check_column, question_labels, question_numbers
 from sklearn_mtl._data.tables import Column, clean, read_table
 from sklearn_mtl._data.tasks import naming, resolve_tasks
 from sklearn_mtl.kinds import UnobservedTarget
@@ -101,13 +100,18 @@ class TargetEncoder(TargetDecoder):
                 if kind.is_class
             } | labels
         self._fit_kinds(columns, weight, is_class, labels)
-        question_labels(itertools.compress(zip(self.tasks_, columns, strict=True), is_class))
+        question_labels(self.tasks_, self.kinds_, columns, declared)
         self._forget_types(columns, declared)
         # Before numbers are looked at: many tables hold 0 where a conditional number should be a
         # hole, and the error should name the gate, and not the 0.
         self._gates = resolve_gates(self.tasks_, self.kinds_, columns)
         self._count(columns)
         self._fit_kinds(columns, weight, [not known for known in is_class])
+        listed = () if self.tasks is None else self.tasks
+        names = [
+            task if isinstance(task, str) else task.name for task in listed
+        ]  # of a dict, or a list
+        question_numbers(self.tasks_, self.kinds_, columns, names)
         self._class_weights = self._weights_of_classes(columns, weight)
         if more_comes:
             refuse_unknown(self.tasks, self.tasks_, self.kinds_)
@@ -188,8 +192,7 @@ class TargetEncoder(TargetDecoder):
         columns, weight = self._weigh(columns, sample_weight)
         applicability(self.tasks_, self._gates, columns)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
-            with naming(task):
-                kind.check(column.values[column.seen])
+            check_column(task, kind, column)
         return columns, weight
 
     def read_task(self, k: int, y: Any, sample_weight: Any = None) -> tuple[Column, FloatArray]:
@@ -207,8 +210,7 @@ class TargetEncoder(TargetDecoder):
         column = clean(raw, task.name, self.missing_values)
         weight = check_weights(sample_weight, len(column.seen), [task.name])[:, 0]
         column = column._replace(seen=column.seen & (weight > 0))
-        with naming(task):
-            self.kinds_[k].check(column.values[column.seen])
+        check_column(task, self.kinds_[k], column)
         return column, weight
 
     def _weigh(self, columns: list[Column], sample_weight: Any) -> tuple[list[Column], FloatArray]:

@@ -102,6 +102,9 @@ class Task:
                 f"Task {self.name!r}: given={self.given!r} is not understood. "
                 "Use given=(task, label) or given=(task, [labels])."
             )
+        categories: Any = self.categories
+        if isinstance(categories, Iterator):  # which can be read once
+            object.__setattr__(self, "categories", tuple(categories))
         with naming(self):
             self.make_kind()
         if self.categories is not None:  # arrays would not compare as one

@@ -81,11 +81,15 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     for tag, rule in RULES.items():
         if rule.fits(value):
             return {tag: encode(rule.pack(value), where, tensors)}
+    mend = (
+        "Replace it (loss, optimizer and net_params can be set to their defaults by set_params, "
+        "which changes no prediction)"
+    )
+    if "['classes_']" in where or "['categories" in where:
+        mend = "It is a label of y: fit on labels that are text, column.astype(str)"
     raise TypeError(
         f"{where} holds {SHORT.repr(value)}, of type {kind.__name__}, which is not plain data: a "
-        "file that can run no code cannot hold it. Replace it (loss, optimizer and net_params can "
-        "be set to their defaults by set_params, which changes no prediction), or pickle the "
-        "estimator."
+        f"file that can run no code cannot hold it. {mend}, or pickle the estimator."
     )
 
 

@@ -18,6 +18,7 @@ from sklearn_mtl._data.likely import look
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows, random_seed
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._data.weights import read_weights
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
@@ -277,10 +278,14 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     inputs = as_input(X, "X_val")
     rows_beside_y(X, inputs.shape[0], y, ("X_val", "y_val"))
     reader.check_shape(inputs, "X_val")
+    encoder = plan.encoder
+    if sample_weight is not None:
+        check_weights(sample_weight, inputs.shape[0], encoder.names, "sample_weight_val")
     try:
-        targets = plan.encoder.encode(y, sample_weight)
-    except ValueError as error:
-        raise ValueError(f"y_val: {error}") from error
+        targets = encoder.encode(y, sample_weight)
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"y_val: {error}") from error
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
@@ -383,16 +388,8 @@ def _resolve_task_weights(
         if unknown:
             raise ValueError(f"task_weights names unknown tasks {unknown}; known: {names}.")
         weights = [weights.get(name, 1.0) for name in names]
-    try:
-        weights = np.array(weights, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"task_weights={parameters.task_weights!r}: {error}.") from error
-    if (
-        not np.isfinite(weights).all()
-        or weights.shape != (len(names),)
-        or (weights < 0).any()
-        or not weights.any()
-    ):
+    weights = read_weights(weights, "task_weights")
+    if weights.shape != (len(names),) or not weights.any():
         raise ValueError(
             f"task_weights={parameters.task_weights!r} does not fit. Pass {len(names)} weights "
             f">= 0, not all 0, one per task: {names}."

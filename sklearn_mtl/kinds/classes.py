@@ -64,9 +64,10 @@ class ClassificationTarget(Kind):
         try:
             return np.unique(values)
         except TypeError as error:
-            types = sorted({type(v).__name__ for v in values})
+            types = {type(v).__name__: v for v in values}
+            of = ", ".join(f"{types[name]!r} of type {name}" for name in sorted(types))
             raise ValueError(
-                f"labels of mixed types {types} cannot be ordered. Convert them to one type."
+                f"labels of mixed types cannot be ordered: {of}. Convert them to one type."
             ) from error
 
     def labels_to_come(self, order: Sequence[Any] | None) -> NDArray[Any]:

@@ -27,7 +27,7 @@ def narrow(values: NDArray[Any]) -> NDArray[Any]:
         return values
     if all(isinstance(v, (bool, np.bool_)) for v in values):
         return values.astype(bool)
-    if all(isinstance(v, (Real, Decimal)) for v in values):
+    if all(isinstance(v, (Real, Decimal, np.bool_)) for v in values):
         if all(isinstance(v, Integral) for v in values):
             narrowed = np.array(values.tolist())
             if narrowed.dtype.kind in "iu":

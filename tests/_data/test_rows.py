@@ -40,13 +40,13 @@ def test_weights_by_row_and_by_cell(weight: Any, expected: Any) -> None:
         (np.ones((3, 3)), r"sample_weight has shape \(3, 3\), expected \(3,\) or \(3, 2\)"),
         (np.ones((3, 1)), r"sample_weight has shape \(3, 1\), expected \(3,\) or \(3, 2\)"),
         (np.ones((1, 3, 2)), r"sample_weight has shape \(1, 3, 2\)"),
-        ([1, -1, 1], "sample_weight holds negative or non-finite values. Pass weights >= 0"),
+        ([1, -1, 1], r"non-finite values at 1 positions, the first \[1\]. Pass weights >= 0"),
         ([1, np.nan, 1], "sample_weight holds negative or non-finite"),
-        ([1, None, 1], "sample_weight holds negative or non-finite"),
+        ([1, None, 1], "sample_weight holds None at position 1"),
         ([1, np.inf, 1], "sample_weight holds negative or non-finite"),
         ([0, 0, 0], "sample_weight is zero everywhere. Pass at least one non-zero"),
-        (["a", "b", "c"], "sample_weight cannot be read as numbers"),
-        ([[1], [1, 2], [1]], "sample_weight cannot be read as numbers"),
+        (["a", "b", "c"], "sample_weight holds 'a' at position 0, which is no number"),
+        ([[1], [1, 2], [1]], "sample_weight is a list of lists of different lengths"),
     ],
 )
 def test_bad_weights(weight: Any, message: str) -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn_mtl import Task
 from sklearn_mtl._data.targets import TargetEncoder
 
 N = 60
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 DIGITS = np.arange(N) % 10
 
 HONEST = {
@@ -20,6 +22,10 @@ HONEST = {
     "zero and one": np.arange(N) % 2,
     "categories": pd.Categorical(["x", "y"] * 30),
     "thirty labels in sixty rows": np.array([f"group {i % 30}" for i in range(N)]),
+    "few digits as text": np.array(["0", "1", "2", "3", "4"]),
+    "few half marks": np.arange(12) % 5 / 2,
+    "text with fractions": np.array(["0.5", "1.5", "2.5"])[np.arange(N) % 3],
+    "letters of both cases": np.array(["a", "A", "b"])[np.arange(N) % 3],
     "objects with holes": np.array(["a", None, "b", np.nan, "a", "b"] * 10, dtype=object),
 }
 
@@ -54,3 +60,73 @@ def test_several_values_mean_not_observed(several):
     y = np.array([[1.0, -1], [-9, 2], [3, 4], [5, -9]])
     targets = TargetEncoder(missing_values=several).fit_encode(y)
     np.testing.assert_array_equal(targets.weight, [[1, 0], [0, 1], [1, 1], [1, 0]])
+
+
+def test_labels_that_are_listed_are_taken_at_their_word():
+    labels = ["none", "mild", "NA"]
+    tasks = [Task("y0", "classification", categories=labels)]
+    numbers = [Task("y0", "ordinal", categories=[v / 2 for v in range(30)])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TargetEncoder(tasks).fit_encode(np.array(labels * 10))
+        TargetEncoder(numbers).fit_encode(np.arange(30) / 2)
+        TargetEncoder().fit_encode(np.array(LETTERS), classes=LETTERS)
+
+
+def test_the_first_rows_of_a_stream_are_questioned_too():
+    with pytest.warns(UserWarning, match="26 different labels in 26 rows"):
+        TargetEncoder().fit_encode(np.array(LETTERS), more_comes=True)
+
+
+def test_text_that_was_nan_is_refused_after_fit_too():
+    encoder = TargetEncoder()
+    encoder.fit_encode(np.array(["a", "b", "a"]))
+    with pytest.raises(ValueError, match=r"holds the text 'NaN' in 2 rows, the first \[0, 2\]"):
+        encoder.read(np.array(["NaN", "a", "NaN"]))
+    with pytest.raises(ValueError, match="holds the text 'nan'"):
+        encoder.read_task(0, np.array(["nan", "a"]))
+    encoder.read(np.array(["c", "a"]))  # a label that is wrong in any case
+
+
+NUMBERS = np.random.default_rng(0).normal(size=N)
+
+HONEST_NUMBERS = {
+    "normal": NUMBERS,
+    "exponential": np.exp(2 * NUMBERS),
+    "many zeros": np.maximum(NUMBERS, 0),
+    "counts": DIGITS**2,
+    "three levels": np.arange(N) % 3,
+    "negative": NUMBERS - 999,
+    "one that is far": np.r_[NUMBERS, 50.0],
+    "constant": np.full(N, 7.0),
+}
+
+
+@pytest.mark.parametrize("name", HONEST_NUMBERS)
+def test_honest_numbers_are_taken_at_their_word(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TargetEncoder().fit_encode(pd.DataFrame({"y": HONEST_NUMBERS[name]}))
+
+
+@pytest.mark.parametrize("code", [-999.0, -1e4 + 1, 999.0])
+def test_codes_among_numbers_are_told_of_once_and_silent_where_settled(code):
+    y = pd.DataFrame({"a": NUMBERS, "b": NUMBERS, "c": NUMBERS})
+    y.loc[::10, ["a", "c"]] = code
+    with pytest.warns(UserWarning, match=rf"'a' holds {code:g} again.*missing_values={code}.*'c'"):
+        TargetEncoder().fit_encode(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TargetEncoder(missing_values=code).fit_encode(y)
+
+
+@pytest.mark.parametrize("code", [-1, 9, 99])
+def test_a_code_beside_flags_is_told_of_and_silent_where_settled(code):
+    y = np.where(DIGITS == 3, code, np.arange(N) % 2)
+    with pytest.warns(UserWarning, match=rf"'y0' holds {code} beside 0 and 1, and is taken for"):
+        TargetEncoder().fit_encode(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for tasks in ({"y0": "regression"}, [Task("y0", "classification")]):
+            TargetEncoder(tasks).fit_encode(y)
+        TargetEncoder(missing_values=code).fit_encode(y)
