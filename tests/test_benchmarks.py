@@ -24,12 +24,15 @@ def script(name):
     """A script as a module; the thread count of torch is left as found."""
     spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses, and scripts beside it, look it up
     n_threads = torch.get_num_threads()
     spec.loader.exec_module(module)
     yield module
     torch.set_num_threads(n_threads)
     del sys.modules[name]
+    if before is not None:  # of another test, which is not at its end
+        sys.modules[name] = before
 
 
 @pytest.fixture(scope="module")
