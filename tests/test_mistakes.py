@@ -284,6 +284,12 @@ MISTAKES_X = [
         "generator", fit(row for row in ROWS), ValueError, ("X is a generator", "Pass one array")
     ),
     Mistake(
+        "a number that is too large",
+        fit(objects([10**400] * N)[:, None]),
+        ValueError,
+        ("X holds a number that float64 cannot", "another unit"),
+    ),
+    Mistake(
         "torch dataset",
         fit(torch.utils.data.TensorDataset(torch.zeros(N, 3), torch.zeros(N))),
         ValueError,

@@ -52,11 +52,12 @@ def as_input(X: Any, name: str = "X") -> Any:
         if not is_readable(X):
             raise refusal(X, TypeError(f"it is a {type(X).__name__}"), name)
         try:
-            array = check_array(X, accept_sparse="csr", allow_nd=True, ensure_all_finite=False)
-            if array.dtype.kind == "O":  # of lists, or of a frame
-                array = array.astype(np.float64)
-        except (ValueError, TypeError, RuntimeError) as error:  # the last of tensors
-            raise refusal(X, error, name) from error
+            array = _checked(X, name)
+        except ArithmeticError as error:
+            raise ValueError(
+                f"{name} holds a number that float64 cannot: {error!r}. Use another unit, or "
+                "impute it."
+            ) from error
     if dates := dates_in(X):
         raise ValueError(blame(dates, "dates or durations", name))
     if array.dtype.kind not in "biuf":
@@ -64,6 +65,16 @@ def as_input(X: Any, name: str = "X") -> Any:
     if len(array.shape) < 2 or 0 in array.shape:
         raise refusal(X, ValueError(f"it has the shape {array.shape}"), name)
     return array
+
+
+def _checked(X: Any, name: str) -> Any:
+    """Return an array of numbers, or say what X is instead."""
+    try:
+        array = check_array(X, accept_sparse="csr", allow_nd=True, ensure_all_finite=False)
+        # Of lists, or of a frame.
+        return array.astype(np.float64) if array.dtype.kind == "O" else array
+    except (ValueError, TypeError, RuntimeError) as error:  # the last of tensors
+        raise refusal(X, error, name) from error
 
 
 def _is_on_disk(X: Any) -> bool:
