@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._predict import predict_raw
@@ -107,7 +107,7 @@ class Fitted:
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets, by the metric of its kind."""
         encoder, found = self.encoder, self.decode(X)
-        check_consistent_length(found[0], y)
+        rows_beside_y(X, len(found[0]), y)
         columns, weight = encoder.read(y, sample_weight)
         return score_columns(encoder.names, encoder.kinds_, columns, found, weight)
 
@@ -115,7 +115,7 @@ class Fitted:
         """Score task `k` on a column y of its own."""
         name, kind = self.encoder.names[k], self.encoder.kinds_[k]
         found = kind.decode(self.encoder.part_of(self.raw(X), k))
-        check_consistent_length(found, y)
+        rows_beside_y(X, len(found), y)
         column, weight = self.encoder.read_task(k, y, sample_weight)
         return score_columns([name], [kind], [column], [found], weight[:, None])[name]
 
@@ -172,12 +172,15 @@ def fitted_of(estimator: Any) -> Fitted:
     NotFittedError
         If it is not fitted.
     """
-    check_is_fitted(estimator)
+    no_estimator = isinstance(estimator, type) or not hasattr(estimator, "fit")
+    if not no_estimator:
+        check_is_fitted(estimator)
     last = innermost(estimator)
     fitted = getattr(last, "_fitted", None)
-    if not isinstance(fitted, Fitted):
+    if no_estimator or not isinstance(fitted, Fitted):
+        of = last if isinstance(last, type) else type(last)
         raise TypeError(
-            f"{type(last).__qualname__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
+            f"{of.__qualname__} has no tasks. Pass a fitted MultiTaskCNNEstimator, a "
             "pipeline that ends in one, or a search over it that has refitted the best one."
         )
     return fitted

@@ -91,6 +91,7 @@ class FittedModule(nn.Module):
         copied.channels_last = False  # memory is the runtime's business
         self.network = copied
         self.names, self.kinds, self.task = list(names), list(kinds), task
+        self.reader = reader
         self.shape = reader.input_shape_
         self.channels_last = reader.data_format == "channels_last" and len(self.shape) > 1
         self.register_buffer("mean", torch.from_numpy(reader.mean_))
@@ -98,7 +99,21 @@ class FittedModule(nn.Module):
         self.eval().zero_grad()  # what training has left
 
     def forward(self, X: Tensor) -> Tensor | dict[str, Tensor]:
-        """Return the outputs of all tasks by name, in their order; or of the one asked for."""
+        """Return the outputs of all tasks by name, in their order; or of the one asked for.
+
+        Raises
+        ------
+        TypeError
+            If X is no tensor.
+        ValueError
+            If samples have another shape than those of `fit`.
+        """
+        if not isinstance(X, Tensor):
+            raise TypeError(
+                f"X is of type {type(X).__name__}, and a module takes tensors. Pass "
+                "torch.tensor(np.asarray(X), dtype=torch.float32)."
+            )
+        self.reader.check_shape(X)
         if self.channels_last:
             X = X.reshape(-1, *self.shape[1:], self.shape[0]).movedim(-1, 1)
         else:

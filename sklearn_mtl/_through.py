@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 
 from sklearn_mtl._fitted import fitted_of, steps_to, through
 
@@ -181,10 +182,10 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     fitted_of(estimator)
     *before, last = steps_to(estimator)
     if before:
+        pipeline = "pipeline" if isinstance(estimator, Pipeline) else "search.best_estimator_"
         raise TypeError(
             f"The transformers of a {type(estimator).__name__} cannot be written as plain data. "
-            "Write all of it by joblib.dump or skops.io.dump, or the network alone: "
-            "pipeline[-1].save(path)."
+            f"Write all of it by joblib.dump, or the network alone: {pipeline}[-1].save(path)."
         )
     last.save(path)
 

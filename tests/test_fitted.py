@@ -189,7 +189,7 @@ def test_what_has_no_tasks_is_named(holder: Any, named: str) -> None:
 
 @pytest.mark.parametrize("holder", [None, 5, X, MultiTaskCNNEstimator])
 def test_what_is_no_estimator_is_refused(holder: Any) -> None:
-    with pytest.raises(TypeError, match=r"not an estimator|is a class"):
+    with pytest.raises(TypeError, match=r"has no tasks\. Pass a fitted MultiTaskCNNEstimator"):
         fitted_of(holder)
 
 

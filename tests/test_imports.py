@@ -112,7 +112,9 @@ HOUSE = {
     "_predict": Room("_data.inputs", "numpy torch"),
     "_score": Room("_data.tables _data.tasks kinds", "numpy sklearn"),
     "_fitted_module": Room("_data.inputs kinds", "torch"),
-    "_fitted": Room("_data.inputs _data.targets _fitted_module _predict _score", "numpy sklearn"),
+    "_fitted": Room(
+        "_data.inputs _data.refusals _data.targets _fitted_module _predict _score", "numpy sklearn"
+    ),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),
     "_training.random": Room(),
@@ -160,7 +162,7 @@ HOUSE = {
     # Tools: they take any fitted estimator with tasks, and know nothing of training and files.
     "datasets": Room("", "numpy sklearn pandas"),
     "_views": Room("_fitted", "numpy sklearn"),
-    "_through": Room("_fitted", "numpy"),  # methods as functions
+    "_through": Room("_fitted", "numpy sklearn"),  # methods as functions
     "metrics": Room("_data.rows _fitted _score _views kinds.scores", "numpy sklearn"),
     "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
     "inspection": Room(

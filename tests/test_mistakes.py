@@ -10,14 +10,33 @@ import datetime
 import re
 import warnings
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import torch
 from _inputs import make_small
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import RocCurveDisplay
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_mtl import (
+    MultiTaskCNNEstimator,
+    embed,
+    predict_frame,
+    save,
+    score_tasks,
+    task_view,
+)
 
 N = 30
 RNG = np.random.default_rng(0)
@@ -502,11 +521,156 @@ MISTAKES_X = [
     ),
 ]
 
+TABLE = pd.DataFrame({"wet": np.where(ROWS[:, 0] > 0, "yes", "no"), "age": TARGET})
+
+
+@cache
+def held(how: str = "pipeline") -> Any:
+    """A fitted pipeline, or a search over one."""
+    pipeline = make_pipeline(StandardScaler(), make_small())
+    if how == "search":
+        pipeline = GridSearchCV(pipeline, {"multitaskcnnestimator__max_epochs": [1]}, cv=2)
+    return pipeline.fit(NAMED, TABLE)
+
+
+def dumped(load: Callable[[str], Any]) -> Any:
+    """Load a file that joblib has written."""
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / "model.joblib")
+        joblib.dump(held(), path)
+        return load(path)
+
+
+def module(X: Any, task: str | None = "age") -> Any:
+    return held()[-1].as_module(task)(X)
+
+
+TENSOR = torch.tensor(ROWS, dtype=torch.float32)
+# Pipelines, searches, modules, views and files
+MISTAKES_AFTER_FIT = [
+    Mistake(
+        "a module of no task",
+        lambda: module(TENSOR, "agee"),
+        ValueError,
+        ("task='agee' is not a task", "['wet', 'age']"),
+    ),
+    Mistake(
+        "a module of several tasks",
+        lambda: module(TENSOR, ["wet", "age"]),  # type: ignore[arg-type]
+        ValueError,
+        ("task=['wet', 'age'] is not a task", "['wet', 'age']"),
+    ),
+    Mistake(
+        "a module of an array",
+        lambda: module(ROWS),
+        TypeError,
+        ("X is of type ndarray", "torch.tensor("),
+    ),
+    Mistake(
+        "a module of a frame",
+        lambda: module(NAMED),
+        TypeError,
+        ("X is of type DataFrame", "torch.tensor("),
+    ),
+    Mistake(
+        "a module of two rows in one",
+        lambda: module(TENSOR.reshape(-1, 6)),
+        ValueError,
+        ("X has 6 features", "3 features"),
+    ),
+    Mistake(
+        "a module of a single sample",
+        lambda: module(TENSOR[0]),
+        ValueError,
+        ("X has samples of shape ()", "(3,)", "X[None]"),
+    ),
+    Mistake(
+        "arguments that change places",
+        lambda: predict_frame(NAMED, held()),
+        TypeError,
+        ("DataFrame has no tasks", "Pass a fitted MultiTaskCNNEstimator"),
+    ),
+    Mistake(
+        "a class",
+        lambda: embed(MultiTaskCNNEstimator, NAMED),
+        TypeError,
+        ("MultiTaskCNNEstimator has no tasks", "Pass a fitted MultiTaskCNNEstimator"),
+    ),
+    Mistake(
+        "a module where an estimator is asked for",
+        lambda: predict_frame(held()[-1].module_, NAMED),
+        TypeError,
+        ("MultiTaskModule has no tasks", "Pass a fitted MultiTaskCNNEstimator"),
+    ),
+    Mistake(
+        "a path where an estimator is asked for",
+        lambda: predict_frame("model.joblib", NAMED),
+        TypeError,
+        ("str has no tasks", "Pass a fitted MultiTaskCNNEstimator"),
+    ),
+    Mistake(
+        "a view of a name, and its estimator",
+        lambda: task_view("age", held()),  # type: ignore[arg-type]
+        TypeError,
+        ("str has no tasks", "Pass a fitted MultiTaskCNNEstimator"),
+    ),
+    Mistake(
+        "a regressor",
+        lambda: score_tasks(LinearRegression().fit(ROWS, TARGET), ROWS, TARGET),
+        TypeError,
+        ("LinearRegression has no tasks", "Pass a fitted MultiTaskCNNEstimator"),
+    ),
+    Mistake(
+        "an unfitted pipeline",
+        lambda: predict_frame(make_pipeline(StandardScaler(), make_small()), NAMED),
+        NotFittedError,
+        ("This Pipeline instance is not fitted yet",),
+    ),
+    Mistake(
+        "scores of other rows",
+        lambda: score_tasks(held(), NAMED, TABLE[:20]),
+        ValueError,
+        ("X and y have inconsistent numbers of samples, 30 and 20", "one row of y"),
+    ),
+    Mistake(
+        "scores of a part of y",
+        lambda: score_tasks(held(), NAMED, TABLE[["age"]]),
+        ValueError,
+        ("y lacks the columns ['wet']", "['age']"),
+    ),
+    Mistake(
+        "a file of a pipeline",
+        lambda: save(held(), "model.safetensors"),
+        TypeError,
+        ("The transformers of a Pipeline", "joblib.dump", "pipeline[-1].save(path)"),
+    ),
+    Mistake(
+        "a file of a search over pipelines",
+        lambda: save(held("search"), "model.safetensors"),
+        TypeError,
+        ("The transformers of a GridSearchCV", "search.best_estimator_[-1].save(path)"),
+    ),
+    Mistake(
+        "a pickle where a file of save is asked for",
+        lambda: dumped(MultiTaskCNNEstimator.load),
+        ValueError,
+        ("", "model.joblib is a pickle", "joblib.load(path)", "may run code"),
+    ),
+    Mistake(
+        "a display of classes for a number",
+        lambda: RocCurveDisplay.from_estimator(task_view(held(), "age"), NAMED, TABLE["wet"]),
+        ValueError,
+        ("Expected 'estimator' to be a binary classifier. Got age instead",),
+    ),
+]
+
+MISTAKES = MISTAKES_X + MISTAKES_AFTER_FIT
+
 # Words of other libraries, or that help nobody.
 FOREIGN = re.compile("HistGradientBoosting|inhomogeneous|could not be promoted|setting an array")
 
 
-@pytest.mark.parametrize("mistake", MISTAKES_X, ids=lambda mistake: mistake.name)
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_a_mistake_is_told(mistake: Mistake) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

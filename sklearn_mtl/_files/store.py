@@ -169,6 +169,11 @@ def read(path: str | os.PathLike[str]) -> Saved:
         tensors = safetensors.torch.load(content)
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        if content[:1] == b"\x80" and content[1:2] <= b"\x05":
+            raise ValueError(
+                f"{path} is a pickle, and not a file of `save`. joblib.load(path) reads it, but it "
+                "may run code: do so only if you know who has written it."
+            ) from None
         raise ValueError(
             f"{path} is damaged, or is not a safetensors file: {error}. Save the estimator again."
         ) from error
