@@ -15,7 +15,15 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import check_scoring, get_scorer
+from sklearn.metrics import (
+    brier_score_loss,
+    check_scoring,
+    get_scorer,
+    log_loss,
+    make_scorer,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import UNUSED
 
@@ -28,6 +36,18 @@ from sklearn_mtl.kinds.scores import masked_score, typed
 __all__ = ["masked_score", "task_scorer", "task_scorers"]
 
 Scorer = Callable[..., float]
+
+# By the names of their scorers: metrics of probabilities, which would else take the labels of the
+# scored rows for all that there are.
+KNOWING: dict[str, tuple[Callable[..., float], dict[str, Any]]] = {
+    "neg_log_loss": (log_loss, {"greater_is_better": False}),
+    "neg_brier_score": (brier_score_loss, {"greater_is_better": False}),
+    "top_k_accuracy": (top_k_accuracy_score, {}),
+    "roc_auc_ovr": (roc_auc_score, {"multi_class": "ovr"}),
+    "roc_auc_ovo": (roc_auc_score, {"multi_class": "ovo"}),
+    "roc_auc_ovr_weighted": (roc_auc_score, {"multi_class": "ovr", "average": "weighted"}),
+    "roc_auc_ovo_weighted": (roc_auc_score, {"multi_class": "ovo", "average": "weighted"}),
+}
 
 
 def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
@@ -121,6 +141,22 @@ def task_scorers(
     return scorers
 
 
+def _strangers(view: Any, y_true: Any) -> list[Any]:
+    """Labels that the classifier of a task does not know."""
+    return sorted(set(y_true.tolist()) - set(getattr(view, "classes_", y_true).tolist()))
+
+
+def _scorer_of(name: str, view: Any) -> Scorer:
+    """Scorer of a view by its name; metrics that can be told all labels are."""
+    if name not in KNOWING or not hasattr(view, "classes_"):
+        return get_scorer(name)
+    metric, params = KNOWING[name]
+    labels = view.classes_
+    if len(labels) == 2 and "pos_label" in signature(metric).parameters:
+        params = params | {"pos_label": labels[1]}
+    return make_scorer(metric, response_method="predict_proba", labels=labels, **params)
+
+
 class TaskScorer(BaseEstimator):
     """What `task_scorer` returns; a base estimator for its repr, clone and metadata requests."""
 
@@ -148,9 +184,29 @@ class TaskScorer(BaseEstimator):
         weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}
         if len(rows) < len(weight):
             X = take_rows(X, rows)
-        metric = self.metric
-        scorer = get_scorer(metric) if isinstance(metric, str) else metric or type(view).score
-        return float(scorer(view, X, y_true, **weights))
+        scorer: Any = self.metric or type(view).score
+        if isinstance(scorer, str):
+            if scorer in KNOWING and (strangers := _strangers(view, y_true)):
+                warnings.warn(
+                    f"Task {self.task!r}: y holds labels {strangers} that were not seen in "
+                    f"fit, and have no probability: {scorer} is NaN. List all labels, "
+                    f"Task({self.task!r}, ..., categories=[...]).",
+                    UndefinedMetricWarning,
+                    stacklevel=2,
+                )
+                return float("nan")
+            scorer = _scorer_of(scorer, view)
+        try:
+            return float(scorer(view, X, y_true, **weights))
+        except ValueError as error:
+            known: Any = getattr(view, "classes_", None)
+            here = np.unique(y_true)
+            if known is None or np.array_equal(known, here):
+                raise
+            raise ValueError(
+                f"Task {self.task!r} has the labels {known.tolist()}, but these rows the labels "
+                f"{here.tolist()}, of which {self.metric!r} says: {error}"
+            ) from error
 
     __call__ = score
 
