@@ -17,12 +17,17 @@ import numpy as np
 
 from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._data.tables import read_table
+from sklearn_mtl.kinds.values import is_hole
 from sklearn_mtl.metrics import TaskScorer
 
 __all__ = ["check_callers"]
 
 MODULE = "sklearn.model_selection._validation"
-ASKED = {"_fit_and_score": ("scorer", "y", "test"), "_fit_and_predict": ("method",)}
+ASKED = {
+    "_fit_and_score": ("scorer", "y", "test"),
+    "_fit_and_predict": ("method",),
+    "cross_val_predict": ("le",),  # once it has made codes of one column
+}
 SCORER = ("_response_method", "_score_func", "_kwargs")  # of scikit-learn's scorers
 
 
@@ -42,8 +47,10 @@ def check_callers(tasks: Any, y: Any) -> None:
         `cross_val_predict` asks for probabilities.
     """
     for asked in _calls():
-        if "method" in asked:
-            _check_method(asked["method"], y)
+        if "le" in asked:
+            _check_codes(getattr(asked["le"], "classes_", ()))
+        elif "method" in asked:
+            _check_method(asked["method"], tasks, y)
         else:
             _check_scoring(asked["scorer"], tasks, y, asked)
 
@@ -60,13 +67,27 @@ def _calls() -> Iterator[dict[str, Any]]:
         frame = frame.f_back
 
 
-def _check_method(method: str, y: Any) -> None:
-    """Refuse probabilities of several columns, which scikit-learn makes codes."""
+def _check_method(method: str, tasks: Any, y: Any) -> None:
+    """Refuse probabilities of several columns, or of listed labels, which are made codes."""
+    listed = tasks.values() if isinstance(tasks, Mapping) else tasks or ()
+    kinds = [getattr(task, "kind", task) for task in listed] + list(listed)
     if method != "predict" and np.ndim(y) == 2:
-        raise ValueError(
-            f"cross_val_predict(method={method!r}) makes codes of all columns of y, numbers and "
-            "holes too. Use sklearn_mtl.model_selection.cross_val_predict_tasks."
-        )
+        _refuse(f"method={method!r}", "all columns of y, numbers and holes too")
+    if method != "predict" and any(getattr(k, "categories", None) is not None for k in kinds):
+        _refuse(f"method={method!r}", "labels, which the categories of the task do not list")
+
+
+def _check_codes(labels: Any) -> None:
+    """Refuse holes that were made a label."""
+    if any(is_hole(label) for label in labels):
+        _refuse("method='predict_proba'", "holes in y, too")
+
+
+def _refuse(asked: str, what: str) -> None:
+    raise ValueError(
+        f"cross_val_predict({asked}) makes codes of {what}. Use "
+        "sklearn_mtl.model_selection.cross_val_predict_tasks."
+    )
 
 
 def _check_scoring(scorer: Any, tasks: Any, y: Any, asked: Mapping[str, Any]) -> None:

@@ -168,7 +168,7 @@ HOUSE = {
     "inspection": Room(
         "_data.rows _data.targets _data.tasks _fitted losses metrics", "numpy sklearn pandas scipy"
     ),
-    "_callers": Room("_data.rows _data.tables metrics", "numpy"),
+    "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
         " _callers _files.save _fitted_module _through _views"

@@ -100,6 +100,7 @@ def test_every_kind_as_in_a_loop(method: str) -> None:
         assert {values.dtype for values in found.values()} == {np.dtype(float)}
 
 
+@pytest.mark.filterwarnings("ignore:Task 'y0' takes numbers with fractions:UserWarning")
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b", "c"], [-1.5, 0.5, 4.0]])
 def test_one_class_task_as_in_scikit_learn(labels: list[Any]) -> None:
     X, y = make_every_kind(60)
@@ -111,6 +112,21 @@ def test_one_class_task_as_in_scikit_learn(labels: list[Any]) -> None:
     found = cross_val_predict_tasks(estimator, X, y, cv=FOLDS)
     assert found["y0"].dtype == y.dtype
     assert_same(found, {"y0": cross_val_predict(estimator, X, y, cv=FOLDS)})
+
+
+def test_scikit_learn_makes_codes_of_listed_labels_and_of_holes() -> None:
+    X, _ = make_every_kind(60)
+    y = np.array(["a", "b", "c"])[np.arange(60) % 3]
+    task = Task("y0", "classification", categories=["a", "b", "c"])
+    for tasks in ([task], {"y0": task}, {"y0": task.make_kind()}):
+        with pytest.raises(ValueError, match=r"codes of labels.*cross_val_predict_tasks"):
+            cross_val_predict(small(tasks), X, y, cv=FOLDS, method="predict_proba")
+    found = cross_val_predict_tasks(small([task]), X, y, cv=FOLDS, method="predict_proba")
+    assert found["y0"].shape == (60, 3)
+    holes = np.where(np.arange(60) % 5 == 0, np.nan, np.arange(60) % 2)
+    with pytest.raises(ValueError, match=r"codes of holes in y.*cross_val_predict_tasks"):
+        cross_val_predict(small(), X, holes, cv=FOLDS, method="predict_proba")
+    assert cross_val_predict(small(), X, holes, cv=FOLDS).shape == (60,)
 
 
 def test_numbers_are_not_trained_on_their_ranks() -> None:
@@ -191,7 +207,8 @@ def test_labels_keep_their_type(labels: list[Any], dtype: Any, named: bool) -> N
     X, y = table()
     values = [labels[int(v)] for v in y[:, 0]]
     frame = pd.DataFrame({"label": values, "number": y[:, 1]})
-    estimator = small({"label": "classification"} if named else {"y0": "classification"})
+    name = "label" if named else "y0"
+    estimator = small({name: Task(name, "classification", categories=labels)})
     found = cross_val_predict_tasks(
         estimator, X, frame if named else frame.astype(object).to_numpy(), cv=3
     )
