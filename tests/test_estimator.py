@@ -1378,7 +1378,7 @@ def test_a_gate_may_lack_a_label_as_in_a_fold() -> None:
 @pytest.mark.parametrize("labels", [[0.5, 1.0, 1.5], list(pd.cut([1, 2, 3], 3))])
 def test_labels_of_any_type_are_scored(labels: list[Any]) -> None:
     y = pd.Series([labels[k % 3] for k in range(N)], name="stars")
-    est = small(tasks={"stars": "classification"}).fit(rows(), y)
+    est = small(tasks=[Task("stars", "classification", categories=labels)]).fit(rows(), y)
     assert est.score(rows(), y) == np.mean(est.predict(rows()) == y.to_numpy())
 
 

@@ -313,6 +313,14 @@ def test_categories_are_the_classes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict_proba(X)[0], proba)
 
 
+def test_weights_of_labels_that_are_not_observed_are_no_weights() -> None:
+    X, y = orchard()
+    weights = {"pear": 0, "plum": 0, "quince": 1}
+    with pytest.raises(ValueError, match=r"Task 'tree': class_weight=.*not 0 for all labels of y"):
+        small(tasks=DECLARED, class_weight={"tree": weights}).fit(X, y)
+    small(tasks=DECLARED, class_weight={"tree": weights | {"plum": 1}}).fit(X, y)
+
+
 def test_validation_data_and_streams_hold_labels_that_training_rows_lack() -> None:
     X, y = orchard()
     later = y.assign(tree="quince", health="fair", fruit=2.0)

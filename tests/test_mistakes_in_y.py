@@ -79,7 +79,7 @@ OF_Y = {
     "a stray cell": Mistake(
         lambda: fit(with_one("<0.1", [f"{v:.3f}" for v in NUMBER])),
         UserWarning,
-        r"'a': 39 of 40 labels are numbers written as text.*errors='coerce'",
+        r"'a': 40 of 40 labels are numbers written as text.*errors='coerce'",
     ),
     "an empty label": Mistake(
         lambda: fit(with_one("", LABEL)),
@@ -386,7 +386,9 @@ OF_WEIGHTS = {
         r"there are 2 class tasks: \['a', 'b'\].*class_weight=\{'a': \{'yes'",
     ),
     "weights of labels of numbers": Mistake(
-        lambda: fit(NUMBER, class_weight={1: 10.0}), ValueError, r"there are 0 class tasks"
+        lambda: fit(NUMBER, class_weight={1: 10.0}),
+        ValueError,
+        r"none of the tasks \['y0'\] is a class task",
     ),
     "a weight of an unknown label": Mistake(
         lambda: fit(LABEL, class_weight={"perhaps": 10.0}), ValueError, r"class_weight.*'perhaps'"

@@ -320,7 +320,11 @@ LABELS: dict[str, tuple[Any, str, Task | None]] = {
     "zeros and ones": (np.array(cycle([0.0, 1.0], np.nan)), "f", None),
     "integers": (pd.Series(cycle([3, 5, 9]), dtype="Int64"), "i", Task("t", "classification")),
     "integers of polars": (pl.Series(cycle([3, 5, 9])), "i", Task("t", "classification")),
-    "floats": (cycle([0.5, 1.5, -2.5]), "f", Task("t", "classification")),
+    "floats": (
+        cycle([0.5, 1.5, -2.5]),
+        "f",
+        Task("t", "classification", categories=[0.5, 1.5, -2.5]),
+    ),
     "intervals": (cycle(list(pd.cut([1, 2, 3], 3))), "O", None),
     "categories": (pd.Series(cycle(["b", "a", "c"]), dtype="category"), "O", None),
     "categories of polars": (pl.Series(cycle(["b", "a", "c"]), dtype=pl.Categorical), "O", None),

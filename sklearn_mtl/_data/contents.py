@@ -76,6 +76,8 @@ def check_cells(values: NDArray[Any], name: str) -> None:
             isinstance(value, str | tuple) or value is np.ma.masked
         ):
             mend = "Make a column of each, or a label of all"
+            if isinstance(value, Set):
+                mend = "Make a column of 0 and 1 for each label, as MultiLabelBinarizer does"
             if isinstance(value, bytes | bytearray):
                 mend = "Decode it to text"
             if isinstance(value, Mapping):

@@ -59,11 +59,16 @@ def resolve_class_weights(
     names = [task.name for task in tasks]
     of_classes = [name for name, kind in zip(names, kinds, strict=True) if kind.is_class]
     if isinstance(specs, Mapping) and _weighs_labels(specs, names):
-        if len(of_classes) != 1:
+        if not of_classes:
+            raise ValueError(
+                f"class_weight={specs!r} weighs labels, but none of the tasks {names} is a class "
+                "task. Leave it out, or declare one."
+            )
+        if len(of_classes) > 1:
             raise ValueError(
                 f"class_weight={specs!r} weighs labels, but there are {len(of_classes)} class "
                 f"tasks: {of_classes}. Say of which one: "
-                f"class_weight={{{(of_classes or names)[0]!r}: {specs!r}}}."
+                f"class_weight={{{of_classes[0]!r}: {specs!r}}}."
             )
         specs = {of_classes[0]: specs}
     if not isinstance(specs, Mapping):
@@ -122,6 +127,9 @@ def _class_weight_of(
         raise ValueError(
             f"class_weight={spec!r} is not understood. Use 'balanced' or a dict of label to weight."
         )
-    if not np.isfinite(out).all() or (out < 0).any() or not out.any():
-        raise ValueError(f"class_weight={spec!r} does not fit. Pass weights >= 0, not all 0.")
+    of_values = out[kind.encode(values).astype(int)] if len(values) else out
+    if not np.isfinite(out).all() or (out < 0).any() or not of_values.any():
+        raise ValueError(
+            f"class_weight={spec!r} does not fit. Pass weights >= 0, not 0 for all labels of y."
+        )
     return out

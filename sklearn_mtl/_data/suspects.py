@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,9 +14,10 @@ import numpy as np
 from sklearn_mtl._data.likely import find_codes
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.tasks import Task, naming, warn_together
+from sklearn_mtl.kinds import OrdinalTarget
 from sklearn_mtl.kinds.values import first
 
-__all__ = ["check_column", "question_labels", "question_numbers"]
+__all__ = ["check_column", "question_flags", "question_labels", "question_numbers"]
 
 # Texts by which holes are written. numpy makes 'nan' of NaN among text, and '--' of masked values.
 HOLES = {
@@ -35,6 +40,11 @@ HOLES |= {"#n/a", "#div/0!", "#name?", "#num!", "#ref!", "#value!"}
 # With so few rows, each may have a label of its own. As in `sklearn.utils.multiclass`.
 FEW = 20
 
+# Signs and units around a number.
+AFFIXES = re.compile(
+    r"[<>=~≈≤≥\s]*([-+]?)[$€£¥]?\s*(.*?)(\s*[%‰$€£¥]|\s+[^\W\d]\S*)?\s*", re.DOTALL
+)
+
 GLANCE = 1000  # numbers that are looked at, or twice as many
 
 
@@ -55,7 +65,8 @@ def question_labels(
     ValueError
         If numpy has made text of NaN.
     """
-    said: dict[str, dict[str, str]] = {"holes": {}, "numbers": {}, "spaces": {}, "many": {}}
+    kinds_of_fault = ("holes", "numbers", "spaces", "many", "fractions")
+    said: dict[str, dict[str, str]] = {fault: {} for fault in kinds_of_fault}
     for task, kind, column in zip(tasks, kinds, columns, strict=True):
         n = int(column.seen.sum())
         if not kind.is_class or n == 0 or getattr(kind, "categories", None) is not None:
@@ -71,17 +82,40 @@ def question_labels(
             n_labels = len(set(column.values[column.seen].tolist()))
         mostly_unique = 2 * n_labels > n and not listed
         many = n_labels > FEW and not listed
+        finer = _fractions(labels)
+        apart = n > FEW and not listed and (many or not isinstance(kind, OrdinalTarget))
         if 2 * len(numbers) > len(labels) and (many or (mostly_unique and _fractions(numbers))):
             said["numbers"][task.name] = _of_numbers(task.name, numbers, len(labels))
-        elif (mostly_unique and n > FEW) or ((many or mostly_unique) and _fractions(labels)):
+        elif mostly_unique and (n > FEW or finer):
             said["many"][task.name] = _of_many(task.name, first(labels), n_labels, n)
-        if len(spaced := _spaced(text)) > 1:
-            said["spaces"][task.name] = (
-                f"Task {task.name!r} has the labels {spaced}, which differ by spaces alone. Strip "
-                "them, column.str.strip(), if they are the same."
-            )
+        elif finer and apart:
+            said["fractions"][task.name] = _of_fractions(task.name, labels)
+        if same := _spelt_alike(text):
+            said["spaces"][task.name] = _of_same(task.name, same)
     for messages in said.values():
         warn_together(messages, stacklevel=4)
+
+
+def question_flags(columns: Sequence[Column]) -> None:
+    """Warn of columns, whose kinds are inferred, that are likely to be one class as flags."""
+    if len(columns) < 2 or len(columns[0].seen) <= FEW:
+        return
+    total = np.zeros(len(columns[0].seen))
+    for column in columns:
+        values = column.values
+        if not (column.seen.all() and values.dtype.kind in "biuf" and values.any()):
+            return
+        if not np.isin(values, (0, 1)).all():
+            return
+        total += values
+    if (total == 1).all():
+        warnings.warn(
+            f"Exactly one of the {len(columns)} columns of y is 1 in each row, and the others are "
+            "0. If that is one class, pass its labels: y.argmax(axis=1) of an array, "
+            "y.idxmax(axis=1) of a frame. If not, declare the tasks.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def question_numbers(
@@ -148,7 +182,9 @@ def _of_hole(name: str, hole: str, column: Column) -> str:
 
 def _of_numbers(name: str, numbers: list[str], n_labels: int) -> str:
     mend = "convert the column: pd.to_numeric(column, errors='coerce')"
-    if any("," in number for number in numbers):
+    if 2 * sum(number.strip() != _bare(number) for number in numbers) > len(numbers):
+        mend = "convert the column, without signs and units, to numbers"
+    elif any("," in number for number in numbers):
         mend = "read the file with decimal=',' or thousands=','"
     return (
         f"Task {name!r}: {len(numbers)} of {n_labels} labels are numbers written as text, such as "
@@ -157,19 +193,50 @@ def _of_numbers(name: str, numbers: list[str], n_labels: int) -> str:
 
 
 def _of_many(name: str, label: Any, n_labels: int, n: int) -> str:
+    mend = f"are numbers, declare another kind, such as Task({name!r}, 'regression')"
+    if isinstance(label, date | timedelta):
+        mend = "are to be predicted as times, pass numbers, such as days since a first one"
     return (
         f"Task {name!r} has {n_labels} different labels in {n} rows, such as {label!r}. If they "
-        f"are numbers, declare another kind, such as Task({name!r}, 'regression'); if they name "
-        "rows, drop the column."
+        f"{mend}; if they name rows, drop the column; if they are classes, list them: "
+        f"Task({name!r}, ..., categories=[...])."
     )
 
 
+def _of_fractions(name: str, labels: Any) -> str:
+    return (
+        f"Task {name!r} takes numbers with fractions, such as {labels[labels % 1 != 0][0]:g}, for "
+        f"{len(labels)} classes. If they are measurements, declare another kind, such as "
+        f"Task({name!r}, 'regression'); if they are classes, list them: Task({name!r}, ..., "
+        "categories=[...])."
+    )
+
+
+def _of_same(name: str, labels: list[str]) -> str:
+    of_spaces = len({label.strip() for label in labels}) == 1
+    if of_spaces:
+        how, mend = "differ by spaces alone", "Strip them, column.str.strip()"
+    else:
+        how, mend = "spell one number", "Write them alike"
+    return f"Task {name!r} has the labels {labels}, which {how}. {mend}, if they are the same."
+
+
 def _as_number(label: str) -> float | None:
-    """Return the number that a text spells, with a point or a comma."""
+    """Return the number that a text spells, with a point or a comma, signs and units."""
+    if len(label) > 40:
+        return None
+    number = _bare(label)
+    of_thousands = "." in number or number.count(",") > 1
     try:
-        return float(label.replace(",", "."))
+        return float(number.replace(",", "" if of_thousands else "."))
     except ValueError:
         return None
+
+
+def _bare(label: str) -> str:
+    """Return a text without the signs and units that may stand around a number."""
+    found = AFFIXES.fullmatch(label)
+    return found[1] + found[2] if found else label
 
 
 def _fractions(labels: Any) -> bool:
@@ -179,9 +246,12 @@ def _fractions(labels: Any) -> bool:
     return labels.dtype.kind == "f" and bool((labels % 1 != 0).any())
 
 
-def _spaced(labels: list[str]) -> list[str]:
-    """Find the first labels that are the same but for spaces around them."""
-    alike: dict[str, list[str]] = {}
+def _spelt_alike(labels: list[str]) -> list[str]:
+    """Find the first labels that are the same but for spaces around them, or the same number."""
+    alike: dict[str | float, list[str]] = {}
     for label in labels:
-        alike.setdefault(label.strip(), []).append(label)
+        key: str | float = label.strip()
+        with suppress(ValueError):
+            key = float(label)
+        alike.setdefault(key, []).append(label)
     return next((same for same in alike.values() if len(same) > 1), [])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.contents import as_array, check_cells, hide_missing, holes, to_numbers
 from sklearn_mtl._data.opening import opened
+from sklearn_mtl.kinds.values import is_hole
 
 __all__ = [
     "Column",
@@ -119,7 +120,9 @@ def _read_series(series: Any) -> RawColumn:
 
 def _values(series: Any) -> NDArray[Any]:
     """Return a column as numpy; integers with holes as objects, as floats lose their digits."""
-    if series.dtype.is_integer() and series.null_count():
+    if series.dtype.is_integer() and (n_holes := series.null_count()):
+        if n_holes == len(series):  # still numbers
+            return np.full(n_holes, np.nan)
         return np.array(series.to_list(), dtype=object)
     values = np.asarray(series.to_numpy())
     if values.ndim != 1:  # of lists or structs
@@ -149,7 +152,7 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     values = raw.values
     several = isinstance(missing_values, list | tuple | set | frozenset)
     missing = list(missing_values) if several else [missing_values]
-    missing = [value for value in missing if not _is_hole(value)]
+    missing = [value for value in missing if not is_hole(value)]
     check_cells(values, name)
     seen = ~holes(values)
     if missing:  # compared where seen, as pd.NA compares to nothing
@@ -167,8 +170,3 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     categorical = raw.categorical or observed.dtype.kind in "bOU"
     order = raw.order and tuple(label for label in raw.order if label not in missing)
     return Column(values, seen, categorical, order)
-
-
-def _is_hole(value: Any) -> bool:
-    """Whether a value of `missing_values` means not observed anyway."""
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)

@@ -30,7 +30,12 @@ from sklearn_mtl._data.observed import (
     warn_of_unobserved,
 )
 from sklearn_mtl._data.rows import check_weights, weight_columns
-from sklearn_mtl._data.suspects import check_column, question_labels, question_numbers
+from sklearn_mtl._data.suspects import (
+    check_column,
+    question_flags,
+    question_labels,
+    question_numbers,
+)
 from sklearn_mtl._data.tables import Column, clean, read_table
 from sklearn_mtl._data.tasks import naming, resolve_tasks
 from sklearn_mtl.kinds import UnobservedTarget
@@ -107,10 +112,10 @@ class TargetEncoder(TargetDecoder):
         self._gates = resolve_gates(self.tasks_, self.kinds_, columns)
         self._count(columns)
         self._fit_kinds(columns, weight, [not known for known in is_class])
-        listed = () if self.tasks is None else self.tasks
-        names = [
-            task if isinstance(task, str) else task.name for task in listed
-        ]  # of a dict, or a list
+        if self.tasks is None:
+            question_flags(columns)
+        listed = () if self.tasks is None else self.tasks  # a dict, or a list
+        names = [task if isinstance(task, str) else task.name for task in listed]
         question_numbers(self.tasks_, self.kinds_, columns, names)
         self._class_weights = self._weights_of_classes(columns, weight)
         if more_comes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl.kinds import KINDS, Kind
+from sklearn_mtl.kinds.values import is_hole, plain
 
 __all__ = ["Task", "naming", "resolve_tasks", "warn_together"]
 
@@ -92,9 +93,11 @@ class Task:
             )
         if isinstance(self.given, tuple) and len(self.given) == 2:
             gate, labels = self.given
-            if isinstance(labels, Iterable) and not isinstance(labels, str | bytes | list | tuple):
-                labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-                object.__setattr__(self, "given", (gate, labels))  # arrays do not compare as one
+            # Arrays do not compare as one, and NaN in `series.unique()` is no label.
+            labels = labels.tolist() if hasattr(labels, "tolist") else labels
+            if isinstance(labels, Iterable) and not isinstance(labels, str | bytes):
+                labels = _known(labels)
+            object.__setattr__(self, "given", (gate, None if is_hole(labels) else labels))
         if self.given is not None and not (
             isinstance(self.given, tuple) and len(self.given) == 2 and self.labels
         ):
@@ -108,7 +111,7 @@ class Task:
         with naming(self):
             self.make_kind()
         if self.categories is not None:  # arrays would not compare as one
-            object.__setattr__(self, "categories", tuple(self.categories))
+            object.__setattr__(self, "categories", tuple(plain(self.categories)))
 
     @property
     def kind_name(self) -> str:
@@ -146,12 +149,15 @@ class Task:
     @property
     def labels(self) -> list[Any]:
         """Labels of the gate under which the target exists."""
-        if self.given is None:
+        labels = None if self.given is None else self.given[1]
+        if labels is None:
             return []
-        labels = self.given[1]
-        if isinstance(labels, Iterable) and not isinstance(labels, str | bytes):
-            return labels.tolist() if hasattr(labels, "tolist") else list(labels)
-        return [labels]
+        return list(labels) if isinstance(labels, list | tuple) else [labels]
+
+
+def _known(labels: Iterable[Any]) -> list[Any] | tuple[Any, ...]:
+    found = plain(label for label in labels if not is_hole(label))
+    return tuple(found) if isinstance(labels, tuple) else found
 
 
 def _infer_kind(column: Column) -> str:

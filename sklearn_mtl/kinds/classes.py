@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.metrics import accuracy_score, d2_absolute_error_score
 
 from sklearn_mtl.kinds.base import Kind, over_members
-from sklearn_mtl.kinds.values import are_numbers, as_column, first, positions
+from sklearn_mtl.kinds.values import are_numbers, as_column, first, is_hole, plain, positions
 from sklearn_mtl.losses import CELL_LOSSES
 from sklearn_mtl.losses.links import exp, sequential_log_proba, softmax
 
@@ -44,10 +43,10 @@ class ClassificationTarget(Kind):
     _listed: ClassVar[str] = "List each label once."
 
     def __init__(self, categories: Sequence[Any] | None = None) -> None:
-        if categories is not None and not _are_labels(categories):
-            raise ValueError(f"categories={categories!r} is not understood. {self._listed}")
+        if categories is not None and (fault := _fault_of(categories)):
+            raise ValueError(f"categories={categories!r} {fault}. {self._listed}")
         # A tuple, as arrays would not compare as one.
-        self.categories = None if categories is None else tuple(categories)
+        self.categories = None if categories is None else tuple(plain(categories))
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
@@ -65,6 +64,12 @@ class ClassificationTarget(Kind):
             return np.unique(values)
         except TypeError as error:
             types = {type(v).__name__: v for v in values}
+            if len(types) == 1:
+                ((name, label),) = types.items()
+                raise ValueError(
+                    f"labels such as {label!r}, of type {name}, have no order. Convert them to "
+                    "text: column.astype(str)."
+                ) from error
             of = ", ".join(f"{types[name]!r} of type {name}" for name in sorted(types))
             raise ValueError(
                 f"labels of mixed types cannot be ordered: {of}. Convert them to one type."
@@ -89,9 +94,13 @@ class ClassificationTarget(Kind):
             return
         strangers = values[positions(as_column(self.categories), values) < 0]
         if len(strangers):
+            alike = are_numbers(strangers) == are_numbers(as_column(self.categories))
+            mend = (
+                "List all labels that there can be." if alike else "Pass labels of the same type."
+            )
             raise ValueError(
                 f"y holds labels {self._sorted(strangers).tolist()} that are not among the "
-                f"categories {list(self.categories)}. {self._listed}"
+                f"categories {list(self.categories)}. {mend}"
             )
 
     def encode(self, values: NDArray[Any]) -> FloatArray:
@@ -243,12 +252,16 @@ class OrdinalTarget(ClassificationTarget):
         return np.where(ranks < 0, np.nan, ranks)
 
 
-def _are_labels(categories: Any) -> bool:
-    """Tell whether labels are listed, each of them once; sets and dicts have no order."""
-    if isinstance(categories, (str, bytes, set, frozenset, Mapping)):
-        return False
+def _fault_of(categories: Any) -> str:
+    """Say why these are not labels, each of them once, if they are not."""
+    if isinstance(categories, (str, bytes, set, frozenset, Mapping)):  # which have no order
+        return "is not understood"
     try:
         labels = list(categories)
-        return 0 < len(labels) == len(set(labels)) and not any(map(pd.isna, labels))
+        if any(map(is_hole, labels)):
+            return "holds a missing value, which is no label"
+        if len(set(labels)) < len(labels):
+            return "holds a label twice"
+        return "" if labels else "is empty"
     except TypeError:  # no collection, or of labels that cannot be compared
-        return False
+        return "is not understood"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from functools import partial
 from typing import Any, ClassVar
 
@@ -35,9 +36,12 @@ class _Number(Kind):
     def check(self, values: NDArray[Any]) -> None:
         """Refuse what is not a number."""
         if len(values) and not are_numbers(values):
+            how = "pd.to_numeric(column, errors='coerce')"
+            if isinstance(first(values), date):
+                how = "(column - first_day).dt.days"
             raise ValueError(
-                f"the target must hold numbers, got {first(values)!r}. "
-                "Declare it as 'classification', or convert it to numbers."
+                f"the target must hold numbers, got {first(values)!r}. Convert the column, {how}, "
+                "or declare it as 'classification'."
             )
 
     def _standardise(self, values: NDArray[Any], weight: FloatArray) -> FloatArray:

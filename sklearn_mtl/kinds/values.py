@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["are_numbers", "as_column", "first", "narrow", "positions"]
+__all__ = ["are_numbers", "as_column", "first", "is_hole", "narrow", "plain", "positions"]
 
 
 def as_column(values: Sequence[Any]) -> NDArray[Any]:
@@ -46,6 +46,20 @@ def are_numbers(values: NDArray[Any]) -> bool:
 def first(values: NDArray[Any]) -> Any:
     """First value as a Python object, for messages."""
     return values[:1].tolist()[0]
+
+
+def is_hole(value: Any) -> bool:
+    """Tell what means *not observed*, and is no label: None, NaN, ``pd.NA``, ``pd.NaT``."""
+    return value is None or value is pd.NA or value is pd.NaT or _is_nan(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, Real) and bool(value != value)
+
+
+def plain(labels: Iterable[Any]) -> list[Any]:
+    """List labels of any container as Python objects, as scalars of numpy are shown with types."""
+    return [label.item() if isinstance(label, np.generic) else label for label in labels]
 
 
 def positions(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:

@@ -17,11 +17,12 @@ HONEST = {
     "words": np.array(["a", "b", "c"])[np.arange(N) % 3],
     "digits as text": DIGITS.astype(str),
     "codes": DIGITS,
-    "half marks": DIGITS / 2,
     "few rows": np.array([f"row {i}" for i in range(20)]),
     "zero and one": np.arange(N) % 2,
     "categories": pd.Categorical(["x", "y"] * 30),
     "thirty labels in sixty rows": np.array([f"group {i % 30}" for i in range(N)]),
+    "few shares as text": np.array([f"{5 * i} %" for i in range(12)])[np.arange(N) % 12],
+    "counted things": np.array([f"{1 + i} rooms" for i in range(5)])[np.arange(N) % 5],
     "few digits as text": np.array(["0", "1", "2", "3", "4"]),
     "few half marks": np.arange(12) % 5 / 2,
     "text with fractions": np.array(["0.5", "1.5", "2.5"])[np.arange(N) % 3],
@@ -60,6 +61,72 @@ def test_several_values_mean_not_observed(several):
     y = np.array([[1.0, -1], [-9, 2], [3, 4], [5, -9]])
     targets = TargetEncoder(missing_values=several).fit_encode(y)
     np.testing.assert_array_equal(targets.weight, [[1, 0], [0, 1], [1, 1], [1, 0]])
+
+
+SIGNS = ["{:.1f} kg", "{:.1f}%", "<{:.1f}", "${:,.2f}", "{:.1f} €", "\u2265 {:.0f}", "+{:.1f}"]
+
+
+@pytest.mark.parametrize("text", SIGNS)
+def test_numbers_with_signs_and_units_are_numbers_as_text(text):
+    y = np.array([text.format(3 * i + 0.5) for i in range(N)])
+    with pytest.warns(UserWarning, match="60 of 60 labels are numbers written as text, such as .*"):
+        TargetEncoder().fit_encode(y)
+
+
+def test_fractions_are_classes_where_that_is_said():
+    y = pd.DataFrame({"dose": DIGITS / 2})
+    with pytest.warns(UserWarning, match=r"'dose' takes numbers .* 10 classes.*categories=\[...\]"):
+        TargetEncoder({"dose": "classification"}).fit_encode(y)
+    listed = Task("dose", "classification", categories=np.arange(10) / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for tasks in ([listed], {"dose": "ordinal"}):
+            TargetEncoder(tasks).fit_encode(y)
+        TargetEncoder({"dose": "classification"}).fit_encode(y[:20])
+        TargetEncoder({"dose": "classification"}).fit_encode(y, classes=np.arange(10) / 2)
+
+
+@pytest.mark.parametrize("labels", [["1", "1.0", "2"], ["01", "1", "a"]])
+def test_labels_that_spell_one_number(labels):
+    with pytest.warns(UserWarning, match=r"'y0' has the labels .*'1'.*, which spell one number"):
+        TargetEncoder().fit_encode(np.array(labels)[np.arange(N) % 3])
+
+
+def test_days_are_no_numbers():
+    y = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=N).astype(object)})
+    with pytest.warns(UserWarning, match="60 different labels.* days since a first one"):
+        TargetEncoder().fit_encode(y)
+    with pytest.raises(ValueError, match=r"'day': the target must hold numbers.*dt\.days"):
+        TargetEncoder({"day": "regression"}).fit_encode(y)
+
+
+def test_flags_that_are_one_class():
+    y = np.eye(3)[np.arange(N) % 3]
+    for flags in (y, y.astype(bool), pd.DataFrame(y, columns=list("abc"))):
+        with pytest.warns(UserWarning, match=r"one of the 3 columns of y is 1 in each row"):
+            TargetEncoder().fit_encode(flags)
+    _silently(y, {"y0": "classification"})
+    with pytest.warns(UserWarning, match="one observed label") as said:
+        TargetEncoder().fit_encode(np.column_stack([y[:, 0], 1 - y[:, 0], np.zeros(N)]))
+    assert len(said) == 1
+    _silently(y[:, 1:])
+    _silently(y[:20])
+    _silently(np.where(np.arange(N)[:, None] == 7, np.nan, y))
+    _silently(np.maximum(y, np.arange(N)[:, None] == 7))
+
+
+def _silently(y, tasks=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TargetEncoder(tasks).fit_encode(y)
+
+
+def test_whole_numbers_of_which_none_is_observed_are_numbers():
+    y = pd.DataFrame({"n": pd.array([None] * N, dtype="Int64"), "x": DIGITS})
+    encoder = TargetEncoder()
+    with pytest.warns(UserWarning, match="Task 'n' has no observed value"):
+        encoder.fit_encode(y)
+    assert [task.kind for task in encoder.tasks_] == ["regression", "regression"]
 
 
 def test_labels_that_are_listed_are_taken_at_their_word():

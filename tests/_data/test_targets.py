@@ -499,7 +499,7 @@ BAD_TARGETS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "class_weight zero everywhere": (
         {"class_weight": {"flag": {"yes": 0, "no": 0}}},
         words(),
-        "Task 'flag': class_weight.*not all 0",
+        "Task 'flag': class_weight.*not 0 for all labels of y",
     ),
     "class_weight is NaN": (
         {"class_weight": {"flag": {"yes": np.nan}}},

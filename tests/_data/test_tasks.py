@@ -308,3 +308,36 @@ def test_what_is_no_kind_is_named(kind: Any) -> None:
     """Whether it can be looked up in a dict or not."""
     with pytest.raises(ValueError, match=re.escape(f"kind={kind!r} is unknown")):
         Task("a", kind)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["x", "y"]),
+        np.array(["x", None, "y", np.nan], dtype=object),
+        pd.Series(["x", np.nan, "y"]).unique(),
+        pd.Series(["x", pd.NA, "y"], dtype="string").unique(),
+        pd.Categorical(["x", "y", None]),
+        pd.Index(["x", "y"]),
+        pl.Series(["x", None, "y"]),
+        (label for label in "xy"),
+        {"x": 1, "y": 2}.keys(),
+    ],
+)
+def test_labels_of_a_gate_are_those_of_any_container(labels):
+    task = Task("a", "gamma", given=("flag", labels))
+    assert task == Task("a", "gamma", given=("flag", ["x", "y"]))
+    assert task.labels == ["x", "y"]
+
+
+@pytest.mark.parametrize("label", [np.array("x"), np.str_("x"), "x"])
+def test_a_single_label_of_a_gate(label):
+    assert (
+        repr(Task("a", "gamma", given=("flag", label))) == "Task('a', 'gamma', given=('flag', 'x'))"
+    )
+
+
+@pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT, [], [np.nan], np.array([])])
+def test_a_hole_is_no_label_of_a_gate(hole):
+    with pytest.raises(ValueError, match=r"Task 'a': given=.* is not understood"):
+        Task("a", "gamma", given=("flag", hole))

@@ -16,7 +16,7 @@ from sklearn.metrics import d2_absolute_error_score
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.targets import TargetEncoder
-from sklearn_mtl.kinds import OrdinalTarget
+from sklearn_mtl.kinds import ClassificationTarget, OrdinalTarget
 
 # -- ordered classes ------------------------------------------------------------------------
 
@@ -114,10 +114,47 @@ def test_categories_of_any_sequence(categories: Any) -> None:
     assert TargetEncoder([task]).fit_encode(LEVELS).values[:, 0].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("categories", ["low", [], ["a", "a"], {"a", "b"}, {"a": 1}, 3, [[1]]])
-def test_categories_that_are_no_order(categories: Any) -> None:
-    with pytest.raises(ValueError, match=r"Task 'a': categories=.* is not understood. List each"):
-        Task("a", "ordinal", categories=categories)
+@pytest.mark.parametrize(
+    ("fault", "categories"),
+    [
+        *[("is not understood", c) for c in ("low", {"a", "b"}, {"a": 1}, 3, [[1]])],
+        ("is empty", []),
+        ("holds a label twice", ["a", "a"]),
+        *[("holds a missing value", ["a", hole]) for hole in (None, np.nan, pd.NA, pd.NaT)],
+    ],
+)
+@pytest.mark.parametrize("kind", ["ordinal", "classification"])
+def test_categories_that_are_no_labels(kind: str, fault: str, categories: Any) -> None:
+    with pytest.raises(ValueError, match=rf"Task 'a': categories=.* {fault}.* List each label"):
+        Task("a", kind, categories=categories)
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"]), list(np.array(["a", "b"])), ["a", "b"]])
+def test_categories_of_numpy_are_plain(labels: Any) -> None:
+    task = Task("a", "classification", categories=labels)
+    assert repr(task) == "Task('a', 'classification', categories=('a', 'b'))"
+    assert repr(ClassificationTarget(labels)) == "ClassificationTarget(categories=('a', 'b'))"
+
+
+def test_tuples_are_categories() -> None:
+    kind = ClassificationTarget([("a", 1), ("b", 2)])
+    assert kind.categories == (("a", 1), ("b", 2))
+
+
+@pytest.mark.parametrize(
+    ("categories", "mend"),
+    [(["a", "c"], "List all labels"), ([0, 1], "Pass labels of the same type")],
+)
+def test_labels_beside_the_categories_say_what_is_wrong(categories: Any, mend: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"labels \['b'\].* not among the categories.*{mend}|{mend}"
+    ):
+        ClassificationTarget(categories).fit(np.array(["a", "b"], dtype=object), np.ones(2))
+
+
+def test_labels_without_an_order_are_named_by_their_type() -> None:
+    with pytest.raises(ValueError, match=r"of type object, have no order.*astype\(str\)"):
+        ClassificationTarget().fit(np.array([object(), object()]), np.ones(2))
 
 
 def test_a_category_that_was_never_observed() -> None:
