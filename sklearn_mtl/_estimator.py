@@ -202,6 +202,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Labels of each class task, those that were observed or else its `categories`; sorted,
         those of an ordinal task from low to high; not a list
         when there is just one such task. Exists only where there is one.
+    thresholds_ : dict of str to float
+        The probability of the second label from which on it is predicted, of tasks of two classes
+        that have a `threshold`. Exists only where one has.
     n_features_in_ : int
         Number of values in one sample.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -862,6 +865,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         one that `torch.onnx.export` takes, with any number of rows.
         """
         files.to_onnx(path, fitted_of(self))
+
+    def _html_repr(self) -> str:
+        # The tree of tasks below the parameters, once it is known.
+        tasks = vars(self).get("tasks_")
+        html: str = super()._html_repr()
+        return html if tasks is None else html + tasks.to_html()
 
     def _get_params_html(self, deep: bool = True, doc_link: str = "") -> Any:
         # scikit-learn shows what it knows of parameters only where these have a link.

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.tree import TaskList
 from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
@@ -26,7 +27,7 @@ FloatArray = NDArray[np.float64]
 
 # Public attributes that not every fit sets.
 OPTIONAL = (
-    *("classes_", "feature_names_in_"),
+    *("classes_", "feature_names_in_", "thresholds_"),
     *("oob_prediction_", "oob_decision_function_", "oob_score_"),
 )
 
@@ -128,7 +129,7 @@ class Fitted:
             "_fitted": self,
             "net_": self.net,
             "n_features_in_": math.prod(reader.sample_shape_),
-            "tasks_": encoder.tasks_,
+            "tasks_": TaskList.of(encoder),
             "task_names_": encoder.names,
             "n_observed_": encoder.n_observed_,
             "n_applicable_": encoder.n_applicable_,
@@ -143,6 +144,10 @@ class Fitted:
         classes = list(encoder.classes.values())
         if classes:
             attributes["classes_"] = classes[0] if len(classes) == 1 else classes
+        found = zip(encoder.names, encoder.kinds_, strict=True)
+        thresholds = {name: getattr(kind, "threshold_", None) for name, kind in found}
+        if any(t is not None for t in thresholds.values()):
+            attributes["thresholds_"] = {n: t for n, t in thresholds.items() if t is not None}
         return attributes
 
     def keep_in(self, estimator: Any) -> None:

@@ -1655,3 +1655,48 @@ def test_quality_time_measures_budgets_once(tmp_path, capsys, monkeypatch):
         assert capsys.readouterr() == (first.out, "")
         with pytest.raises(SystemExit):
             module.main([*arguments, "--tasks", "99"])
+
+
+# -- calibration -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calibration():
+    with contextlib.ExitStack() as stack:
+        for name in ("real_data", "quality", "shipped_data", "never_worse"):
+            stack.enter_context(script(name))
+        yield stack.enter_context(script("calibration"))
+
+
+def test_calibration_error_by_hand(calibration):
+    proba, seen = np.full(1500, 0.25), np.arange(1500) % 4 == 0
+    # Rows of equal probability are taken in order.
+    assert calibration.calibration_error(proba, seen) == pytest.approx(0, abs=1e-9)
+    assert calibration.calibration_error(proba + 0.1, seen) == pytest.approx(0.1)
+    assert calibration.calibration_error(1 - seen, seen) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("certain", "code"), [(False, 0), (True, 1)])
+def test_calibration_fails_where_trees_are_better(
+    calibration, tmp_path, capsys, monkeypatch, certain, code
+):
+    write_tables(tmp_path)
+    worse = sys.modules["never_worse"]
+    data = worse.open_data(tmp_path, "stays", None)
+    monkeypatch.setattr(
+        calibration, "entries", lambda *_: {"stays": worse.Entry(lambda: data, "chosen")}
+    )
+
+    def trees(data, train, test, seed):
+        truth = (data.y["died"].iloc[test] == 1).to_numpy().astype(float)
+        proba = truth if certain else 1 - truth
+        labels = np.unique(data.y["died"].dropna())
+        return {"died": (labels, np.column_stack([1 - proba, proba]))}, {}
+
+    monkeypatch.setitem(calibration.METHODS, "trees", trees)
+    arguments = ["--data", str(tmp_path), "--sets", "stays", "--splits", "2"]
+    assert calibration.main(arguments) == code
+    out = capsys.readouterr().out
+    assert ("FAILED" in out) == code
+    assert "balanced accuracy" in out

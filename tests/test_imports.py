@@ -83,7 +83,8 @@ HOUSE = {
     "kinds.values": Room("", "pandas"),
     "kinds.scores": Room("", "pandas sklearn.exceptions sklearn.utils"),
     "kinds.base": Room("_identity .scores"),
-    "kinds.classes": Room(".base .values", "pandas sklearn.metrics"),
+    "kinds.deciding": Room("", "scipy.optimize scipy.special sklearn.base sklearn.metrics"),
+    "kinds.classes": Room(".base .deciding .values", "pandas sklearn.metrics"),
     "kinds.numbers": Room(".base .values", "sklearn.metrics"),
     "kinds.unobserved": Room(".base"),
     "kinds": Room(".base .classes .numbers .unobserved"),
@@ -107,13 +108,15 @@ HOUSE = {
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),
     "_data.targets": Room(".decoding .gates .labels .observed .rows .suspects .tables .tasks"),
+    "_data.tree": Room(".decoding .tasks"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
     "_score": Room("_data.tables _data.tasks kinds", "numpy sklearn"),
     "_fitted_module": Room("_data.inputs kinds", "torch"),
     "_fitted": Room(
-        "_data.inputs _data.refusals _data.targets _fitted_module _predict _score", "numpy sklearn"
+        "_data.inputs _data.refusals _data.targets _data.tree _fitted_module _predict _score",
+        "numpy sklearn",
     ),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks", "numpy torch"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,8 @@ class TargetDecoder:
     tasks_: list[Task]
     kinds_: list[Kind]
     y_ndim_: int
+    n_observed_: NDArray[np.int_]
+    n_applicable_: NDArray[np.int_]
     _gates: list[int | None]
     _class_weights: list[FloatArray | None]
     _template: Template
@@ -55,6 +58,11 @@ class TargetDecoder:
     def unobserved(self) -> NDArray[np.bool_]:
         """Tell of which tasks no target was observed, in no training so far."""
         return np.array([isinstance(kind, UnobservedTarget) for kind in self.kinds_])
+
+    @property
+    def gates(self) -> list[int | None]:
+        """Position of the gate of each task, None without one."""
+        return self._gates
 
     @property
     def n_outputs(self) -> list[int]:
@@ -126,6 +134,8 @@ class TargetDecoder:
         class_weight = self._class_weights[k]
         if class_weight is None or not class_weight.all():  # what was never seen has no share
             return proba
+        if self.kinds_[k].is_calibrated:  # they are so
+            return proba
         share = proba / class_weight
         return share / share.sum(axis=1, keepdims=True)
 
@@ -160,7 +170,24 @@ class TargetDecoder:
     ) -> Iterator[tuple[Kind, tuple[FloatArray, FloatArray, FloatArray]]]:
         """Each kind, and raw outputs, targets and weights where it was observed."""
         parts = zip(self.kinds_, self._parts(raw), targets.values.T, targets.weight.T, strict=True)
-        return ((k, (part[w > 0], values[w > 0], w[w > 0])) for k, part, values, w in parts)
+        for k, (kind, part, values, weight) in enumerate(parts):
+            class_weight = self._class_weights[k]
+            if class_weight is not None and kind.is_calibrated:  # of rows as they are
+                codes = np.where(weight > 0, values, 0).astype(int)
+                weight = weight / np.where(class_weight > 0, class_weight, 1)[codes]
+            seen = weight > 0
+            yield kind, (part[seen], values[seen], weight[seen])
+
+    def needs_unseen(self) -> dict[str, str]:
+        """Say by task what is found on rows that were not trained on, and only there."""
+        named = zip(self.names, self.kinds_, strict=True)
+        return {name: kind.needs_unseen for name, kind in named if kind.needs_unseen}
+
+    def tuned(self, raw: Outputs, targets: EncodedTargets) -> Self:
+        """Return a copy that decides best on these rows, which were not trained on."""
+        copied = copy.copy(self)
+        copied.kinds_ = [kind.tuned(*seen) for kind, seen in self._seen(raw, targets)]
+        return copied
 
     def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from inspect import signature
@@ -52,6 +52,18 @@ class Task:
         validation data and streams may hold labels that the training rows lack; others are
         refused. None takes the labels that are observed, and for 'ordinal' the order of y's type
         (ordered categories of pandas, an Enum of polars), or that of numbers.
+    threshold : float in (0, 1), str or callable, default=None
+        For kind 'classification' with two classes: the probability of the second label, in sorted
+        order, from which on it is predicted, and from which on a gate that it opens holds. The name
+        of a scorer of scikit-learn, such as 'f1' or 'balanced_accuracy', or a metric
+        ``(y_true, y_pred, sample_weight=...)`` of codes 0 and 1 tunes it on rows that were not
+        trained on (`oob_decision_function_`, or validation data). None predicts the most probable
+        label.
+    calibration : 'sigmoid', default=None
+        For kind 'classification': scale and shift the logits of probabilities until these are
+        frequencies of rows that were not trained on, whatever ``class_weight`` is. None shrinks
+        them, on the same rows, by a slope of at most 1; with class weights they are frequencies of
+        weighted rows.
 
     See Also
     --------
@@ -77,6 +89,8 @@ class Task:
     given: tuple[str, Any] | None = None
     quantile: float | None = None
     categories: Sequence[Any] | None = None
+    threshold: float | str | Callable[..., float] | None = None
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -123,7 +137,8 @@ class Task:
 
     def make_kind(self) -> Kind:
         """Make the kind, not fitted."""
-        params = {"quantile": self.quantile, "categories": self.categories}
+        options = ("quantile", "categories", "threshold", "calibration")
+        params = {name: getattr(self, name) for name in options}
         params = {name: value for name, value in params.items() if value is not None}
         if isinstance(self.kind, Kind):
             if params:

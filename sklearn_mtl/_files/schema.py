@@ -117,14 +117,20 @@ def _types(value: Any) -> dict[str, type]:
 
 def _is_of_its_classes(kind: Any) -> bool:
     """Tell whether a kind of class is one that was fitted on its classes."""
-    labels, known = kind.classes_, identity(vars(kind))
+    labels, found = kind.classes_, kind.threshold_
+    if not (found is None or (type(found) is float and 0 < found < 1 and len(labels) == 2)):
+        return False
+    known = identity(vars(kind))
     ranks = list(getattr(kind, "categories_", ()))
     for categories, order in [(kind.categories, None), (None, None), (None, ranks)]:
         # Of the constructor, of values, or of the type of y. Formats before the seventh had those
         # of the categories that were observed.
         with contextlib.suppress(ValueError):
-            again = type(kind)(categories).fit(labels, np.ones(len(labels)), order)
+            params = kind.params() | {"categories": categories}
+            again = type(kind)(**params).fit(labels, np.ones(len(labels)), order)
             again.categories = kind.categories
+            if found is not None:
+                again.threshold_ = found
             if identity(vars(again)) == known:
                 return True
     return False

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from sklearn_mtl._files.codec import decode, encode
 from sklearn_mtl._files.disk import read_file, write_file
+from sklearn_mtl.kinds import OrdinalTarget, UnobservedTarget
 from sklearn_mtl.networks import DenseTrunk
 
 __all__ = ["Packed", "Saved", "blaming", "pack", "read", "seal", "unpack", "write"]
 
 # Raised whenever older versions could not read the file, or would read it wrongly; a step of
 # `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -334,4 +335,14 @@ def _seventh(saved: Saved) -> Saved:
     return saved
 
 
-STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh)
+def _eighth(saved: Saved) -> Saved:
+    """Say that the most probable class is predicted, and that nothing was calibrated."""
+    for kind in saved.fitted["encoder"].kinds_:
+        if kind.is_class and not isinstance(kind, UnobservedTarget):
+            names = ["threshold", "calibration"]
+            names += [] if isinstance(kind, OrdinalTarget) else ["threshold_"]
+            vars(kind).update(dict.fromkeys(names))
+    return saved
+
+
+STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh, _eighth)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
-from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
@@ -75,7 +75,10 @@ def train(
     else:
         plan = plan_refit(parameters, samples, previous, hold_out=hold_out)
     batches, valid = plan.batches(), validation_batches(plan, validation)
-    learned = functools.partial(_learned, plan, samples)
+    needs = plan.encoder.needs_unseen()
+    if needs and plan.folds is None and valid is None:
+        raise ValueError(_lacks_unseen(needs, "early_stopping=True, or pass X_val and y_val"))
+    learned = functools.partial(_learned, plan, samples, valid if needs else None)
     epochs = None
     if listener is not None:
         scored, rows = (samples, plan.held_out) if validation is None else (validation, None)
@@ -111,6 +114,8 @@ def train_on(
         A new one, whose history continues that of `previous`.
     """
     plan = plan_stream(parameters, samples, previous, classes)
+    if needs := plan.encoder.needs_unseen():
+        raise ValueError(_lacks_unseen(needs, "fit, or a number as threshold"))
     goes_on = (
         previous is not None
         and previous.built_by == _built_by(parameters)
@@ -129,6 +134,15 @@ def train_on(
     del batches
     # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
     return _learned_on(plan, net, _built_by(parameters), previous)
+
+
+def _lacks_unseen(needs: dict[str, str], mend: str) -> str:
+    """Message about what is found on rows that were not trained on, where there are none."""
+    name, what = next(iter(needs.items()))
+    return (
+        f"Task {name!r}: {what} needs rows that were not trained on, and there are none here: only "
+        f"fit with a dense trunk leaves rows out by itself. Use {mend}."
+    )
 
 
 def _knows_all(net: TaskNet, plan: Plan) -> bool:
@@ -171,11 +185,11 @@ def _outputs_of_first_targets(encoder: TargetEncoder, before: TargetEncoder) -> 
     return np.repeat(before.unobserved & ~encoder.unobserved, encoder.n_outputs)
 
 
-def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:
+def _learned(plan: Plan, samples: Samples, valid: Batches | None, net: TaskNet) -> Fitted:
     """Balance the outputs, and return what was learned.
 
     By what members predict of the rows that they left out, where they did, else over the rows that
-    were trained on.
+    were trained on. What needs others, is by the validation data `valid`.
     """
     encoder, targets, oob = plan.encoder, plan.trained_targets, {}
     raw = _raw(plan, net)
@@ -183,17 +197,34 @@ def _learned(plan: Plan, samples: Samples, net: TaskNet) -> Fitted:
         shift = encoder.balance(raw, targets)
         if rescale_outputs(net, np.ones_like(shift), shift) and shift.any():
             raw = raw + shift
+        if valid is not None:
+            encoder = _tuned_on(plan, valid, net)
     else:
         raw = calibrate(plan, net, raw)
-        oob = _out_of_bag(plan, samples, raw)
+        encoder = encoder.tuned(raw, targets)
+        oob = _out_of_bag(plan, encoder, samples, raw)
     noise_std = encoder.noise_std(raw, targets)
     history = net.task_history()
     return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, {})
 
 
-def _out_of_bag(plan: Plan, samples: Samples, raw: NDArray[Any]) -> dict[str, Any]:
+def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
+    """Return an encoder that decides best on validation data, by which outputs are calibrated."""
+    encoder = plan.encoder
+    targets = EncodedTargets(*(t.cpu().double().numpy() for t in (valid.targets, valid.weight)))
+    others = {k for k, kind in enumerate(encoder.kinds_) if not kind.is_calibrated}
+    raw = predict_raw(net.module_, valid.source, valid.rows, net.device, net.amp_dtype_)
+    slope, shift = encoder.shrink(raw, targets, others)
+    if rescale_outputs(net, slope, shift):
+        raw = raw * slope + shift
+    return encoder.tuned(raw, targets)
+
+
+def _out_of_bag(
+    plan: Plan, encoder: TargetEncoder, samples: Samples, raw: NDArray[Any]
+) -> dict[str, Any]:
     """Attributes about rows of the training, by outputs of members that left them out."""
-    encoder, rows, n = plan.encoder, plan.rows, len(plan.targets.weight)
+    rows, n = plan.rows, len(plan.targets.weight)
     columns, weight = encoder.read(samples.y, samples.sample_weight)
     columns = [c._replace(values=c.values[rows], seen=c.seen[rows]) for c in columns]
     found = encoder.decode(raw)

@@ -78,6 +78,16 @@ class Kind:
         """Return the kind for which this is the order of the labels, where it needs one."""
         return self
 
+    @property
+    def needs_unseen(self) -> str:
+        """Say what of the kind is found on rows that were not trained on, and only there."""
+        return ""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether weights of classes are to leave its probabilities alone."""
+        return False
+
     # -- loss --------------------------------------------------------------------------------
 
     @property
@@ -121,6 +131,13 @@ class Kind:
         slope = min(float(found.x), 0.0, 1.0, key=loss)
         balanced = self.balance(center + slope * (raw - center), codes, weight)
         return slope, (1 - slope) * center + balanced
+
+    def tuned(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> Kind:
+        """Return the kind, or a copy that decides best on rows that were not trained on.
+
+        Parameters as in `shrink`.
+        """
+        return self
 
     def noise_std(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> float:
         """Return the standard deviation of what is not explained, in the units of y; else NaN."""

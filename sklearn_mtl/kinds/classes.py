@@ -12,6 +12,7 @@ from scipy.special import logit
 from sklearn.metrics import accuracy_score, d2_absolute_error_score
 
 from sklearn_mtl.kinds.base import Kind, over_members
+from sklearn_mtl.kinds.deciding import fault_of_threshold, find_threshold, scale_logits
 from sklearn_mtl.kinds.values import are_numbers, as_column, first, is_hole, plain, positions
 from sklearn_mtl.losses import CELL_LOSSES
 from sklearn_mtl.losses.links import exp, sequential_log_proba, softmax
@@ -29,24 +30,50 @@ class ClassificationTarget(Kind):
     categories : sequence of labels, optional
         All labels that there can be, each once; others are refused. By default those that are
         observed.
+    threshold : float in (0, 1), str or callable, optional
+        Of two classes, the probability of the second one from which on it is predicted. The name of
+        a scorer of scikit-learn, or a metric ``(y_true, y_pred, sample_weight=...)`` of class
+        codes, tunes it on rows that were not trained on. By default the most probable class is
+        predicted.
+    calibration : {'sigmoid'}, optional
+        Make probabilities frequencies of rows that were not trained on, by a slope and shifts of
+        the logits; weights of classes do not count.
 
     Attributes
     ----------
     classes_ : ndarray
         The categories, or else the observed labels, sorted.
+    threshold_ : float or None
+        As passed or tuned; None predicts the most probable class.
     """
 
     cell_loss = CELL_LOSSES["classification"]
     is_class = True
     min_samples = 1
     categories: Sequence[Any] | None = None  # for kinds of others, whose constructor has no such
+    threshold: float | str | Callable[..., float] | None = None
+    calibration: str | None = None
+    threshold_: float | None = None
     _listed: ClassVar[str] = "List each label once."
 
-    def __init__(self, categories: Sequence[Any] | None = None) -> None:
+    def __init__(
+        self,
+        categories: Sequence[Any] | None = None,
+        threshold: float | str | Callable[..., float] | None = None,
+        calibration: str | None = None,
+    ) -> None:
         if categories is not None and (fault := _fault_of(categories)):
             raise ValueError(f"categories={categories!r} {fault}. {self._listed}")
+        if fault := fault_of_threshold(threshold):
+            raise ValueError(
+                f"threshold={threshold!r} {fault}. Use a probability, or what to tune it for, such "
+                "as 'balanced_accuracy' or 'f1'."
+            )
+        if calibration is not None and calibration != "sigmoid":
+            raise ValueError(f"calibration={calibration!r} is unknown. Use 'sigmoid' or None.")
         # A tuple, as arrays would not compare as one.
         self.categories = None if categories is None else tuple(plain(categories))
+        self.threshold, self.calibration = threshold, calibration
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
@@ -57,7 +84,52 @@ class ClassificationTarget(Kind):
             values = np.concatenate([values, as_column(self.categories)])
         self.classes_ = self._sorted(values)
         self.n_outputs = len(self.classes_)
+        if self.threshold is not None and self.n_outputs > 2:
+            raise ValueError(
+                f"threshold={self.threshold!r} is between two classes, and there are "
+                f"{self.n_outputs}: {self.classes_.tolist()}. Leave it out, or make what it is to "
+                "decide a column of its own."
+            )
+        number = self.threshold is not None and not self.needs_unseen
+        self.threshold_ = float(self.threshold) if number else None  # type: ignore[arg-type]
         return self
+
+    @property
+    def _is_tuned(self) -> bool:
+        return isinstance(self.threshold, str) or callable(self.threshold)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `calibration` is asked for."""
+        return self.calibration is not None
+
+    @property
+    def needs_unseen(self) -> str:
+        """Say which parameter needs rows that were not trained on, if it has not had any."""
+        if self.calibration is not None:
+            return f"calibration={self.calibration!r}"
+        return f"threshold={self.threshold!r}" if self._is_tuned and not self.threshold_ else ""
+
+    def shrink(
+        self, raw: FloatArray, codes: FloatArray, weight: FloatArray
+    ) -> tuple[float, FloatArray]:
+        """Slope and shift (n_outputs,) with which raw outputs predict new rows best.
+
+        By `calibration`, if it is asked for: then the slope may be larger than 1.
+        """
+        if self.calibration is None:
+            return super().shrink(raw, codes, weight)
+        logits = raw.reshape(-1, self.n_outputs)
+        codes, weight = (np.repeat(values, raw.shape[1]) for values in (codes, weight))
+        return scale_logits(logits, codes, weight)
+
+    def tuned(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> ClassificationTarget:
+        """Return the kind with the best threshold for rows that were not trained on."""
+        if not self._is_tuned or len(self.classes_) < 2:
+            return self
+        kind = copy.copy(self)
+        kind.threshold_ = find_threshold(self.proba(raw)[:, 1], codes, weight, self.threshold)
+        return kind
 
     def _sorted(self, values: NDArray[Any]) -> NDArray[Any]:
         try:
@@ -126,8 +198,11 @@ class ClassificationTarget(Kind):
         return over_members(self.link(raw))
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
-        """Return the most probable class."""
-        return self.classes_[self.proba(raw).argmax(axis=1)]
+        """Return the most probable class, or the second of two from `threshold_` on."""
+        proba = self.proba(raw)
+        if self.threshold_ is None or proba.shape[1] < 2:
+            return self.classes_[proba.argmax(axis=1)]
+        return self.classes_[(proba[:, 1] >= self.threshold_).astype(int)]
 
     @property
     def metric(self) -> Callable[..., float]:
@@ -175,6 +250,9 @@ class OrdinalTarget(ClassificationTarget):
     min_samples = 2
 
     _listed = "List each label once, from low to high."
+
+    def __init__(self, categories: Sequence[Any] | None = None) -> None:
+        super().__init__(categories)
 
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None

@@ -14,6 +14,15 @@ from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
 __all__ = ["HiddenHeads", "MultiTaskModule", "in_channels_last"]
 
 
+class LinearHeads(nn.Linear):
+    """Heads of all tasks, side by side."""
+
+    def rescale(self, slope: Tensor) -> None:
+        """Multiply the outputs by a slope (n_outputs,) each."""
+        self.weight.mul_(slope.unsqueeze(1))
+        self.bias.mul_(slope)
+
+
 class HiddenHeads(nn.Module):
     """One hidden layer of ReLU units per task, and the task's outputs on top of it.
 
@@ -132,7 +141,7 @@ class MultiTaskModule(nn.Module):
         super().__init__()
         self.trunk, self.n_features, self.channels_last = trunk, n_features, channels_last
         self.n_folds = n_members = trunk.n_members if isinstance(trunk, MemberTrunk) else 0
-        self.heads: nn.Linear | HiddenHeads | MemberHeads
+        self.heads: LinearHeads | HiddenHeads | MemberHeads
         with warnings.catch_warnings():  # a single ordered class has no output at all
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             if head_hidden_units:
@@ -140,7 +149,7 @@ class MultiTaskModule(nn.Module):
             elif n_members:
                 self.heads = MemberHeads(n_features, sum(n_outputs), n_members)
             else:
-                self.heads = nn.Linear(n_features, sum(n_outputs))
+                self.heads = LinearHeads(n_features, sum(n_outputs))
         if bias is not None:
             with torch.no_grad():
                 self.heads.bias.copy_(bias)

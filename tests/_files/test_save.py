@@ -557,9 +557,10 @@ def documented() -> list[str]:
 def test_documented_attributes_exist(columns, train, path):
     """After a training, and after loading, with the same values."""
     names = documented()
-    assert len(names) == 16
+    assert len(names) == 17
     assert {"tasks_", "classes_", "noise_std_", "module_"} <= set(names)
-    absent = {"classes_", "oob_decision_function_"} if not columns else set()
+    absent = {"thresholds_"}
+    absent |= {"classes_", "oob_decision_function_"} if not columns else set()
     absent |= set(OUT_OF_BAG) if train == "partial_fit" else set()
     y = pd.DataFrame({"word": WORDS, "flag": CODE > 0, "holes": HOLES})[[*columns, "holes"]]
     frame = pd.DataFrame(X, columns=["p", "q", "r"])

@@ -127,7 +127,7 @@ def test_heads_without_hidden_units_are_what_they_were():
         module = MultiTaskModule(nn.Flatten(), 5, [2, 1])
         torch.manual_seed(0)
         linear = nn.Linear(5, 3)
-    assert type(module.heads) is nn.Linear
+    assert isinstance(module.heads, nn.Linear)
     assert torch.equal(module.heads.weight, linear.weight)
     assert torch.equal(module.heads.bias, linear.bias)
 

@@ -1,0 +1,137 @@
+"""Probabilities of classes, and decisions, by outputs on rows that were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
+
+__all__ = ["fault_of_threshold", "find_threshold", "scale_logits"]
+
+FloatArray = NDArray[np.float64]
+
+# Thresholds that are tried: as many as of `TunedThresholdClassifierCV`.
+CANDIDATES = 100
+
+
+class _Decided(ClassifierMixin, BaseEstimator):
+    """Predicts what it is given as X: decisions that are to be scored."""
+
+    classes_ = np.array([0, 1])
+
+    def fit(self, X: Any, y: Any) -> _Decided:
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, X: Any) -> Any:
+        return X
+
+
+def fault_of_threshold(threshold: Any) -> str:
+    """Say why this is no threshold, if it is not."""
+    if threshold is None or callable(threshold):
+        return ""
+    if isinstance(threshold, str):
+        try:
+            get_scorer(threshold)
+        except ValueError:
+            return "names no scorer of scikit-learn; see sklearn.metrics.get_scorer_names()"
+        return ""
+    is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+    return "" if is_number and 0 < threshold < 1 else "is not between 0 and 1"
+
+
+def find_threshold(
+    proba: FloatArray, codes: FloatArray, weight: FloatArray, scoring: Any
+) -> float | None:
+    """Find the probability of the second class from which on it is best to predict it.
+
+    Parameters
+    ----------
+    proba, codes, weight : ndarray of shape (n,)
+        Probability of the second class, codes 0 and 1, and weights.
+    scoring : str or callable
+        Name of a scorer of scikit-learn, for which 1 is the positive label; or a function
+        ``(y_true, y_pred, sample_weight=...)`` of codes, higher is better.
+
+    Returns
+    -------
+    threshold : float or None
+        Between two values of `proba`; None if only one class was observed.
+    """
+    if len(np.unique(codes)) < 2:
+        return None
+    truth = codes.astype(int)
+    levels = np.unique(proba)
+    between = (levels[1:] + levels[:-1]) / 2
+    if len(between) > CANDIDATES:
+        # By rank: as many rows lie between two candidates, wherever the probabilities are.
+        steps = np.linspace(0, len(between) - 1, CANDIDATES).round().astype(int)
+        between = between[steps]
+    if not len(between):
+        return None
+    # Weights are left out where they say nothing, as not every scorer takes them.
+    weights = {} if (weight == weight[0]).all() else {"sample_weight": weight}
+    measure = _measure(scoring)
+    values = [measure(truth, (proba >= t).astype(int), **weights) for t in between]
+    best = np.flatnonzero(np.asarray(values) == np.nanmax(values))
+    return float(between[best[np.abs(between[best] - 0.5).argmin()]])
+
+
+def _measure(scoring: Any) -> Callable[..., float]:
+    if callable(scoring):
+        return scoring
+    scorer = get_scorer(scoring)
+    return lambda truth, found, **weights: scorer(_Decided(), found, truth, **weights)
+
+
+def scale_logits(
+    logits: FloatArray, codes: FloatArray, weight: FloatArray
+) -> tuple[float, FloatArray]:
+    """Find a slope and shifts with which logits become calibrated probabilities.
+
+    The likelihood is largest with them. For two classes this is Platt's sigmoid [1]_, for more it
+    is temperature scaling [2]_ with a bias. A normal prior, of the weight of one row, is around the
+    logits as they are: where classes can be separated, the likelihood has no maximum.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n, n_classes)
+        Of rows that were not trained on.
+    codes, weight : ndarray of shape (n,)
+
+    Returns
+    -------
+    slope : float
+        Positive.
+    shifts : ndarray of shape (n_classes,)
+
+    References
+    ----------
+    .. [1] J. Platt, "Probabilistic Outputs for Support Vector Machines and Comparisons to
+       Regularized Likelihood Methods", Advances in Large Margin Classifiers, 1999.
+    .. [2] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks",
+       ICML 2017.
+    """
+    n_classes = logits.shape[1]
+    weight = weight / weight.mean()
+    is_class = codes[:, None] == np.arange(n_classes)
+
+    def loss(theta: FloatArray) -> tuple[float, FloatArray]:
+        slope, shifts = np.exp(theta[0]), theta[1:]
+        z = slope * logits + shifts
+        error = weight[:, None] * (softmax(z, axis=1) - is_class)
+        value = -(weight[:, None] * log_softmax(z, axis=1))[is_class].sum() + (theta**2).sum() / 2
+        gradient = np.concatenate([[slope * (error * logits).sum()], error.sum(axis=0)])
+        return float(value), gradient + theta
+
+    found = minimize(loss, np.zeros(1 + n_classes), jac=True, method="L-BFGS-B").x
+    return float(np.exp(found[0])), found[1:]

@@ -1,0 +1,309 @@
+"""Thresholds and calibration: on rows that were not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit, logit, softmax
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, f1_score, fbeta_score
+from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
+
+from sklearn_mtl import MultiTaskCNNEstimator, Task, task_view
+from sklearn_mtl.kinds import ClassificationTarget
+from sklearn_mtl.kinds.deciding import find_threshold, scale_logits
+from sklearn_mtl.networks import ConvTrunk
+
+rng = np.random.default_rng(0)
+
+# -- thresholds by hand -----------------------------------------------------------------------
+
+
+def test_the_best_threshold_lies_between_two_probabilities() -> None:
+    proba = np.array([0.1, 0.2, 0.3, 0.6])
+    codes = np.array([0.0, 0.0, 1.0, 1.0])
+    assert find_threshold(proba, codes, np.ones(4), "accuracy") == pytest.approx(0.25)
+
+
+def test_a_threshold_agrees_with_that_of_scikit_learn() -> None:
+    X = rng.normal(size=(400, 3))
+    y = (rng.random(400) < expit(X[:, 0] - 2)).astype(int)
+    model = LogisticRegression().fit(X, y)
+    tuned = TunedThresholdClassifierCV(model, scoring="f1", cv="prefit", refit=False).fit(X, y)
+    proba = model.predict_proba(X)[:, 1]
+    ours = find_threshold(proba, y.astype(float), np.ones(400), "f1")
+    assert f1_score(y, proba >= ours) >= tuned.best_score_ - 0.01
+
+
+def test_a_weight_is_as_good_as_a_row_twice() -> None:
+    proba, codes = rng.random(60), (rng.random(60) < 0.4).astype(float)
+    weight = rng.integers(1, 4, 60).astype(float)
+    times = np.repeat(np.arange(60), weight.astype(int))
+    once = find_threshold(proba, codes, weight, "balanced_accuracy")
+    twice = find_threshold(proba[times], codes[times], np.ones(len(times)), "balanced_accuracy")
+    assert once == twice
+
+
+def test_there_is_no_threshold_with_one_class() -> None:
+    assert find_threshold(np.array([0.1, 0.2]), np.ones(2), np.ones(2), "f1") is None
+    assert find_threshold(np.array([0.3, 0.3]), np.arange(2.0), np.ones(2), "f1") is None
+
+
+def test_a_threshold_says_from_where_on_the_second_class_is_predicted() -> None:
+    kind = ClassificationTarget(threshold=0.2).fit(np.array(["no", "yes"]), np.ones(2))
+    raw = np.zeros((3, 1, 2))
+    raw[:, 0, 1] = logit([0.19, 0.2000001, 0.9])
+    assert kind.decode(raw).tolist() == ["no", "yes", "yes"]
+
+
+# -- calibration by hand ----------------------------------------------------------------------
+
+
+def test_logits_that_are_right_stay() -> None:
+    logits = np.column_stack([np.zeros(20_000), rng.normal(size=20_000)])
+    codes = (rng.random(20_000) < expit(logits[:, 1])).astype(float)
+    slope, shifts = scale_logits(logits, codes, np.ones(20_000))
+    assert slope == pytest.approx(1, abs=0.05)
+    assert shifts[1] - shifts[0] == pytest.approx(0, abs=0.05)
+
+
+def test_logits_are_scaled_and_shifted_back() -> None:
+    true = rng.normal(size=(20_000, 3))
+    codes = np.array([rng.choice(3, p=p) for p in softmax(true, axis=1)], dtype=float)
+    slope, shifts = scale_logits(4 * true + [1, 0, -2], codes, np.ones(20_000))
+    assert slope == pytest.approx(1 / 4, rel=0.05)
+    np.testing.assert_allclose(shifts - shifts[1], [-1 / 4, 0, 2 / 4], atol=0.05)
+
+
+def test_separated_classes_have_finite_shifts() -> None:
+    logits = np.array([[0.0, -5.0], [0.0, 5.0]])
+    slope, shifts = scale_logits(logits, np.array([0.0, 1.0]), np.ones(2))
+    assert np.isfinite(shifts).all()
+    assert 1 < slope < 10
+
+
+# -- parameters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, 1.5, True, "f-one", [0.5], np.nan])
+def test_what_is_no_threshold_is_refused(threshold: Any) -> None:
+    with pytest.raises(ValueError, match=r"Task 'k': threshold=.*Use a probability"):
+        Task("k", "classification", threshold=threshold)
+
+
+def test_other_calibrations_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"calibration='isotonic' is unknown. Use 'sigmoid'"):
+        Task("k", "classification", calibration="isotonic")
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "regression"])
+def test_kinds_without_such_parameters_refuse_them(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"kind='{kind}' takes no threshold="):
+        Task("k", kind, threshold=0.5)
+
+
+def test_a_threshold_among_three_classes_is_refused() -> None:
+    kind = ClassificationTarget(threshold="f1")
+    with pytest.raises(
+        ValueError, match=r"between two classes, and there are 3: \['a', 'b', 'c'\]"
+    ):
+        kind.fit(np.array(["a", "b", "c"]), np.ones(3))
+
+
+# -- in a fit ---------------------------------------------------------------------------------
+
+
+def rare(n: int = 600) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """One row in eight has a size."""
+    X = rng.normal(size=(n, 4))
+    sick = rng.random(n) < expit(1.5 * X[:, 0] - 2.5)
+    size = np.where(sick, X[:, 1] + 0.1 * rng.normal(size=n), np.nan)
+    return X, pd.DataFrame({"sick": np.where(sick, "yes", "no"), "size": size})
+
+
+X, Y = rare()
+
+
+def tasks(**params: Any) -> list[Task]:
+    return [
+        Task("sick", "classification", **params),
+        Task("size", "regression", given=("sick", "yes")),
+    ]
+
+
+def fitted(**params: Any) -> MultiTaskCNNEstimator:
+    return MultiTaskCNNEstimator(tasks=tasks(**params), random_state=0).fit(X, Y)
+
+
+TUNED = fitted(threshold="balanced_accuracy")
+
+
+def test_a_tuned_threshold_predicts_what_is_rare() -> None:
+    plain = fitted()
+    X_new, Y_new = rare(2000)
+    scores = [
+        balanced_accuracy_score(Y_new["sick"], model.predict_frame(X_new)["sick"])
+        for model in (plain, TUNED)
+    ]
+    assert scores[1] > scores[0] + 0.05
+    assert list(TUNED.thresholds_) == ["sick"]
+    assert not hasattr(plain, "thresholds_")
+
+
+def test_it_is_the_best_one_for_rows_left_out() -> None:
+    proba = TUNED.oob_decision_function_[:, 1]
+    threshold = TUNED.thresholds_["sick"]
+    found = np.where(proba >= threshold, "yes", "no")
+    assert (found == TUNED.oob_prediction_[:, 0]).all()
+    best = max(
+        balanced_accuracy_score(Y["sick"] == "yes", proba >= t) for t in np.linspace(0, 1, 201)
+    )
+    assert balanced_accuracy_score(Y["sick"], found) >= best - 0.02
+
+
+def test_the_gate_holds_where_the_class_is_predicted() -> None:
+    model = clone(TUNED).set_params(conditional_output="nan").fit(X, Y)
+    frame = model.predict_frame(X)
+    assert (frame["size"].notna() == (frame["sick"] == "yes")).all()
+    assert frame["size"].notna().mean() > 0.2
+
+
+def test_probabilities_are_not_touched_by_a_threshold() -> None:
+    np.testing.assert_array_equal(fitted().predict_proba(X), TUNED.predict_proba(X))
+
+
+def test_views_decide_alike() -> None:
+    view = task_view(TUNED, "sick")
+    assert (view.predict(X) == TUNED.predict_frame(X)["sick"]).all()
+
+
+def test_a_metric_of_ones_own_tunes_too() -> None:
+    def f2(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+        return float(fbeta_score(y_true, y_pred, beta=2, sample_weight=sample_weight))
+
+    model, f1 = fitted(threshold=f2), fitted(threshold="f1")
+    assert model.thresholds_["sick"] <= f1.thresholds_["sick"]
+
+
+def test_weights_of_rows_count() -> None:
+    weight = np.where(Y["sick"] == "yes", 4.0, 1.0)
+    model = MultiTaskCNNEstimator(tasks=tasks(threshold="accuracy"), random_state=0)
+    heavy = clone(model).fit(X, Y, sample_weight=weight).predict_frame(X)
+    assert (heavy["sick"] == "yes").mean() > (
+        model.fit(X, Y).predict_frame(X)["sick"] == "yes"
+    ).mean()
+
+
+def test_thresholds_are_searched_for() -> None:
+    grid = {"tasks": [tasks(), tasks(threshold="f1"), tasks(threshold=0.3)]}
+    model = MultiTaskCNNEstimator(max_epochs=5, random_state=0)
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X, Y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("params", [{"threshold": "f1"}, {"calibration": "sigmoid"}])
+def test_files_keep_them(tmp_path: Path, params: Any) -> None:
+    model = fitted(**params)
+    model.save(tmp_path / "model")
+    again = MultiTaskCNNEstimator.load(tmp_path / "model")
+    assert again.predict_frame(X).equals(model.predict_frame(X))
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert getattr(again, "thresholds_", None) == getattr(model, "thresholds_", None)
+
+
+def test_calibrated_probabilities_know_nothing_of_class_weights() -> None:
+    def mean_of(**params: Any) -> float:
+        model = MultiTaskCNNEstimator(
+            tasks=tasks(**params), class_weight={"sick": "balanced"}, random_state=0
+        )
+        return float(model.fit(X, Y).predict_proba(X)[:, 1].mean())
+
+    share = (Y["sick"] == "yes").mean()
+    assert mean_of() > 2 * share
+    assert mean_of(calibration="sigmoid") == pytest.approx(share, abs=0.03)
+
+
+def test_expected_values_count_calibrated_gates_once() -> None:
+    weighted = MultiTaskCNNEstimator(
+        tasks=tasks(calibration="sigmoid"),
+        class_weight={"sick": "balanced"},
+        conditional_output="expected",
+        random_state=0,
+    ).fit(X, Y)
+    size = clone(weighted).set_params(conditional_output="estimate").fit(X, Y).predict(X)[:, 1]
+    expected = weighted.predict(X)[:, 1].astype(float)
+    np.testing.assert_allclose(expected, size.astype(float) * weighted.predict_proba(X)[:, 1])
+
+
+def test_calibration_is_that_of_scikit_learn_where_it_can_be() -> None:
+    """Of logits of a linear model, on the rows themselves."""
+    codes = (Y["sick"] == "yes").to_numpy().astype(float)
+    model = LogisticRegression(class_weight="balanced").fit(X, codes)
+    z = model.decision_function(X)
+    slope, shifts = scale_logits(np.column_stack([0 * z, z]), codes, np.ones(len(z)))
+    ours = expit(slope * z + shifts[1] - shifts[0])
+    fold = [(np.arange(len(z)), np.arange(len(z)))]
+    theirs = CalibratedClassifierCV(model, method="sigmoid", cv=fold).fit(X, codes)
+    np.testing.assert_allclose(ours, theirs.predict_proba(X)[:, 1], atol=0.02)
+
+
+# -- where no row is left out -----------------------------------------------------------------
+
+IMAGES = rng.normal(size=(80, 1, 6, 6)).astype(np.float32)
+BRIGHT = pd.DataFrame({"sick": np.where(IMAGES.mean(axis=(1, 2, 3)) > 0.1, "yes", "no")})
+
+
+def conv(**params: Any) -> MultiTaskCNNEstimator:
+    task = Task("sick", "classification", **params)
+    return MultiTaskCNNEstimator(trunk=ConvTrunk(4), tasks=[task], max_epochs=3, random_state=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"threshold": "f1"}, "threshold='f1' needs rows that were not trained on"),
+        ({"calibration": "sigmoid"}, "calibration='sigmoid' needs rows"),
+    ],
+)
+def test_images_need_validation_data(params: Any, said: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"Task 'sick': {said}.*early_stopping=True, or pass X_val"
+    ):
+        conv(**params).fit(IMAGES, BRIGHT)
+    model = conv(**params).fit(IMAGES, BRIGHT, X_val=IMAGES[:30], y_val=BRIGHT[:30])
+    assert set(model.predict(IMAGES).ravel().tolist()) <= {"yes", "no"}
+    stopped = conv(**params).set_params(early_stopping=True).fit(IMAGES, BRIGHT)
+    assert hasattr(stopped, "thresholds_") == ("threshold" in params)
+
+
+def test_a_number_needs_none() -> None:
+    assert conv(threshold=0.9).fit(IMAGES, BRIGHT).thresholds_ == {"sick": 0.9}
+
+
+def test_a_stream_takes_a_number_or_what_was_tuned() -> None:
+    fresh = MultiTaskCNNEstimator(tasks=tasks(threshold="f1"), random_state=0)
+    with pytest.raises(ValueError, match=r"threshold='f1' needs rows.*a number as threshold"):
+        fresh.partial_fit(X, Y)
+    model = clone(fresh).fit(X, Y)
+    before = model.thresholds_
+    assert model.partial_fit(X, Y).thresholds_ == before
+    again = MultiTaskCNNEstimator(tasks=tasks(calibration="sigmoid"), random_state=0)
+    with pytest.raises(ValueError, match="calibration='sigmoid' needs rows"):
+        again.partial_fit(X, Y)
+
+
+def test_a_fold_with_one_class_predicts_that() -> None:
+    one = Y.assign(sick="no", size=np.nan)[["sick"]]
+    model = MultiTaskCNNEstimator(
+        tasks=[Task("sick", "classification", threshold="f1", categories=["no", "yes"])],
+        max_epochs=2,
+        random_state=0,
+    ).fit(X, one)
+    assert set(model.predict(X).ravel().tolist()) == {"no"}
