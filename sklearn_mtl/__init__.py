@@ -2,9 +2,10 @@
 
 One network learns several targets of the same rows: classes and numbers side by side in one y,
 with NaN wherever a target was not observed or does not exist. `MultiTaskCNNEstimator` is the
-estimator, `Task` declares a column of y, `task_view` makes a classifier or regressor of one of
-them. `predict_frame`, `predict_proba_frame`, `score_tasks`, `embed` and `save` are methods of the
-estimator, as functions for pipelines and searches. The parts are public, for those who build on
+estimator, `Task` declares a column of y, `to_intervals` reads numbers such as "<0.1", `task_view`
+makes a classifier or regressor of one of them. `predict_frame`, `predict_proba_frame`,
+`score_tasks`, `embed` and `save` are methods of the estimator, as functions for pipelines and
+searches. The parts are public, for those who build on
 them:
 
 - `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
@@ -34,6 +35,7 @@ True
 import importlib
 from typing import Any
 
+from sklearn_mtl._data.bounds import to_intervals
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
 from sklearn_mtl._through import embed, predict_frame, predict_proba_frame, save, score_tasks
@@ -51,6 +53,7 @@ __all__ = [
     "save",
     "score_tasks",
     "task_view",
+    "to_intervals",
 ]
 
 # Imported when they are first asked for, if nothing else has done so.

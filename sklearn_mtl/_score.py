@@ -13,6 +13,8 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl.kinds import Kind, UnobservedTarget
+from sklearn_mtl.kinds.bounds import are_bounds
+from sklearn_mtl.kinds.concordance import concordance_index
 
 __all__ = ["score_columns", "untrained"]
 
@@ -49,16 +51,17 @@ def score_columns(
     scores = np.full(len(names), np.nan)
     alike: dict[Any, list[int]] = {}
     for k in sorted(set(range(len(names))) - set(few) - silent):
-        alike.setdefault(_metric_of_many(kinds[k]), []).append(k)
+        bounded = are_bounds(columns[k].values)
+        alike.setdefault(None if bounded else _metric_of_many(kinds[k]), []).append(k)
     alone, failed = alike.pop(None, []), {}
     for of_rows, tasks in alike.items():
         scores[tasks] = of_rows(*_rows(tasks, kinds, columns, found, weight))
     for k in alone:
         seen = columns[k].seen
+        rows = columns[k].values[seen], found[k][seen], weight[seen, k]
         try:
-            scores[k] = kinds[k].score(
-                columns[k].values[seen], found[k][seen], weight[seen, k], names[k]
-            )
+            by_order = are_bounds(rows[0])  # whatever its metric, it cannot take bounds
+            scores[k] = concordance_index(*rows) if by_order else kinds[k].score(*rows, names[k])
         except Exception as error:  # whatever a metric of the user raises
             if not in_fit:
                 raise

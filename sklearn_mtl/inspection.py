@@ -26,6 +26,7 @@ from sklearn_mtl._data.rows import sent_to_workers, take_rows
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import fit_name, innermost
+from sklearn_mtl.kinds.bounds import are_bounds, as_intervals
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
 
@@ -195,7 +196,7 @@ def transfer_report(
             slots.append((1, fold, [k]))
             rows = [split[seen[split, k]] for split in (train, test)]
             w = None if sample_weight is None else weight[:, k]
-            jobs.append((twins[k], X, columns[k].values, w, groups, *rows, [scorers[k]]))
+            jobs.append((twins[k], X, _as_y(columns[k].values), w, groups, *rows, [scorers[k]]))
     scores = np.full((2, len(splits), len(columns)), np.nan)
     with sent_to_workers():
         results = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job) for job in jobs)
@@ -250,12 +251,17 @@ def _twin(estimator: Any, encoder: TargetEncoder, k: int, order: Sequence[Any] |
     if isinstance(class_weight, Mapping):
         class_weight = {name: spec for name, spec in class_weight.items() if name == task.name}
     inner.set_params(
-        tasks=[replace(task, given=None)],
+        tasks=[replace(task, given=None, lower=None, upper=None)],
         task_weights=None,
         class_weight=class_weight,
         loss=_without_weights(inner.loss),
     )
     return twin
+
+
+def _as_y(values: NDArray[Any]) -> NDArray[Any]:
+    """Values of a task as an estimator takes them."""
+    return as_intervals(values) if are_bounds(values) else values
 
 
 def _without_weights(loss: Any) -> Any:

@@ -2,7 +2,8 @@
 
 scikit-learn's metrics refuse NaN in ``y_true``; `masked_score` applies any of them to the rows
 where a target was observed. `task_scorer` does so with its scorers, for searches and
-cross-validation, and `task_scorers` makes several of them.
+cross-validation, and `task_scorers` makes several of them. `concordance_index` scores numbers of
+which some are known within bounds.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._score import untrained
 from sklearn_mtl._views import task_view
+from sklearn_mtl.kinds.bounds import are_bounds, as_intervals, exact
+from sklearn_mtl.kinds.concordance import concordance_index
 from sklearn_mtl.kinds.scores import masked_score, typed
 
-__all__ = ["masked_score", "task_scorer", "task_scorers"]
+__all__ = ["concordance_index", "masked_score", "task_scorer", "task_scorers"]
 
 Scorer = Callable[..., float]
 
@@ -61,8 +64,10 @@ def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
         Name of a scorer of scikit-learn, such as 'r2', 'roc_auc' or 'neg_log_loss', see
         `sklearn.metrics.get_scorer_names`; or a scorer, as `sklearn.metrics.make_scorer` makes
         them. It is given a classifier or regressor of this task, see `sklearn_mtl.task_view`, and
-        the rows in which the target was observed. None is the task's part in the estimator's own
-        `score`: accuracy of classes, R2 or D2 of the others.
+        the rows in which the target was observed; those in which it is exact, where others are
+        known within bounds, unless the metric is `concordance_index`. None is the task's part in
+        the estimator's own `score`: accuracy of classes, the concordance index where numbers are
+        known within bounds, R2 or D2 of the others.
 
     Returns
     -------
@@ -146,6 +151,11 @@ def _strangers(view: Any, y_true: Any) -> list[Any]:
     return sorted(set(y_true.tolist()) - set(getattr(view, "classes_", y_true).tolist()))
 
 
+def _measures_order(scorer: Any) -> bool:
+    """Tell scorers that know what to make of bounds."""
+    return getattr(scorer, "_score_func", None) is concordance_index
+
+
 def _scorer_of(name: str, view: Any) -> Scorer:
     """Scorer of a view by its name; metrics that can be told all labels are."""
     if name not in KNOWING or not hasattr(view, "classes_"):
@@ -174,17 +184,22 @@ class TaskScorer(BaseEstimator):
         columns, weight = encoder.read(y, sample_weight)
         k = encoder.names.index(self.task)
         check_consistent_length(X, weight)
-        rows = np.flatnonzero(columns[k].seen)
+        column, rows = columns[k], np.flatnonzero(columns[k].seen)
+        scorer: Any = self.metric or type(view).score
+        if are_bounds(column.values):
+            orders = self.metric is None or _measures_order(self.metric)
+            rows = rows if orders else rows[exact(column.values[rows])]
+            values = as_intervals(column.values) if orders else column.values["lower"]
+            column = column._replace(values=values)
         if len(rows) == 0 or encoder.unobserved[k]:
             lacking = f"Task {self.task!r} has no observed rows: its score is NaN."
             message = untrained(self.task) if encoder.unobserved[k] else lacking
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
             return float("nan")
-        y_true = typed(columns[k].values[rows])
+        y_true = typed(column.values[rows])
         weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}
         if len(rows) < len(weight):
             X = take_rows(X, rows)
-        scorer: Any = self.metric or type(view).score
         if isinstance(scorer, str):
             if scorer in KNOWING and (strangers := _strangers(view, y_true)):
                 warnings.warn(

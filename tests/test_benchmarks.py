@@ -47,6 +47,12 @@ def hurdle(bench):
         yield module
 
 
+@pytest.fixture(scope="module")
+def censored():
+    with script("censored") as module:
+        yield module
+
+
 PARTS = [
     {"name": "defect", "kind": "binary"},
     {
@@ -1700,3 +1706,42 @@ def test_calibration_fails_where_trees_are_better(
     out = capsys.readouterr().out
     assert ("FAILED" in out) == code
     assert "balanced accuracy" in out
+
+
+# -- numbers within bounds ------------------------------------------------------------------------
+
+
+def test_shares_of_bounded_rows(censored):
+    for share in censored.SHARES:
+        rows = censored.simulate(500, share, 0)
+        bounded = rows.bounds["high"].isna().to_numpy()
+        assert bounded.mean() == pytest.approx(share, abs=1e-9)
+        assert (rows.bounds["low"][bounded] < rows.y[bounded]).all()
+        assert (rows.bounds["low"] == rows.y)[~bounded].all()
+
+
+def test_bias_of_bounded_rows_passes_and_fails(censored, monkeypatch):
+    monkeypatch.setattr(censored, "SHARES", (0.0, 0.5))
+    monkeypatch.setattr(censored, "LARGEST_BIAS", 9.0)
+    lines, wrong = censored.compare(60, 1, max_epochs=1)
+    assert len(lines) == 4
+    assert not wrong
+    monkeypatch.setattr(censored, "LARGEST_BIAS", 0.0)
+    monkeypatch.setattr(censored, "predict", lambda way, *_: float(WAYS.index(way)))
+    WAYS = censored.WAYS
+    _, wrong = censored.compare(60, 1)
+    assert [line.partition(" ")[0] for line in wrong] == ["without", "a", "a"]
+
+
+def test_survival_beside_cox(censored):
+    pytest.importorskip("sksurv")
+    data = censored.read_flchain()
+    assert (data.y["days_low"] == data.days).all()
+    assert (data.y["days_high"].notna() == data.died).all()
+    assert (data.y["cause"].notna() == data.died).all()
+    assert data.X.notna().all(axis=None)
+    rows = slice(0, 600)
+    some = censored.Survival(data.X[rows], data.y[rows], data.died[rows], data.days[rows])
+    lines, wrong = censored.survive(some, 1, max_epochs=1)
+    assert "Cox" in lines[1]
+    assert isinstance(wrong, list)

@@ -65,7 +65,8 @@ HOUSE = {
     # Torch only, as people build on them: a bare loop, networks of their own.
     "losses.*": Room("", "torch"),
     "losses.links": Room("", "scipy"),  # the same for tensors and arrays
-    "losses.cells": Room(".links"),
+    "losses.intervals": Room(),
+    "losses.cells": Room(".intervals .links"),
     "losses.task_losses": Room(".cells"),
     "losses.combiners": Room(),
     "losses.balancing": Room(".combiners"),
@@ -81,22 +82,27 @@ HOUSE = {
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
     "kinds.values": Room("", "pandas"),
+    "kinds.bounds": Room("", "pandas"),  # pairs of numbers
+    "kinds.tobit": Room(".bounds"),
+    "kinds.concordance": Room(".bounds", "pandas sklearn.exceptions sklearn.utils"),
     "kinds.scores": Room("", "pandas sklearn.exceptions sklearn.utils"),
     "kinds.base": Room("_identity .scores"),
     "kinds.deciding": Room("", "scipy.optimize scipy.special sklearn.base sklearn.metrics"),
     "kinds.classes": Room(".base .deciding .values", "pandas sklearn.metrics"),
-    "kinds.numbers": Room(".base .values", "sklearn.metrics"),
+    "kinds.numbers": Room(".base .bounds .values", "sklearn.metrics"),
+    "kinds.censored": Room(".base .bounds .concordance .numbers .tobit"),
     "kinds.unobserved": Room(".base"),
-    "kinds": Room(".base .classes .numbers .unobserved"),
+    "kinds": Room(".base .censored .classes .numbers .unobserved"),
     # X and y as people hold them -> arrays.
-    "_data.*": Room("kinds kinds.values", "numpy pandas narwhals sklearn.utils"),
+    "_data.*": Room("kinds kinds.bounds kinds.values", "numpy pandas narwhals sklearn.utils"),
     "_data.opening": Room("", "torch scipy.sparse"),  # what numpy reads by half
     "_data.contents": Room(),
     "_data.weights": Room(".opening"),
     "_data.tables": Room(".contents .opening"),
-    "_data.tasks": Room(".tables"),
+    "_data.bounds": Room(".tables"),
+    "_data.tasks": Room(".bounds .tables kinds.censored"),
     "_data.gates": Room(".tables .tasks"),
-    "_data.observed": Room(".tables .tasks"),
+    "_data.observed": Room(".tables .tasks kinds.censored"),
     "_data.labels": Room(".tables .tasks .weights"),
     "_data.rows": Room(".opening .weights"),
     "_data.folds": Room(),
@@ -107,12 +113,16 @@ HOUSE = {
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),
-    "_data.targets": Room(".decoding .gates .labels .observed .rows .suspects .tables .tasks"),
+    "_data.targets": Room(
+        ".bounds .decoding .gates .labels .observed .rows .suspects .tables .tasks kinds.censored"
+    ),
     "_data.tree": Room(".decoding .tasks"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
     "_predict": Room("_data.inputs", "numpy torch"),
-    "_score": Room("_data.tables _data.tasks kinds", "numpy sklearn"),
+    "_score": Room(
+        "_data.tables _data.tasks kinds kinds.bounds kinds.concordance", "numpy sklearn"
+    ),
     "_fitted_module": Room("_data.inputs kinds", "torch"),
     "_fitted": Room(
         "_data.inputs _data.refusals _data.targets _data.tree _fitted_module _predict _score",
@@ -152,7 +162,9 @@ HOUSE = {
     "_files.codec": Room(".arrays .columns", "pandas sklearn.utils._metadata_requests"),
     "_files.store": Room(".codec .disk", "safetensors", "sklearn_mtl.__version__"),
     "_files.limits": Room(),
-    "_files.schema": Room("_identity", "sklearn.utils._metadata_requests"),
+    "_files.schema": Room(
+        "_identity kinds.bounds kinds.censored", "sklearn.utils._metadata_requests"
+    ),
     "_files.onnx": Room(
         ".disk _fitted_module", "importlib"
     ),  # onnx and onnxscript, once a graph is written
@@ -166,10 +178,14 @@ HOUSE = {
     "datasets": Room("", "numpy sklearn pandas"),
     "_views": Room("_fitted", "numpy sklearn"),
     "_through": Room("_fitted", "numpy sklearn"),  # methods as functions
-    "metrics": Room("_data.rows _fitted _score _views kinds.scores", "numpy sklearn"),
+    "metrics": Room(
+        "_data.rows _fitted _score _views kinds.bounds kinds.concordance kinds.scores",
+        "numpy sklearn",
+    ),
     "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
     "inspection": Room(
-        "_data.rows _data.targets _data.tasks _fitted losses metrics", "numpy sklearn pandas scipy"
+        "_data.rows _data.targets _data.tasks _fitted kinds.bounds losses metrics",
+        "numpy sklearn pandas scipy",
     ),
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
@@ -178,7 +194,7 @@ HOUSE = {
         " losses networks",
         "numpy sklearn",
     ),
-    "__init__": Room("_data.tasks _estimator _through _views", "importlib"),
+    "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),
 }
 FOLDERS = [name.removesuffix(".*") for name in HOUSE if name.endswith(".*")]
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.gates import blank, chains, holds
 from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.tasks import Task
-from sklearn_mtl.kinds import Kind, UnobservedTarget
+from sklearn_mtl.kinds import CensoredTarget, Kind, UnobservedTarget
+from sklearn_mtl.kinds.bounds import bounds_of
 from sklearn_mtl.kinds.values import are_numbers
 
 __all__ = ["EncodedTargets", "TargetDecoder"]
@@ -27,11 +28,19 @@ class EncodedTargets(NamedTuple):
     """What the network learns from: no NaN, no labels.
 
     ``values`` (n, n_tasks) holds class codes and scaled numbers, 0 where nothing was observed;
-    ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed.
+    ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed. Where
+    targets are known within bounds, ``reach`` (n, n_tasks) holds the way from the value to the
+    other bound, 0 where it is exact; None if all are.
     """
 
     values: FloatArray
     weight: FloatArray
+    reach: FloatArray | None = None
+
+    def take(self, rows: NDArray[Any]) -> EncodedTargets:
+        """Return those of some rows."""
+        reach = None if self.reach is None else self.reach[rows]
+        return EncodedTargets(self.values[rows], self.weight[rows], reach)
 
 
 class TargetDecoder:
@@ -63,6 +72,18 @@ class TargetDecoder:
     def gates(self) -> list[int | None]:
         """Position of the gate of each task, None without one."""
         return self._gates
+
+    @property
+    def bounded(self) -> NDArray[np.bool_]:
+        """Tell which tasks have targets that are known within bounds."""
+        return np.array([isinstance(kind, CensoredTarget) for kind in self.kinds_])
+
+    def codes_of(self, k: int, targets: EncodedTargets) -> tuple[NDArray[Any], FloatArray]:
+        """Codes of task `k` as its kind takes them, and their weights, both (n,)."""
+        values, weight = targets.values[:, k], targets.weight[:, k]
+        if targets.reach is None or not self.bounded[k]:
+            return values, weight
+        return bounds_of(values, targets.reach[:, k]), weight
 
     @property
     def n_outputs(self) -> list[int]:
@@ -167,10 +188,10 @@ class TargetDecoder:
 
     def _seen(
         self, raw: Outputs, targets: EncodedTargets
-    ) -> Iterator[tuple[Kind, tuple[FloatArray, FloatArray, FloatArray]]]:
+    ) -> Iterator[tuple[Kind, tuple[FloatArray, NDArray[Any], FloatArray]]]:
         """Each kind, and raw outputs, targets and weights where it was observed."""
-        parts = zip(self.kinds_, self._parts(raw), targets.values.T, targets.weight.T, strict=True)
-        for k, (kind, part, values, weight) in enumerate(parts):
+        for k, (kind, part) in enumerate(zip(self.kinds_, self._parts(raw), strict=True)):
+            values, weight = self.codes_of(k, targets)
             class_weight = self._class_weights[k]
             if class_weight is not None and kind.is_calibrated:  # of rows as they are
                 codes = np.where(weight > 0, values, 0).astype(int)

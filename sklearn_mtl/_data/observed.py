@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.tasks import Task, naming, warn_together
 from sklearn_mtl.kinds import Kind, UnobservedTarget
+from sklearn_mtl.kinds.bounds import are_bounds
+from sklearn_mtl.kinds.censored import censored
 from sklearn_mtl.kinds.values import are_numbers, as_column, first
 
 __all__ = [
@@ -69,6 +71,8 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
                 )
             values = np.concatenate([values, labels])
             weight = np.concatenate([weight, np.zeros(len(labels))])
+        if are_bounds(values):
+            kind = censored(kind)
         kind.fit(values, weight, column.order)
     return kind
 

@@ -15,6 +15,7 @@ from sklearn_mtl._data.likely import find_codes
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.tasks import Task, naming, warn_together
 from sklearn_mtl.kinds import OrdinalTarget
+from sklearn_mtl.kinds.bounds import are_bounds
 from sklearn_mtl.kinds.values import first
 
 __all__ = ["check_column", "question_flags", "question_labels", "question_numbers"]
@@ -44,6 +45,8 @@ FEW = 20
 AFFIXES = re.compile(
     r"[<>=~≈≤≥\s]*([-+]?)[$€£¥]?\s*(.*?)(\s*[%‰$€£¥]|\s+[^\W\d]\S*)?\s*", re.DOTALL
 )
+
+BOUNDS = set("<>\u2264\u2265")  # signs before a number that is a bound
 
 GLANCE = 1000  # numbers that are looked at, or twice as many
 
@@ -125,7 +128,7 @@ def question_numbers(
     far, flags = {}, {}
     for task, kind, column in zip(tasks, kinds, columns, strict=True):
         values = column.values[column.seen]
-        if kind.is_class or len(values) == 0:
+        if kind.is_class or len(values) == 0 or are_bounds(values):  # limits do repeat
             continue
         some = values[:: 1 + len(values) // GLANCE].astype(np.float64)
         levels = np.unique(some)
@@ -184,6 +187,8 @@ def _of_numbers(name: str, numbers: list[str], n_labels: int) -> str:
     mend = "convert the column: pd.to_numeric(column, errors='coerce')"
     if 2 * sum(number.strip() != _bare(number) for number in numbers) > len(numbers):
         mend = "convert the column, without signs and units, to numbers"
+        if any(number.strip()[:1] in BOUNDS for number in numbers):
+            mend = "pass sklearn_mtl.to_intervals(column), without units, and declare 'regression'"
     elif any("," in number for number in numbers):
         mend = "read the file with decimal=',' or thousands=','"
     return (

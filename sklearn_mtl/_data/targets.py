@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.bounds import columns_of, read_columns, within_bounds
 from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
 from sklearn_mtl._data.gates import applicability, resolve_gates
 from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
@@ -36,9 +37,11 @@ from sklearn_mtl._data.suspects import (
     question_labels,
     question_numbers,
 )
-from sklearn_mtl._data.tables import Column, clean, read_table
-from sklearn_mtl._data.tasks import naming, resolve_tasks
+from sklearn_mtl._data.tables import Column, Table, read_table
+from sklearn_mtl._data.tasks import Task, naming, resolve_tasks
 from sklearn_mtl.kinds import UnobservedTarget
+from sklearn_mtl.kinds.bounds import are_bounds, exact, reaching
+from sklearn_mtl.kinds.censored import least_of
 from sklearn_mtl.kinds.values import first
 
 __all__ = ["EncodedTargets", "TargetEncoder"]
@@ -87,14 +90,12 @@ class TargetEncoder(TargetDecoder):
         """
         table = read_table(y)
         self.y_ndim_, self._template = table.ndim, table.template
-        columns = [clean(c, name, self.missing_values) for name, c in table.columns.items()]
-        named = table.template.named
-        pairs = resolve_tasks(self.tasks, list(table.columns), columns, named)
+        pairs = self._pair(table)
         self.tasks_ = [task for task, _ in pairs]
-        columns = [column for _, column in pairs]
+        self.kinds_ = [task.make_kind() for task in self.tasks_]
+        columns = self._read_bounds([column for _, column in pairs])
         columns, weight = self._weigh(columns, sample_weight)
         require_observed(self.tasks_, columns)
-        self.kinds_ = [task.make_kind() for task in self.tasks_]
         is_class = [kind.is_class for kind in self.kinds_]
         labels = declared = self._declared(classes)
         if more_comes:
@@ -122,6 +123,21 @@ class TargetEncoder(TargetDecoder):
             refuse_unknown(self.tasks, self.tasks_, self.kinds_)
         warn_of_unobserved(self.tasks_, columns, TO_COME if more_comes else NOT_TRAINED)
         return self._encode(columns, weight)
+
+    def _pair(self, table: Table) -> list[tuple[Task, Column]]:
+        """Pair the columns of y with their tasks, as these are declared or inferred."""
+        named = table.template.named
+        by_name = named or isinstance(self.tasks, Mapping)
+        columns = read_columns(table, self.tasks, self.missing_values, by_name)
+        return resolve_tasks(self.tasks, list(columns), list(columns.values()), named)
+
+    def _read_bounds(self, columns: list[Column]) -> list[Column]:
+        """Read intervals of numbers as pairs of bounds, where there are some."""
+        known: Any = zip(self.tasks_, self.kinds_, columns, strict=True)
+        return [
+            column if kind.is_class else within_bounds(task.name, column, least_of(kind))
+            for task, kind, column in known
+        ]
 
     def _fit_kinds(
         self,
@@ -180,25 +196,28 @@ class TargetEncoder(TargetDecoder):
 
         Both in task order. Cells of weight 0 count as not observed, here too.
         """
-        table = read_table(y)
-        if table.template.named and self._template.named:
-            missing = [name for name in self.names if name not in table.columns]
-            if missing:
-                raise ValueError(f"y lacks the columns {missing}; it has {list(table.columns)}.")
-            picked = {name: table.columns[name] for name in self.names}
-        else:
-            if len(table.columns) != len(self.tasks_):
-                raise ValueError(
-                    f"y has {len(table.columns)} columns, but the estimator was fitted on "
-                    f"{len(self.tasks_)} tasks: {self.names}."
-                )
-            picked = dict(zip(self.names, table.columns.values(), strict=True))
-        columns = [clean(c, name, self.missing_values) for name, c in picked.items()]
+        columns = self._read_bounds(self._pick(read_table(y)))
         columns, weight = self._weigh(columns, sample_weight)
         applicability(self.tasks_, self._gates, columns)
         for task, kind, column in zip(self.tasks_, self.kinds_, columns, strict=True):
             check_column(task, kind, column)
         return columns, weight
+
+    def _pick(self, table: Table) -> list[Column]:
+        """Columns in task order: by name if both y have names, else by position."""
+        named, wanted = table.template.named, [c for t in self.tasks_ for c in columns_of(t)]
+        by_name = named == self._template.named and (named or isinstance(self.tasks, Mapping))
+        if by_name and (missing := [name for name in wanted if name not in table.columns]):
+            raise ValueError(f"y lacks the columns {missing}; it has {list(table.columns)}.")
+        if named and by_name:
+            table = table._replace(columns={name: table.columns[name] for name in wanted})
+        if len(table.columns) != len(wanted):
+            raise ValueError(
+                f"y has {len(table.columns)} columns, but the estimator was fitted on "
+                f"{len(self.tasks_)} tasks: {self.names}."
+            )
+        columns = read_columns(table, self.tasks_, self.missing_values, by_name)
+        return [columns[name] for name in self.names] if by_name else list(columns.values())
 
     def read_task(self, k: int, y: Any, sample_weight: Any = None) -> tuple[Column, FloatArray]:
         """Column `k` alone, whatever its name, and the weight of each cell.
@@ -206,13 +225,18 @@ class TargetEncoder(TargetDecoder):
         Whether the target applies is not asked, as its gate is not there.
         """
         task, table = self.tasks_[k], read_table(y)
-        if len(table.columns) != 1:
+        if len(table.columns) not in (1, len(columns_of(task))):
             raise ValueError(
                 f"y has {len(table.columns)} columns, but only task {task.name!r} is asked for. "
                 "Pass its column alone."
             )
-        (raw,) = table.columns.values()
-        column = clean(raw, task.name, self.missing_values)
+        own = [task] * (len(table.columns) == 2)
+        (raw,) = read_columns(table, own, self.missing_values, by_name=False).values()
+        column = (
+            raw
+            if self.kinds_[k].is_class
+            else within_bounds(task.name, raw, least_of(self.kinds_[k]))
+        )
         weight = check_weights(sample_weight, len(column.seen), [task.name])[:, 0]
         column = column._replace(seen=column.seen & (weight > 0))
         check_column(task, self.kinds_[k], column)
@@ -293,9 +317,13 @@ class TargetEncoder(TargetDecoder):
 
     def _encode(self, columns: list[Column], weight: FloatArray) -> EncodedTargets:
         values, mass = np.zeros_like(weight), np.zeros_like(weight)
+        reach = np.zeros_like(weight) if self.bounded.any() else None
         for k, (kind, column) in enumerate(zip(self.kinds_, columns, strict=True)):
             seen = column.seen
+            self._check_exact(k, column)
             codes = kind.encode(column.values[seen])
+            if reach is not None and self.bounded[k]:
+                codes, reach[seen, k] = reaching(codes)
             if not np.isfinite(codes).all():
                 raise ValueError(
                     f"Task {self.names[k]!r}: kind={self.tasks_[k].kind!r} makes "
@@ -307,7 +335,17 @@ class TargetEncoder(TargetDecoder):
             class_weight = self._class_weights[k]
             if class_weight is not None:
                 mass[seen, k] *= class_weight[codes.astype(int)]
-        return EncodedTargets(values, mass)
+        return EncodedTargets(values, mass, reach)
+
+    def _check_exact(self, k: int, column: Column) -> None:
+        """Refuse bounds where the first targets were all exact."""
+        if are_bounds(column.values) and not self.bounded[k]:
+            low, high = column.values[column.seen][~exact(column.values[column.seen])][0].tolist()
+            raise ValueError(
+                f"Task {self.names[k]!r}: y holds the bounds {low:g} and {high:g}, but all values "
+                "that it was fitted on first are exact, and it knows squared errors alone. Pass "
+                "bounds to fit, or to the first call of partial_fit."
+            )
 
     def constants(self, targets: EncodedTargets) -> FloatArray:
         """Raw outputs (n_outputs,) of the constant predictor that is best for each task.
@@ -315,12 +353,11 @@ class TargetEncoder(TargetDecoder):
         Those of a task that was learned before, but is not observed in these rows, are 0.
         """
         parts = []
-        for kind, values, weight in zip(
-            self.kinds_, targets.values.T, targets.weight.T, strict=True
-        ):
+        for k, kind in enumerate(self.kinds_):
+            codes, weight = self.codes_of(k, targets)
             seen = weight > 0
             if seen.any() or isinstance(kind, UnobservedTarget):
-                parts.append(kind.constant(values[seen], weight[seen]))
+                parts.append(kind.constant(codes[seen], weight[seen]))
             else:
                 parts.append(np.zeros(kind.n_outputs))
         return np.concatenate(parts)

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.bounds import are_overlapping
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl.kinds import KINDS, Kind
+from sklearn_mtl.kinds.bounds import are_bounds
+from sklearn_mtl.kinds.censored import censored
 from sklearn_mtl.kinds.values import is_hole, plain
 
 __all__ = ["Task", "naming", "resolve_tasks", "warn_together"]
@@ -64,6 +67,11 @@ class Task:
         frequencies of rows that were not trained on, whatever ``class_weight`` is. None shrinks
         them, on the same rows, by a slope of at most 1; with class weights they are frequencies of
         weighted rows.
+    lower, upper : str, default=None
+        Names of two columns of y that hold bounds of the target instead of a column `name`, for
+        kinds 'regression' and 'gamma'. Both are the same where it is exact; NaN in one is no bound
+        on that side, NaN in both is a hole. An array holds the two side by side. Without, a column
+        of `pandas.Interval` says the same.
 
     See Also
     --------
@@ -91,6 +99,8 @@ class Task:
     categories: Sequence[Any] | None = None
     threshold: float | str | Callable[..., float] | None = None
     calibration: str | None = None
+    lower: str | None = None
+    upper: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -124,8 +134,24 @@ class Task:
             object.__setattr__(self, "categories", tuple(categories))
         with naming(self):
             self.make_kind()
+            self._check_bounds()
         if self.categories is not None:  # arrays would not compare as one
             object.__setattr__(self, "categories", tuple(plain(self.categories)))
+
+    def _check_bounds(self) -> None:
+        """Refuse one bound without the other, and bounds of what has none."""
+        bounds = {"lower": self.lower, "upper": self.upper}
+        if self.lower is None and self.upper is None:
+            return
+        for name, column in bounds.items():
+            if not isinstance(column, str) or not column:
+                raise ValueError(
+                    f"{name}={column!r} is no name of a column. Pass both, lower= and upper=; a "
+                    "column of NaN is no bound on that side."
+                )
+        if self.lower == self.upper:
+            raise ValueError(f"lower and upper are both {self.lower!r}. Name two columns.")
+        censored(self.make_kind())
 
     @property
     def kind_name(self) -> str:
@@ -176,8 +202,13 @@ def _known(labels: Iterable[Any]) -> list[Any] | tuple[Any, ...]:
 
 
 def _infer_kind(column: Column) -> str:
-    """Classification for bools, strings, categories and 0/1 numbers; else regression."""
+    """Classification for bools, strings, categories and 0/1 numbers; else regression.
+
+    Intervals that do not overlap are bins, and classes; others are numbers within bounds.
+    """
     values = column.values[column.seen]
+    if are_bounds(values) or are_overlapping(values):
+        return "regression"
     zero_one = len(values) > 0 and bool(np.isin(values, (0, 1)).all())
     return "classification" if column.categorical or zero_one else "regression"
 

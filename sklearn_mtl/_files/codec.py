@@ -38,7 +38,7 @@ from sklearn_mtl._files.arrays import (
     unpack_scalar,
 )
 from sklearn_mtl._files.columns import COLUMNS, Rule, exactly
-from sklearn_mtl.kinds import KINDS, Kind, UnobservedTarget
+from sklearn_mtl.kinds import KINDS, CensoredAmount, CensoredTarget, Kind, UnobservedTarget
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS
 
@@ -177,6 +177,13 @@ def _registered(
     return Rule(lambda v: type(v) in registry.values(), named, made)
 
 
+def _pack_task(task: Task) -> dict[str, Any]:
+    """Fields of a task; bounds, which came with format 8, only where there are some."""
+    state = {field.name: getattr(task, field.name) for field in fields(task)}
+    new = ("lower", "upper")
+    return {name: v for name, v in state.items() if v is not None or name not in new}
+
+
 def _pack_loss(combine: nn.Module) -> dict[str, Any]:
     """Numbers and tensors of a combiner, without what every module has."""
     own = {name: v for name, v in vars(combine).items() if name not in vars(nn.Module())}
@@ -217,6 +224,10 @@ OPTIMIZERS = {
 }
 
 
+# What stands in for kinds of number where some are known within bounds.
+CENSORED = {kind.__name__: kind for kind in (CensoredTarget, CensoredAmount)}
+
+
 # A value is written by the first rule that fits.
 RULES: dict[str, Rule] = {
     "float": Rule(exactly(float), repr, float),  # nan and inf, which JSON lacks
@@ -235,7 +246,7 @@ RULES: dict[str, Rule] = {
     **COLUMNS,
     "task": Rule(
         exactly(Task),
-        lambda v: {field.name: getattr(v, field.name) for field in fields(v)},
+        _pack_task,
         lambda state: Task(**state),
     ),
     "template": Rule(exactly(Template), lambda v: v._asdict(), lambda state: Template(**state)),
@@ -243,6 +254,9 @@ RULES: dict[str, Rule] = {
     "reader": _of(InputReader),
     "kind": _registered(
         KINDS, lambda v: dict(vars(v)), lambda kind, state: _filled(kind, state, base=Kind)
+    ),
+    "censored": _registered(
+        CENSORED, lambda v: dict(vars(v)), lambda kind, state: _filled(kind, state, base=Kind)
     ),
     "unobserved": Rule(exactly(UnobservedTarget), lambda v: v.kind, UnobservedTarget),
     "trunk": _registered(

@@ -23,7 +23,9 @@ from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._identity import identity
-from sklearn_mtl.kinds import KINDS, UnobservedTarget
+from sklearn_mtl.kinds import KINDS, CensoredTarget, UnobservedTarget
+from sklearn_mtl.kinds.bounds import as_bounds
+from sklearn_mtl.kinds.censored import censored
 
 __all__ = ["check"]
 
@@ -102,11 +104,15 @@ def _is_fitted(kind: Any) -> bool:
         return not kind.is_known or _is_fitted(kind.kind)
     if kind.is_class:
         return len(kind.classes_) > 0 and (type(kind) not in OURS or _is_of_its_classes(kind))
-    if type(kind) in OURS:
+    if isinstance(kind, CensoredTarget):
+        if type(kind) is not type(censored(kind.kind)) or vars(kind.kind) != kind.kind.params():
+            return False
+        pairs = as_bounds(np.array([1.0, 2.0]), np.array([1.0, np.inf]))
+        if _types(type(kind)(kind.kind).fit(pairs, np.ones(2))) != _types(kind):
+            return False
+    elif type(kind) in OURS:
         fitted = type(kind)(**kind.params()).fit(np.array([1.0, 2.0]), np.ones(2))
-        if {n: type(v) for n, v in vars(fitted).items()} != {
-            n: type(v) for n, v in vars(kind).items()
-        }:
+        if _types(fitted) != _types(kind):
             return False
     return all(rule(vars(kind)[n], kind) for n, rule in NUMBER.items() if n in vars(kind))
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sklearn_mtl._data.decoding import EncodedTargets
 from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.recipe import DTYPES, Recipe
@@ -30,8 +31,8 @@ class Batches:
     ----------
     source : Source
         Samples by index.
-    values, weight : ndarray of shape (n_samples, n_tasks)
-        Encoded targets and the weight of each cell.
+    encoded : EncodedTargets
+        Of all samples.
     rows : ndarray of int
         Rows to iterate over.
     recipe : Recipe
@@ -47,8 +48,7 @@ class Batches:
     def __init__(
         self,
         source: Source,
-        values: NDArray[np.float64],
-        weight: NDArray[np.float64],
+        encoded: EncodedTargets,
         rows: NDArray[np.intp],
         recipe: Recipe,
         shuffle_seed: int | None = None,
@@ -59,10 +59,14 @@ class Batches:
         self.inputs = Inputs(source, self.dtype, self.device)
         self.source, self.rows, self.batch_size = source, rows, recipe.batch_size
         # Weights up to one: a task's common factor changes nothing, and none overflows float32.
-        largest = weight[rows].max(axis=0)
-        weight = weight[rows] / np.where(largest > 0, largest, 1)
-        self.targets = torch.from_numpy(values[rows]).to(self.device, self.dtype)
+        values, weight, reach = encoded.take(rows)
+        largest = weight.max(axis=0)
+        weight = weight / np.where(largest > 0, largest, 1)
+        self.targets = torch.from_numpy(values).to(self.device, self.dtype)
         self.weight = torch.from_numpy(weight).to(self.device, self.dtype)
+        self.reach = None
+        if reach is not None:
+            self.reach = torch.from_numpy(reach).to(self.device, self.dtype)
         self.complete = bool(weight.all())  # no target is missing: nothing to be masked
         self.folds, self.members = folds, None
         if folds is not None:  # the share of each member in the loss of a row
@@ -106,10 +110,11 @@ class Batches:
         least = torch.finfo(self.dtype).tiny
         share = weight / counts.clamp_min(least).repeat_interleave(lengths, dim=0)
         observed = [None] * len(parts) if self.complete else (weight > 0).split(sizes)
-        members = [None] * len(parts)
-        if self.members is not None:
-            members = self.members[index].split(sizes)
-        columns = target.split(sizes), observed, share.split(sizes), counts, members
+        members, reach = (
+            [None] * len(parts) if part is None else part[index].split(sizes)
+            for part in (self.members, self.reach)
+        )
+        columns = target.split(sizes), observed, share.split(sizes), counts, members, reach
         yield from zip(X.split(sizes), map(Cells, *columns), strict=True)
 
 
@@ -133,8 +138,8 @@ class LeftOut:
         order = np.argsort(batches.folds, kind="stable")
         self.places.T[self.filled.T] = order
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Read samples (b, M, *shape), and targets and weights (b * M, n_tasks)."""
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Read samples (b, M, *shape); targets, weights and reaches (b * M, n_tasks)."""
         batches, n_folds = self.batches, self.places.shape[1]
         values = math.prod(batches.source.shape)
         step = max(1, min(READ_VALUES // values, CHUNK_ROWS) // n_folds)
@@ -147,4 +152,5 @@ class LeftOut:
             index = torch.from_numpy(places.ravel()).to(batches.device)
             filled = torch.from_numpy(self.filled[start : start + step].reshape(-1, 1))
             weight = batches.weight[index] * filled.to(batches.device)
-            yield X, batches.targets[index], weight
+            reach = None if batches.reach is None else batches.reach[index]
+            yield X, batches.targets[index], weight, reach

@@ -235,7 +235,7 @@ def start_combiner(net: TaskNet, batches: Batches) -> None:
     net.criterion.to(batches.device)
     bias = net.module.heads.bias.detach().to(batches.device)
     constant = (bias if bias.ndim == 1 else bias[0]).expand(len(batches.targets), -1)
-    losses, counts = task_losses(constant, batches.targets, batches.weight)
+    losses, counts = task_losses(constant, batches.targets, batches.weight, batches.reach)
     # Of tasks without a target, NaN.
     net.constant_losses_ = torch.where(counts > 0, losses, torch.nan).cpu().double().numpy()
     if isinstance(combine, Combiner):

@@ -72,7 +72,7 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any]:
     if len(raw) <= CROSS_FIT_ROWS:
         for m in range(plan.n_folds):
             of_fold = folds == m
-            rest = EncodedTargets(targets.values[~of_fold], targets.weight[~of_fold])
+            rest = targets.take(~of_fold)
             if of_fold.any() and (rest.weight[:, compared] > 0).any(axis=0).all():
                 found = find(raw[~of_fold], straight[~of_fold], rest)
                 out[of_fold] = _made_of(plan, raw[of_fold], straight[of_fold], found)

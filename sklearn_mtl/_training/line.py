@@ -64,7 +64,7 @@ def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Li
         rng = np.random.default_rng(plan.seed)
         places = np.sort(rng.choice(n, VALUES // trunk.width, replace=False))
     X = _inputs_of_heads(plan, net, places)
-    values, weight = (t[places] for t in plan.trained_targets)
+    values, weight, _ = plan.trained_targets.take(places)
     folds = plan.folds[places]
     observed = (plan.trained_targets.weight > 0).sum(axis=0)
     alike: dict[bytes, list[int]] = {}  # tasks of the same weights

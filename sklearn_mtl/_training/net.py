@@ -333,9 +333,9 @@ class TaskNet(PlainNet):
         assert self.averaged_ is not None
         tally = Tally()
         with torch.no_grad():
-            for X, target, weight in left_out:
+            for X, *targets in left_out:
                 raw = infer(self.averaged_, X, self.amp_dtype_).flatten(0, 1)
-                tally.add(*self.criterion_.task_losses(raw, target, weight))
+                tally.add(*self.criterion_.task_losses(raw, *targets))
         self._record("oob", tally)
 
     def _record(self, prefix: str, tally: Tally) -> None:

@@ -98,12 +98,12 @@ class Plan(NamedTuple):
         """Targets of the rows to train on."""
         if len(self.rows) == len(self.targets.values):
             return self.targets
-        return EncodedTargets(self.targets.values[self.rows], self.targets.weight[self.rows])
+        return self.targets.take(self.rows)
 
     def batches(self) -> Batches:
         """Rows to train on, in an order that is new in every pass."""
         return Batches(
-            *(self.source, *self.targets, self.rows, self.recipe),
+            *(self.source, self.targets, self.rows, self.recipe),
             shuffle_seed=self.seed,
             folds=self.folds,
             n_folds=self.n_folds,
@@ -269,7 +269,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     if validation is None:
         if plan.held_out is None:
             return None
-        return Batches(plan.source, *plan.targets, plan.held_out, plan.recipe)
+        return Batches(plan.source, plan.targets, plan.held_out, plan.recipe)
     X, y, sample_weight, _ = validation
     reader = plan.reader
     if y is None:
@@ -289,7 +289,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
-    return Batches(reader.of(inputs, "X_val"), *targets, rows, plan.recipe)
+    return Batches(reader.of(inputs, "X_val"), targets, rows, plan.recipe)
 
 
 def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sklearn_mtl.kinds.base import Kind
+from sklearn_mtl.kinds.censored import CensoredAmount, CensoredTarget
 from sklearn_mtl.kinds.classes import ClassificationTarget, OrdinalTarget
 from sklearn_mtl.kinds.numbers import (
     GammaTarget,
@@ -29,6 +30,8 @@ from sklearn_mtl.kinds.unobserved import UnobservedTarget
 
 __all__ = [
     "KINDS",
+    "CensoredAmount",
+    "CensoredTarget",
     "ClassificationTarget",
     "GammaTarget",
     "Kind",

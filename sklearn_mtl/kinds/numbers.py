@@ -18,6 +18,7 @@ from sklearn.metrics import (
 )
 
 from sklearn_mtl.kinds.base import Kind
+from sklearn_mtl.kinds.bounds import are_bounds
 from sklearn_mtl.kinds.values import are_numbers, first
 from sklearn_mtl.losses import CELL_LOSSES
 from sklearn_mtl.losses.links import exp, log_mean
@@ -35,10 +36,12 @@ class _Number(Kind):
 
     def check(self, values: NDArray[Any]) -> None:
         """Refuse what is not a number."""
-        if len(values) and not are_numbers(values):
+        if len(values) and not are_numbers(values) and not are_bounds(values):
             how = "pd.to_numeric(column, errors='coerce')"
             if isinstance(first(values), date):
                 how = "(column - first_day).dt.days"
+            if any(str(value).strip()[:1] in ("<", ">") for value in values):
+                how = "sklearn_mtl.to_intervals(column)"
             raise ValueError(
                 f"the target must hold numbers, got {first(values)!r}. Convert the column, {how}, "
                 "or declare it as 'classification'."
@@ -217,6 +220,8 @@ class _LogMean(_Number):
     def check(self, values: NDArray[Any]) -> None:
         """Refuse what is not a number, or outside of the range."""
         super().check(values)
+        if are_bounds(values):
+            return
         outside = values[~self._inside(values)] if len(values) else values
         if len(outside):
             raise ValueError(

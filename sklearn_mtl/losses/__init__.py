@@ -19,12 +19,13 @@ turns those into one scalar to minimise. Both are plain `torch.nn.Module` object
 """
 
 from sklearn_mtl.losses.balancing import LogProd, Uncertainty
-from sklearn_mtl.losses.cells import CELL_LOSSES, CellLoss, KindLoss
+from sklearn_mtl.losses.cells import CELL_LOSSES, CENSORED, CellLoss, KindLoss
 from sklearn_mtl.losses.combiners import Combiner, MaskedMSE, Weighted
 from sklearn_mtl.losses.task_losses import Cells, TaskLosses
 
 __all__ = [
     "CELL_LOSSES",
+    "CENSORED",
     "LOSSES",
     "CellLoss",
     "Cells",

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sklearn_mtl.losses.intervals import expected_square, interval_error, squared_distance
 from sklearn_mtl.losses.links import log_mean, sequential_log_proba
 
 __all__ = [
     "CELL_LOSSES",
+    "CENSORED",
     "NO_CODE",
     "CellLoss",
     "KindLoss",
@@ -117,11 +119,16 @@ class KindLoss(NamedTuple):
         Exponent of the loss in a product of losses: 1 where it measures a squared scale, as a
         squared error or a deviance, 2 where it measures a scale itself. ``power * log(loss)`` is
         then twice the logarithm of a scale for every kind, as in the profile likelihood.
+    noise : callable, optional
+        Where targets may be known within bounds: ``(raw, target, reach, **params)`` to the expected
+        square of each cell, in units of the square of the parameter `scale`, the noise that is
+        learned from it. The two losses take `reach`, too.
     """
 
     likelihood: CellLoss
     squared: CellLoss
     power: float = 1.0
+    noise: CellLoss | None = None
 
 
 CELL_LOSSES: dict[str, KindLoss] = {
@@ -132,3 +139,6 @@ CELL_LOSSES: dict[str, KindLoss] = {
     "poisson": KindLoss(poisson_deviance, squared_error_of_mean),
     "gamma": KindLoss(gamma_deviance, squared_error_of_mean),
 }
+
+CENSORED = KindLoss(interval_error, squared_distance, noise=expected_square)
+"""Losses of numbers of which some are known within bounds, `reach` away from the target."""

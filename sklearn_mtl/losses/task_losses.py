@@ -13,6 +13,10 @@ from sklearn_mtl.losses.cells import CELL_LOSSES, CellLoss, KindLoss
 
 __all__ = ["Cells", "TaskLosses"]
 
+# Of bounded targets: what a batch counts in the running estimate of the noise, as the losses of
+# earlier batches do in `LogProd`; and the least that it may be, of the first guess 1.
+NOISE_RATE, LEAST_NOISE = 0.05, 0.01
+
 
 class Cells(NamedTuple):
     """Targets of a batch as `TaskLosses` compares them: what does not depend on the network.
@@ -29,6 +33,8 @@ class Cells(NamedTuple):
         Those sums.
     members : Tensor of shape (B, M), optional
         Share of each member of an ensemble in the loss of a row, by default 1 / M.
+    reach : Tensor of shape (B, n_tasks), optional
+        Way from each target to its other bound, 0 where it is exact, as all are by default.
     """
 
     target: Tensor
@@ -36,14 +42,21 @@ class Cells(NamedTuple):
     share: Tensor
     counts: Tensor
     members: Tensor | None = None
+    reach: Tensor | None = None
 
     @classmethod
-    def of(cls, target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Cells:
+    def of(
+        cls,
+        target: Tensor,
+        weight: Tensor | None,
+        dtype: torch.dtype,
+        reach: Tensor | None = None,
+    ) -> Cells:
         """Prepare targets, with holes, and weights as `TaskLosses` takes them.
 
         Parameters
         ----------
-        target, weight : Tensor
+        target, weight, reach : Tensor
             See `TaskLosses.forward`.
         dtype : torch.dtype
             Of all numbers.
@@ -62,7 +75,10 @@ class Cells(NamedTuple):
         counts = weight.sum(dim=0)
         share = weight / counts.clamp_min(torch.finfo(dtype).tiny)
         # Fill first, then compute: selecting afterwards leaves a NaN in the gradient.
-        return cls(torch.where(observed, target, 0).to(dtype), observed, share, counts)
+        if reach is not None:
+            reach = torch.where(observed, reach, 0).to(dtype)
+        target = torch.where(observed, target, 0).to(dtype)
+        return cls(target, observed, share, counts, reach=reach)
 
 
 class TaskLosses(nn.Module):
@@ -72,7 +88,7 @@ class TaskLosses(nn.Module):
     ----------
     kinds : sequence of str or KindLoss
         One per task: a key of `CELL_LOSSES` ('classification', 'ordinal', 'regression',
-        'quantile', 'poisson', 'gamma'), or losses of your own.
+        'quantile', 'poisson', 'gamma'), or losses: `CENSORED`, or of your own.
     n_outputs : sequence of int
         Raw outputs per task, in the order of `kinds`: the number of classes, one fewer for
         'ordinal', 1 for numbers.
@@ -81,6 +97,8 @@ class TaskLosses(nn.Module):
         throughout. Quantiles take the pinball loss in both.
     params : sequence of dict, optional
         Numbers that each task's loss takes as keyword arguments, e.g. ``{"quantile": 0.9}``.
+        Tasks with bounded targets, `CENSORED`, need `scale`: a first guess of the standard
+        deviation of the noise, which is learned in training.
 
     Attributes
     ----------
@@ -114,9 +132,12 @@ class TaskLosses(nn.Module):
         for k, key in enumerate(zip(measures, n_outputs, names, strict=True)):
             groups.setdefault(key, []).append(k)
         self._groups: list[tuple[CellLoss, tuple[int, int], tuple[str, ...]]] = []
+        self._noise: dict[int, CellLoss] = {}
         for g, ((kind, width, given), members) in enumerate(groups.items()):
             shape = (len(members), width)
             self._groups.append((getattr(kind, family), shape, given))
+            if kind.noise is not None:
+                self._noise[g] = kind.noise
             for name in given:
                 values = torch.tensor([params[k][name] for k in members], dtype=torch.float64)
                 self.register_buffer(f"param_{name}_{g}", values, persistent=False)
@@ -133,7 +154,11 @@ class TaskLosses(nn.Module):
         self.register_buffer("powers", powers, persistent=False)
 
     def forward(
-        self, output: Tensor, target: Tensor, weight: Tensor | None = None
+        self,
+        output: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        reach: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute losses and counts.
 
@@ -147,6 +172,9 @@ class TaskLosses(nn.Module):
         weight : Tensor of shape (B, n_tasks) or (B, 1), optional
             Weight of each cell or row, by default 1. Not observed is where it is not positive, or
             where `target` is NaN.
+        reach : Tensor of shape (B, n_tasks), optional
+            Of tasks with bounded targets: the way from the target to its other bound. 0, the
+            default, is exact; infinite, upwards or downwards, is no other bound.
 
         Returns
         -------
@@ -157,7 +185,7 @@ class TaskLosses(nn.Module):
         """
         self._check_shapes(output, target)
         half = output.dtype in (torch.bfloat16, torch.float16)
-        cells = Cells.of(target, weight, torch.float32 if half else output.dtype)
+        cells = Cells.of(target, weight, torch.float32 if half else output.dtype, reach)
         return self.compare(output, cells), cells.counts
 
     def compare(self, output: Tensor, cells: Cells) -> Tensor:
@@ -186,9 +214,11 @@ class TaskLosses(nn.Module):
         # Columns in the order of the groups, one split, and the order of the tasks again.
         raws = _split(_take(output, self.columns), self._widths)
         targets = _split(_take(target, self.tasks), self._lengths)
+        reaches = self._reaches(cells, targets) if self._noise else {}
         losses = []
         for g, (cell_loss, shape, names) in enumerate(self._groups):
             given = {name: getattr(self, f"param_{name}_{g}").to(output.dtype) for name in names}
+            given |= {"reach": reaches[g]} if g in reaches else {}
             raw = raws[g].unsqueeze(-1) if shape[1] == 1 else raws[g].unflatten(-1, shape)
             losses.append(cell_loss(raw, targets[g], **given))
             if losses[g].shape != targets[g].shape:
@@ -197,11 +227,49 @@ class TaskLosses(nn.Module):
                     f"{tuple(raw.shape)} has "
                     f"shape {tuple(losses[g].shape)}, expected {tuple(targets[g].shape)}."
                 )
+            if g in reaches and self.training and output.requires_grad:
+                self._learn_noise(g, raw.detach(), targets[g], given, cells)
         cell = _take(losses[0] if len(losses) == 1 else torch.cat(losses, dim=-1), self.back)
-        if cell.ndim > share.ndim:
-            by = cells.members
-            cell = cell.mean(dim=1) if by is None else torch.einsum("bmk,bm->bk", cell, by)
-        return (cell * share).sum(dim=0)
+        return _mean(cell, share, cells.members)
+
+    def _reaches(self, cells: Cells, targets: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Way to the other bound, for the groups of tasks that may have one."""
+        if cells.reach is None:
+            return {g: torch.zeros_like(targets[g]) for g in self._noise}
+        parts = _split(_take(cells.reach, self.tasks), self._lengths)
+        reaches = {g: parts[g] for g in self._noise}
+        members = [target.ndim > cells.reach.ndim for target in targets]
+        return {
+            g: reach.unsqueeze(1).expand_as(targets[g]) if members[g] else reach
+            for g, reach in reaches.items()
+        }
+
+    def _learn_noise(
+        self, g: int, raw: Tensor, target: Tensor, given: dict[str, Tensor], cells: Cells
+    ) -> None:
+        """Let the scales of a group follow the expected squares of a batch."""
+        at = slice(sum(self._lengths[:g]), sum(self._lengths[: g + 1]))
+        share, counts = _take(cells.share, self.tasks)[:, at], _take(cells.counts, self.tasks)[at]
+        with torch.no_grad():
+            square = _mean(self._noise[g](raw, target, **given), share, cells.members)
+            seen = (counts > 0) & (square < torch.inf)
+            step = torch.where(seen, square - 1, 0).clamp_max(1 / NOISE_RATE) * NOISE_RATE
+            scale = getattr(self, f"param_scale_{g}")
+            factor = (1 + step.to(scale.dtype)).sqrt()
+            # Not in place: the losses of the batch are still to be differentiated.
+            setattr(self, f"param_scale_{g}", (scale * factor).clamp_min(LEAST_NOISE))
+
+    def resume(self, other: TaskLosses) -> None:
+        """Go on from the noise that the losses of the same tasks have learned before.
+
+        Parameters
+        ----------
+        other : TaskLosses
+        """
+        for g in self._noise:
+            if g in other._noise and other._lengths[g : g + 1] == self._lengths[g : g + 1]:
+                scale, known = (getattr(losses, f"param_scale_{g}") for losses in (self, other))
+                scale.copy_(known)
 
     def _check_shapes(self, output: Tensor, target: Tensor) -> None:
         if output.shape[-1] != self.n_outputs or target.shape != (len(output), self.n_tasks):
@@ -217,6 +285,13 @@ class TaskLosses(nn.Module):
         else:
             index = torch.tensor(positions, dtype=torch.long)
             self.register_buffer(name, index, persistent=False)
+
+
+def _mean(cell: Tensor, share: Tensor, members: Tensor | None) -> Tensor:
+    """Mean over members and rows, of each task."""
+    if cell.ndim > share.ndim:
+        cell = cell.mean(dim=1) if members is None else torch.einsum("bmk,bm->bk", cell, members)
+    return (cell * share).sum(dim=0)
 
 
 def _losses_of(kind: str | KindLoss) -> KindLoss:

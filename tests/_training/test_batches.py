@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_mtl._data.decoding import EncodedTargets
 from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._training import batches as reading
 from sklearn_mtl._training.batches import Batches, LeftOut
@@ -23,7 +24,8 @@ def make_batches(n_rows=23, batch_size=5, shuffle_seed=0):
     recipe = Recipe(1, batch_size, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
     rows = np.arange(0, 2 * n_rows, 2)
     weight = np.ones_like(values)
-    return Batches(source_of(values), 10 * values, weight, rows, recipe, shuffle_seed)
+    targets = EncodedTargets(10 * values, weight)
+    return Batches(source_of(values), targets, rows, recipe, shuffle_seed)
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 0])
@@ -61,9 +63,10 @@ def test_batches_know_their_shares(holes):
     values, weight = rng.normal(size=(23, 2)), rng.uniform(1, 2, size=(23, 2))
     weight[:7, 0] = weight[:7, 0] * (not holes)
     recipe = Recipe(1, 5, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {})
-    batches = Batches(source_of(values), values, weight, np.arange(23), recipe)
+    targets = EncodedTargets(values, weight)
+    batches = Batches(source_of(values), targets, np.arange(23), recipe)
     start = 0
-    for x, (target, observed, share, counts, members) in batches:
+    for x, (target, observed, share, counts, members, reach) in batches:
         part = slice(start, start := start + len(x))
         w = weight[part] / weight.max(axis=0)
         assert torch.equal(target, x)
@@ -71,7 +74,21 @@ def test_batches_know_their_shares(holes):
         np.testing.assert_allclose(share * counts, w)
         assert observed is None if not holes else (observed.numpy() == (w > 0)).all()
         assert members is None
+        assert reach is None
     assert start == 23
+
+
+def test_the_other_bounds_come_with_their_rows():
+    values = np.arange(23.0)[:, None]
+    targets = EncodedTargets(values, np.ones_like(values), np.where(values % 2, np.inf, -values))
+    recipe = Recipe(1, 5, 1e-3, "SGD", 0.0, "cpu", "float32", 0, {})
+    rows, folds = np.arange(3, 23), np.arange(20) % 3
+    batches = Batches(source_of(values), targets, rows, recipe, 0, folds, 3)
+    for x, cells in batches:
+        torch.testing.assert_close(cells.reach, torch.where(x % 2 == 1, torch.inf, -x))
+    for x, *_, reach in LeftOut(batches):
+        x = x.reshape(-1, 1)
+        torch.testing.assert_close(reach, torch.where(x % 2 == 1, torch.inf, -x))
 
 
 # -- folds --------------------------------------------------------------------------------------
@@ -85,7 +102,7 @@ def with_folds(folds, n_folds=3, weight=None, batch_size=5):
     rows = np.arange(0, 2 * n_rows, 2)
     weight = np.ones_like(values) if weight is None else weight
     return Batches(
-        *(source_of(values), 10 * values, weight, rows, recipe),
+        *(source_of(values), EncodedTargets(10 * values, weight), rows, recipe),
         folds=np.asarray(folds),
         n_folds=n_folds,
     )
@@ -114,7 +131,7 @@ def test_each_row_is_left_out_once_by_its_member(folds, values_at_once, monkeypa
     monkeypatch.setattr(reading, "READ_VALUES", values_at_once)
     weight = np.arange(1.0, 2 * len(folds) + 1)[:, None]
     batches, found = with_folds(folds, weight=weight), []
-    for x, target, w in LeftOut(batches):
+    for x, target, w, _ in LeftOut(batches):
         assert x.shape == (len(x), 3, 1)
         assert target.shape == w.shape == (3 * len(x), 1)
         assert torch.equal(target, 10 * x.flatten(0, 1))
@@ -135,7 +152,7 @@ def test_what_a_fold_holds_does_not_reach_the_member_that_leaves_it_out(head_hid
     def train(values):
         batches = Batches(
             Source(lambda rows: X[rows], (2,), np.zeros(2), np.ones(2)),
-            *(values, np.ones_like(values), np.arange(40)),
+            *(EncodedTargets(values, np.ones_like(values)), np.arange(40)),
             Recipe(1, 16, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {}),
             *(0, folds, 3),
         )
