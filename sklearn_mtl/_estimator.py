@@ -20,6 +20,7 @@ from sklearn_mtl import _through as tools
 from sklearn_mtl._callers import check_callers
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._files import save as files
+from sklearn_mtl._files.checkpoint import Checkpoint
 from sklearn_mtl._fitted import Fitted, fitted_of
 from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._training.fit import train, train_on
@@ -191,6 +192,15 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     net_params : dict, default=None
         Parameters for the skorch ``NeuralNet`` that are not set by others here, e.g.
         ``{"callbacks": [...]}`` or ``{"optimizer__betas": (0.9, 0.99)}``.
+    checkpoint : str or path-like, default=None
+        File that keeps how far `fit` is while it lasts. A fit that was interrupted or killed goes
+        on from there when it is called again with the same data and parameters, and ends with the
+        same bits as an unbroken one; then the file is removed. A file of another fit is refused.
+        A folder that exists has a file for each fit in it: those of a search, or of several
+        processes. `partial_fit` keeps nothing; see `save`.
+    checkpoint_every : float, default=60.0
+        Seconds from one state that is kept to the next. States are kept at the ends of epochs: at
+        that of the first one, and of each with 0.
 
     Attributes
     ----------
@@ -308,6 +318,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "device": [str],
         "precision": [StrOptions({"auto", *DTYPES})],
         "net_params": [None, dict],
+        "checkpoint": [None, str, PathLike],
+        "checkpoint_every": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -339,6 +351,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         device: str = "auto",
         precision: str = "auto",
         net_params: dict[str, Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_every: float = 60.0,
     ) -> None:
         self.tasks = tasks
         self.loss = loss
@@ -366,6 +380,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         self.device = device
         self.precision = precision
         self.net_params = net_params
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     # -- parameters --------------------------------------------------------------------------
 
@@ -459,6 +475,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             self._previous() if self.warm_start else None,
             validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
             listener=FitTasks(self),
+            checkpoint=None
+            if self.checkpoint is None
+            else Checkpoint(self.checkpoint, self.checkpoint_every),
         )
         fitted.keep_in(self)
         return self

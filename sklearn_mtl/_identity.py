@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["identity"]
+__all__ = ["OF_MODULES", "fingerprint", "identity"]
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
@@ -41,6 +41,41 @@ def identity(value: Any) -> Any:
         pickled where `value` can.
     """
     return _Reader().read(value)
+
+
+def fingerprint(value: Any) -> str:
+    """Return a short text that is equal for values of equal identity, in other processes too.
+
+    Parameters
+    ----------
+    value : object
+        Such as a parameter of an estimator.
+
+    Returns
+    -------
+    fingerprint : str
+        Hexadecimal. Of objects that cannot be read, nothing but their type counts.
+    """
+    return _digest(_text_of(identity(value)).encode())
+
+
+def _text_of(plain: Any) -> str:
+    """Write an identity as a text; parts without an order are sorted."""
+    if isinstance(plain, bool | int):
+        return repr(int(plain))
+    if isinstance(plain, float):
+        return repr(int(plain)) if plain.is_integer() else repr(plain)
+    if isinstance(plain, PLAIN):
+        return repr(plain)
+    if isinstance(plain, list | tuple):
+        return f"({','.join(map(_text_of, plain))})"
+    if isinstance(plain, dict):
+        items = sorted(f"{_text_of(key)}:{_text_of(value)}" for key, value in plain.items())
+        return f"{{{','.join(items)}}}"
+    if isinstance(plain, Set):
+        return f"{{{','.join(sorted(map(_text_of, plain)))}}}"
+    named = plain if hasattr(plain, "__qualname__") else type(plain)
+    return f"<{getattr(named, '__module__', '')}.{named.__qualname__}>"
 
 
 class _Reader:

@@ -147,10 +147,13 @@ HOUSE = {
         ".averaging .batches .listeners .net .recipe", "skorch sklearn.exceptions"
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
+    "_training.progress": Room(".listeners .random _identity", "skorch"),  # of a fit, for a file
+    "_training.fingerprints": Room(".batches .copies .listeners .plan _fitted _identity"),
     "_training.line": Room(".net .plan _predict", "scipy"),
     "_training.calibrate": Room(".line .net .plan .run"),
     "_training.fit": Room(
-        ".batches .build .calibrate .copies .fit_tasks .net .plan .random .run"
+        ".batches .build .calibrate .copies .fingerprints .fit_tasks .net .plan .progress .random"
+        " .run"
         " _fitted _identity _predict _score"
     ),
     "_training": Room(),
@@ -161,6 +164,9 @@ HOUSE = {
     "_files.columns": Room(".arrays", "pandas narwhals", "pyarrow"),
     "_files.codec": Room(".arrays .columns", "pandas sklearn.utils._metadata_requests"),
     "_files.store": Room(".codec .disk", "safetensors", "sklearn_mtl.__version__"),
+    "_files.checkpoint": Room(
+        ".codec .disk .store _identity _training.progress", "", "sklearn_mtl.__version__"
+    ),
     "_files.limits": Room(),
     "_files.schema": Room(
         "_identity kinds.bounds kinds.censored", "sklearn.utils._metadata_requests"
@@ -190,7 +196,7 @@ HOUSE = {
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
-        " _callers _files.save _fitted_module _through _views"
+        " _callers _files.checkpoint _files.save _fitted_module _through _views"
         " losses networks",
         "numpy sklearn",
     ),

@@ -54,20 +54,33 @@ SHORT = reprlib.Repr()
 SHORT.maxother = 60
 
 
-def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+# What to do about what is not plain data.
+MEND = (
+    "Replace it (loss, optimizer and net_params can be set to their defaults by set_params, which "
+    "changes no prediction), or pickle the estimator."
+)
+MEND_LABELS = (
+    "It is a label of y: fit on labels that are text, column.astype(str), or pickle the estimator."
+)
+
+
+def encode(value: Any, where: str, tensors: dict[str, Tensor], mend: str = MEND) -> Any:
     """Turn a value into what JSON can hold; its numeric arrays are put into `tensors`.
 
-    `where` names the value in errors, and its arrays in the file.
+    `where` names the value in errors, and its arrays in the file; `mend` says what to do.
     """
     kind = type(value)
     if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
         return value
     if kind is list:
-        return [encode(v, f"{where}[{i}]", tensors) for i, v in enumerate(value)]
+        return [encode(v, f"{where}[{i}]", tensors, mend) for i, v in enumerate(value)]
     if kind is dict:
         return {
             "dict": [
-                [encode(k, f"a key of {where}", tensors), encode(v, f"{where}[{k!r}]", tensors)]
+                [
+                    encode(k, f"a key of {where}", tensors, mend),
+                    encode(v, f"{where}[{k!r}]", tensors, mend),
+                ]
                 for k, v in value.items()
             ]
         }
@@ -80,16 +93,12 @@ def encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": name} if kind is Tensor else {"array": [name, value.dtype.str]}
     for tag, rule in RULES.items():
         if rule.fits(value):
-            return {tag: encode(rule.pack(value), where, tensors)}
-    mend = (
-        "Replace it (loss, optimizer and net_params can be set to their defaults by set_params, "
-        "which changes no prediction)"
-    )
+            return {tag: encode(rule.pack(value), where, tensors, mend)}
     if "['classes_']" in where or "['categories" in where:
-        mend = "It is a label of y: fit on labels that are text, column.astype(str)"
+        mend = MEND_LABELS
     raise TypeError(
         f"{where} holds {SHORT.repr(value)}, of type {kind.__name__}, which is not plain data: a "
-        f"file that can run no code cannot hold it. {mend}, or pickle the estimator."
+        f"file that can run no code cannot hold it. {mend}"
     )
 
 

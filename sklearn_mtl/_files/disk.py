@@ -15,7 +15,7 @@ from pathlib import Path
 if sys.platform != "win32":  # where leftovers stay
     import fcntl
 
-__all__ = ["read_file", "write_file"]
+__all__ = ["locked", "read_file", "write_file"]
 
 PathLike = str | os.PathLike[str]
 
@@ -27,16 +27,36 @@ def read_file(path: PathLike) -> bytes:
     return Path(path).read_bytes()
 
 
+@contextlib.contextmanager
+def locked(path: PathLike) -> Iterator[bool]:
+    """Tell whether nobody else, by this function, is at work with a path, and keep it so."""
+    target = Path(path).resolve()
+    _require_folder(target, path)
+    lock = target.with_name(f"{_prefix(target)}lock")
+    while True:
+        try:
+            file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        alone = _lock(file)
+        if not alone or os.fstat(file).st_nlink:
+            break
+        os.close(file)  # the last one has removed it just now
+    try:
+        yield alone
+    finally:
+        if alone:
+            lock.unlink(missing_ok=True)
+        os.close(file)
+
+
 def write_file(path: PathLike, *content: bytes) -> None:
     """Write a file, or leave the older one as it is, and raise an OSError that names the path.
 
     A new file has the rights that the umask leaves, an older one keeps its own.
     """
     target = Path(path).resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            errno.ENOENT, f"There is no folder {target.parent}. Make it first", str(path)
-        )
+    _require_folder(target, path)
     try:
         _replace(target, content)
     except OSError as error:
@@ -63,6 +83,13 @@ def _replace(target: Path, content: Iterable[bytes]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _require_folder(target: Path, path: PathLike) -> None:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f"There is no folder {target.parent}. Make it first", str(path)
+        )
 
 
 def _no_file(path: PathLike) -> OSError:

@@ -35,6 +35,9 @@ OF_CALLBACKS = {
     "_skl_callbacks_to_teardown",
 }
 
+# Parameters that say where a fit is kept while it lasts: no file says where to write another one.
+OF_CHECKPOINTS = {"checkpoint", "checkpoint_every"}
+
 # Names of `Fitted.oob`.
 OUT_OF_BAG = {"oob_prediction_", "oob_decision_function_", "oob_score_"}
 
@@ -45,8 +48,8 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
     net, attributes = fitted.net, vars(estimator)
     # In the order of the class, those of its bases last.
     names = dict.fromkeys([*estimator.get_params(deep=False), *parameter_names(type(estimator))])
-    params = {name: attributes[name] for name in names if name in attributes}
-    known = {*params, *fitted.attributes(), *OF_CALLBACKS}
+    params = {n: attributes[n] for n in names if n in attributes and n not in OF_CHECKPOINTS}
+    known = {*params, *fitted.attributes(), *OF_CALLBACKS, *OF_CHECKPOINTS}
     others = {name: value for name, value in attributes.items() if name not in known}
     module = plain_module(net)
     trunk = None
@@ -107,9 +110,10 @@ def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
 
 def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     """Make a fitted estimator of what was saved, with `trunk` if none was."""
-    names = set(parameter_names(kind))
+    names = set(parameter_names(kind)) - OF_CHECKPOINTS
     unknown = sorted(set(saved.params) - names)
-    unknown += sorted(n for n in saved.others if hasattr(kind, n) or n in names | OF_CALLBACKS)
+    reserved = names | OF_CALLBACKS | OF_CHECKPOINTS
+    unknown += sorted(n for n in saved.others if hasattr(kind, n) or n in reserved)
     unknown += sorted(set(saved.fitted["oob"]) - OUT_OF_BAG)
     if unknown:
         raise ValueError(f"{kind.__name__} takes no {unknown}")

@@ -20,7 +20,19 @@ from sklearn_mtl._files.disk import read_file, write_file
 from sklearn_mtl.kinds import OrdinalTarget, UnobservedTarget
 from sklearn_mtl.networks import DenseTrunk
 
-__all__ = ["Packed", "Saved", "blaming", "pack", "read", "seal", "unpack", "write"]
+__all__ = [
+    "CHECKPOINT",
+    "NO_CHECKSUM",
+    "Packed",
+    "Saved",
+    "blaming",
+    "open_file",
+    "pack",
+    "read",
+    "seal",
+    "unpack",
+    "write",
+]
 
 # Raised whenever older versions could not read the file, or would read it wrongly; a step of
 # `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
@@ -28,6 +40,9 @@ FORMAT_VERSION = 8
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
+
+# In the header of a checkpoint, and of nothing else.
+CHECKPOINT = "checkpoint_version"
 
 # Before the checksum of all else: eight bytes with the length of the header, and how this begins.
 # It stands where it always stands, so that what damages it cannot hide it.
@@ -162,6 +177,16 @@ def _checksum(content: bytes) -> tuple[int, int, bytes]:
 
 def read(path: str | os.PathLike[str]) -> Saved:
     """Read a file; a ValueError says why that is not possible."""
+    packed, is_sealed = open_file(path)
+    version = _check_version(path, packed.header, is_sealed)
+    with blaming(path, version=version):
+        return unpack(packed)
+
+
+def open_file(
+    path: str | os.PathLike[str], advice: str = "Save the estimator again."
+) -> tuple[Packed, bool | None]:
+    """Read what a file holds, and whether its checksum is right; None if it has none."""
     content = read_file(path)
     length = int.from_bytes(content[:8], "little")
     try:
@@ -176,32 +201,28 @@ def read(path: str | os.PathLike[str]) -> Saved:
                 "may run code: do so only if you know who has written it."
             ) from None
         raise ValueError(
-            f"{path} is damaged, or is not a safetensors file: {error}. Save the estimator again."
+            f"{path} is damaged, or is not a safetensors file: {error}. {advice}"
         ) from error
     if KEY not in metadata:
         raise ValueError(
             f"{path} is a safetensors file, but not one that MultiTaskCNNEstimator.save has "
             "written."
         )
-    header = metadata[KEY]
-    version = _check_version(path, header, content)
-    del content  # as large as all tensors
-    with blaming(path, version=version):
-        return unpack(Packed(header, tensors))
+    start, stop, checksum = _checksum(content)
+    is_sealed = content[start:stop] == checksum if content[8:start] == BEFORE else None
+    return Packed(metadata[KEY], tensors), is_sealed
 
 
-def _check_version(path: str | os.PathLike[str], text: str, content: bytes) -> int:
+def _check_version(path: str | os.PathLike[str], text: str, is_sealed: bool | None) -> int:
     """Refuse what has changed since it was written, and what a newer version has written."""
     with blaming(path):
         header = json.loads(text)
+        if CHECKPOINT in header:
+            raise ValueError("it is a checkpoint, which fit goes on from: pass it as checkpoint")
         version, package = header["format_version"], header["package_version"]
         if type(version) is not int or version < 1:
             raise ValueError(f"there is no format {version!r}")
-        start, stop, checksum = _checksum(content)
-        checked = content[8:start] == BEFORE
-        if (checked or version >= CHECKED_SINCE) and not (
-            checked and content[start:stop] == checksum
-        ):
+        if is_sealed is False or (is_sealed is None and version >= CHECKED_SINCE):
             raise ValueError("its checksum says that it was changed after it was written")
     if version > FORMAT_VERSION:
         raise ValueError(

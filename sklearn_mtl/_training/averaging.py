@@ -17,6 +17,9 @@ from sklearn_mtl._training.recipe import Patience
 
 __all__ = ["AveragedWeights"]
 
+# Attributes that say how far an average is.
+COUNTED = ("step_", "epoch_", "best_epoch_", "best_", "reference_", "stopped")
+
 
 class AveragedWeights(Stopper):
     """Average the weights over about two epochs, keep those of the best one, and end after it.
@@ -55,6 +58,18 @@ class AveragedWeights(Stopper):
         self.best_ = self.reference_ = math.inf
         self.kept_: list[Tensor] | None = None
         self.stopped = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far it is, to go on from there."""
+        averages = [average.detach() for average, _ in self.pairs_]
+        return {n: getattr(self, n) for n in COUNTED} | {"averages": averages, "kept": self.kept_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; the training has begun."""
+        self.__dict__.update({name: state[name] for name in COUNTED})
+        self.kept_ = state["kept"]
+        for (average, _), known in zip(self.pairs_, state["averages"], strict=True):
+            average.copy_(known)
 
     def on_batch_end(
         self, net: NeuralNet, batch: Any = None, training: bool | None = None, **kwargs: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,17 @@ class Batches:
     def __len__(self) -> int:
         """Return the number of batches."""
         return math.ceil(len(self.rows) / self.batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what decides the next passes: how rows are drawn, and what is read at once."""
+        drawn = None if self.generator is None else self.generator.bit_generator.state
+        return {"drawn": drawn, "ahead": self.ahead}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as `state_dict` said."""
+        self.ahead = state["ahead"]
+        if self.generator is not None:
+            self.generator.bit_generator.state = state["drawn"]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Cells]]:
         """Read the batches, in a new random order each time if there is a seed.

@@ -11,7 +11,7 @@ import torch
 from skorch import History
 from torch import Tensor, nn
 
-from sklearn_mtl._training.listeners import EpochListener, plain_module
+from sklearn_mtl._training.listeners import OfOneTraining, plain_module
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl.losses import Combiner
 
@@ -30,7 +30,7 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
     """Copy a net that can predict; `with_optimizer`, one that can be trained further."""
     twin: TaskNet = object.__new__(type(net))
     twin.__dict__.update(net.__dict__)
-    twin.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], EpochListener)]
+    twin.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], OfOneTraining)]
     twin.history_ = History()
     twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
     twin.listeners_, twin.averaged_, twin.left_out_ = {}, None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
+from sklearn_mtl._training.fingerprints import given_to, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
@@ -29,6 +31,7 @@ from sklearn_mtl._training.plan import (
     validation_batches,
     watched_tasks,
 )
+from sklearn_mtl._training.progress import Progress, Store
 from sklearn_mtl._training.random import float32_by_default, seeded
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 
@@ -48,6 +51,7 @@ def train(
     *,
     validation: Samples | None = None,
     listener: FitTasks | None = None,
+    checkpoint: Store | None = None,
 ) -> Fitted:
     """Train a network over several epochs, with a schedule.
 
@@ -63,6 +67,8 @@ def train(
         Validation data; without, early stopping holds some rows out.
     listener : FitTasks, optional
         Tells the callbacks of scikit-learn.
+    checkpoint : Store, optional
+        Where to keep how far the training is until it has ended, and to go on from.
 
     Returns
     -------
@@ -70,10 +76,35 @@ def train(
         A new one; `previous` stays as it was.
     """
     hold_out = bool(parameters.early_stopping) and validation is None
-    if previous is None:
-        plan = plan_fit(parameters, samples, hold_out=hold_out)
-    else:
-        plan = plan_refit(parameters, samples, previous, hold_out=hold_out)
+
+    def planned(parameters: Any) -> Plan:
+        if previous is None:
+            return plan_fit(parameters, samples, hold_out=hold_out)
+        return plan_refit(parameters, samples, previous, hold_out=hold_out)
+
+    plan = planned(parameters)
+    if checkpoint is None:
+        return _trained(plan, samples, previous, validation, listener)
+    valid = None if validation is None else validation_batches(plan, validation)
+    with checkpoint.of(given_to(plan, samples, valid, previous)) as file:
+        saved = file.read()
+        if saved is not None and parameters.random_state is None:
+            plan = planned(SimpleNamespace(**vars(parameters) | {"random_state": saved.seed}))
+        progress = Progress(file, plan.seed, made_of(plan), saved)
+        fitted = _trained(plan, samples, previous, validation, listener, progress)
+        file.remove()
+    return fitted
+
+
+def _trained(
+    plan: Plan,
+    samples: Samples,
+    previous: Fitted | None,
+    validation: Samples | None,
+    listener: FitTasks | None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Carry out a plan."""
     batches, valid = plan.batches(), validation_batches(plan, validation)
     needs = plan.encoder.needs_unseen()
     if needs and plan.folds is None and valid is None:
@@ -86,7 +117,8 @@ def train(
     with seeded(plan.seed, plan.recipe.device):
         net = _new_net(plan, batches, previous)
         net.watched_ = watched_tasks(plan, valid)
-        run(net, plan.recipe, batches, valid, epochs, plan.task_weights)
+        own = [callback for callback in (epochs, progress) if callback is not None]
+        run(net, plan.recipe, batches, valid, own, plan.task_weights)
     del batches, valid  # room for the predictions
     fitted = learned(net)
     if listener is not None:

@@ -28,6 +28,7 @@ __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
     "EpochListener",
+    "OfOneTraining",
     "Stopper",
     "check_callbacks",
     "check_losses",
@@ -63,6 +64,14 @@ class CosineSchedule(Callback):
             self.step_ += 1
             self._set(net)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far it is, to go on from there."""
+        return {"step_": self.step_, "peaks_": self.peaks_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; the rates are those of the optimizer."""
+        self.step_, self.peaks_ = state["step_"], state["peaks_"]
+
     def _set(self, net: NeuralNet) -> None:
         factor = self.factor(self.step_)
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=False):
@@ -94,7 +103,11 @@ class Stopper(Callback):
     stopped = False
 
 
-class EpochListener(Stopper):
+class OfOneTraining(Callback):
+    """A callback that the net forgets once a training has ended, and that no copy of it keeps."""
+
+
+class EpochListener(Stopper, OfOneTraining):
     """Tell somebody of epochs, who may want the training to end.
 
     It stands behind all other callbacks. An epoch that another one ended, or Ctrl-C, is told of in

@@ -34,6 +34,8 @@ BETWEEN_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
+RECORDED = ("train_loss", "valid_loss", "oob_loss", "effective_weight")
+
 # An earlier name of 'valid_loss' in the history, which callbacks may watch.
 OBJECTIVE = "valid_objective"
 
@@ -272,20 +274,19 @@ class TaskNet(PlainNet):
         self.tally_.add(losses, y_true.counts)
         return loss
 
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
-        """Train; a KeyboardInterrupt, of a user or a callback, ends it in good order."""
-        self.get_split_datasets(X)
-        self.record_: dict[str, list[NDArray[np.float64]]] = {
-            "train_loss": [],
-            "valid_loss": [],
-            "oob_loss": [],
-            "effective_weight": [],
-        }
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin the record; callbacks, which are told after this, may put in what there was."""
+        self.record_: dict[str, list[NDArray[np.float64]]] = {name: [] for name in RECORDED}
         self.best_: dict[str, float] = {}
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
+        """Train the epochs that are left; a KeyboardInterrupt ends it in good order."""
+        self.get_split_datasets(X)
         self.interrupted_ = self.pressed_ = self.asked_ = False
+        epochs = self.max_epochs if epochs is None else epochs
         try:
             with noting_ctrl_c(self):
-                super().fit_loop(X, y, epochs, **params)
+                super().fit_loop(X, y, epochs - len(self.history), **params)
         except KeyboardInterrupt:
             self.pressed_ |= not self.asked_
             self.interrupted_ = not any(

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["float32_by_default", "own_random_state", "seeded"]
+__all__ = ["float32_by_default", "own_random_state", "random_state", "seeded", "set_random_state"]
 
 # Held while torch's global generator is ours, so that fits in threads do not mix their draws.
 GENERATOR = threading.RLock()
@@ -36,6 +37,21 @@ def seeded(seed: int, device: str) -> Iterator[None]:
             with torch.cuda.device(place):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+def random_state(device: str) -> dict[str, Tensor]:
+    """Return the state of what is drawn from inside of `seeded`."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(device: str, state: dict[str, Tensor]) -> None:
+    """Draw from a state that `random_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 @contextlib.contextmanager

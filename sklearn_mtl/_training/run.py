@@ -15,7 +15,7 @@ from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.listeners import (
     ConstantSchedule,
     CosineSchedule,
-    EpochListener,
+    OfOneTraining,
     check_callbacks,
     plain_module,
     refuse_schedules,
@@ -31,18 +31,20 @@ def run(
     recipe: Recipe,
     batches: Batches,
     valid: Batches | None,
-    listener: EpochListener | None,
+    own: list[OfOneTraining],
     task_weights: NDArray[np.float64],
 ) -> None:
-    """Train the net in place, with our schedule; the caller holds it back until all went well."""
+    """Train the net in place, with our schedule, and callbacks of the caller behind all others.
+
+    The caller holds it back until all went well.
+    """
     watches = recipe.patience is not None and recipe.patience.watched == "oob_loss"
     net.left_out_ = LeftOut(batches) if watches else None
     _initialize(net, has_valid=valid is not None)
-    own = _own_callbacks(net, recipe, len(batches), task_weights)
-    net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
+    schedule = _own_callbacks(net, recipe, len(batches), task_weights)
+    net.callbacks_ += [(type(callback).__name__, callback) for callback in schedule]
     kept = list(net.callbacks_)
-    if listener is not None:
-        net.callbacks_.append((type(listener).__name__, listener))
+    net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
     try:
         net.partial_fit((batches, valid))
     finally:
