@@ -54,7 +54,8 @@ class Fitted:
         Attributes about rows that members of an ensemble have left out; empty where they did not.
     built_by : dict of str to object
         Identity of the parameters that the net was built by, so that a change of them can be told.
-        Empty after `fit` and `load`: the next `partial_fit` starts an optimizer of its own.
+        Empty after `fit`, and `load` of a file without the optimizer: the next `partial_fit` starts
+        one of its own.
     """
 
     encoder: TargetEncoder
@@ -157,14 +158,16 @@ class Fitted:
         vars(estimator).update(self.attributes())
 
     def state(self) -> dict[str, Any]:
-        """All that a file holds of it besides the net, whose optimizer it does not hold."""
+        """All that a file holds of it besides the net."""
         names = [field.name for field in fields(self) if field.name not in ("net", "built_by")]
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], net: Any) -> Fitted:
-        """Make it of a state, and the net that belongs to it."""
-        return cls(net=net, built_by={}, **state)
+    def from_state(
+        cls, state: dict[str, Any], net: Any, built_by: dict[str, Any] | None = None
+    ) -> Fitted:
+        """Make it of a state, the net that belongs to it, and what that was built by."""
+        return cls(net=net, built_by=built_by or {}, **state)
 
 
 def fitted_of(estimator: Any) -> Fitted:

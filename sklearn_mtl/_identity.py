@@ -56,26 +56,33 @@ def fingerprint(value: Any) -> str:
     fingerprint : str
         Hexadecimal. Of objects that cannot be read, nothing but their type counts.
     """
-    return _digest(_text_of(identity(value)).encode())
+    return _digest(_text_of(identity(value), {}).encode())
 
 
-def _text_of(plain: Any) -> str:
-    """Write an identity as a text; parts without an order are sorted."""
-    if isinstance(plain, bool | int):
+def _text_of(plain: Any, known: dict[int, str]) -> str:
+    """Write an identity as a short text; parts without an order are sorted.
+
+    Containers, which may be parts of many, are read once, and `known` by their id.
+    """
+    if isinstance(plain, float) and not plain.is_integer():
+        return repr(plain)
+    if isinstance(plain, bool | int | float):
         return repr(int(plain))
-    if isinstance(plain, float):
-        return repr(int(plain)) if plain.is_integer() else repr(plain)
     if isinstance(plain, PLAIN):
         return repr(plain)
-    if isinstance(plain, list | tuple):
-        return f"({','.join(map(_text_of, plain))})"
-    if isinstance(plain, dict):
-        items = sorted(f"{_text_of(key)}:{_text_of(value)}" for key, value in plain.items())
-        return f"{{{','.join(items)}}}"
-    if isinstance(plain, Set):
-        return f"{{{','.join(sorted(map(_text_of, plain)))}}}"
-    named = plain if hasattr(plain, "__qualname__") else type(plain)
-    return f"<{getattr(named, '__module__', '')}.{named.__qualname__}>"
+    if not isinstance(plain, (list, tuple, dict, Set)):
+        named = plain if hasattr(plain, "__qualname__") else type(plain)
+        return f"<{getattr(named, '__module__', '')}.{named.__qualname__}>"
+    if id(plain) not in known:
+        if isinstance(plain, list | tuple):
+            kind, parts = "list", [_text_of(part, known) for part in plain]
+        elif isinstance(plain, dict):
+            pairs = [(_text_of(k, known), _text_of(v, known)) for k, v in plain.items()]
+            kind, parts = "dict", sorted(f"{key}:{value}" for key, value in pairs)
+        else:
+            kind, parts = "set", sorted(_text_of(part, known) for part in plain)
+        known[id(plain)] = f"{kind} {_digest(','.join(parts).encode())}"
+    return known[id(plain)]
 
 
 class _Reader:

@@ -159,7 +159,7 @@ def embed(estimator: Any, X: Any) -> NDArray[np.float64]:
     return features.astype(np.float64, copy=False)
 
 
-def save(estimator: Any, path: str | PathLike[str]) -> None:
+def save(estimator: Any, path: str | PathLike[str], *, optimizer: bool = False) -> None:
     """Write a fitted estimator, or the one that a search found best, to one file of plain data.
 
     `MultiTaskCNNEstimator.load` reads it.
@@ -171,6 +171,9 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
         refused, as its predictions would be others.
     path : str or path-like
         File to write, such as ``"model.safetensors"``.
+    optimizer : bool, default=False
+        Whether to keep the state of the optimizer, for streams, as `MultiTaskCNNEstimator.save`
+        does.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
             f"The transformers of a {type(estimator).__name__} cannot be written as plain data. "
             f"Write all of it by joblib.dump, or the network alone: {pipeline}[-1].save(path)."
         )
-    last.save(path)
+    last.save(path, optimizer=optimizer)
 
 
 def _index(X: Any) -> Any:

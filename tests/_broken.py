@@ -63,5 +63,5 @@ def assert_same_bits(found: MultiTaskCNNEstimator, expected: MultiTaskCNNEstimat
     known, other = bits_of(expected), bits_of(found)
     for name, value in known.items():
         assert_alike(other[name], value)
-    X = np.zeros((2, *fitted_of(found).reader.sample_shape_))
+    X = np.ones((2, *fitted_of(found).reader.sample_shape_))
     np.testing.assert_array_equal(fitted_of(found).raw(X), fitted_of(expected).raw(X))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import pickle
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -18,7 +21,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from sklearn_mtl import Task
-from sklearn_mtl._identity import identity
+from sklearn_mtl._identity import fingerprint, identity
 from sklearn_mtl.losses import LogProd
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -289,6 +292,7 @@ def test_many_links_take_no_more_than_many_objects(make):
     value = make()
     start = time.perf_counter()
     assert identity(value) == identity(value)
+    assert fingerprint(value) == fingerprint(value)
     assert time.perf_counter() - start < 5
 
 
@@ -305,3 +309,74 @@ def test_callbacks_are_their_parameters():
     fresh, used = EarlyStopping(patience=3), EarlyStopping(patience=3)
     used.misses_, used.dynamic_threshold_ = 2, 0.5
     assert identity(fresh) == identity(used) != identity(EarlyStopping(patience=4))
+
+
+# -- fingerprints: the same in every process ------------------------------------------------------
+
+VALUES: dict[str, Any] = {
+    "number": 3,
+    "fraction": 0.1,
+    "text": "a",
+    "nothing": None,
+    "list": [1, "a", None],
+    "mapping": {"a": 1, 2: {"b", "c", "d"}},
+    "array": np.arange(2000.0),
+    "labels": np.array(["a", "b"], dtype=object),
+    "class": torch.optim.AdamW,
+    "function": lambda losses, scale=2.0: losses.sum() * scale,
+    "module": nn.BatchNorm1d(3),
+    "spec": DenseTrunk((8, 8)),
+    "frame": pd.DataFrame({"a": [1, 2]}),
+}
+
+
+def test_fingerprints_tell_values_apart() -> None:
+    found = {name: fingerprint(value) for name, value in VALUES.items()}
+    assert len(set(found.values())) == len(VALUES)
+    assert {name: fingerprint(copy.deepcopy(value)) for name, value in VALUES.items()} == found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (3, 3.0, True),
+        (3, np.int64(3), True),
+        (True, 1, True),
+        (3, "3", False),
+        (3.5, 3.25, False),
+        ([1, 2], (1, 2), True),
+        ([1, 2], [2, 1], False),
+        ([[1], 2], [1, [2]], False),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({"a": 1}, {"a": 2}, False),
+        ({1, 2, 3}, {3, 2, 1}, True),
+        (float("nan"), np.nan, True),
+        (None, "None", False),
+        (["a,b"], ["a", "b"], False),
+        (2**70, 2**70 + 1, False),
+    ],
+)
+def test_fingerprints_are_equal_as_values_are(one: Any, other: Any, same: bool) -> None:
+    assert (fingerprint(one) == fingerprint(other)) is same
+    assert (identity(one) == identity(other)) is same
+
+
+def test_fingerprints_are_those_of_other_processes() -> None:
+    code = """
+import numpy as np, torch
+from sklearn_mtl._identity import fingerprint
+from sklearn_mtl.networks import DenseTrunk
+values = [{"b", "a", "c"}, {"x": {1, 2}, "y": torch.optim.SGD}, np.arange(3000), DenseTrunk((3,))]
+found = fingerprint(values)
+"""
+    here: dict[str, Any] = {}
+    exec(code, here)
+    there = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(found)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+    )
+    assert there.stdout.strip() == here["found"]
+    assert len(here["found"]) == 64

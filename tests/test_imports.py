@@ -138,7 +138,7 @@ HOUSE = {
     "_training.criterion": Room(),
     "_training.pickling": Room("", "skorch"),
     "_training.net": Room(".averaging .batches .criterion .listeners .pickling _predict", "skorch"),
-    "_training.build": Room(".batches .criterion .listeners .net .recipe kinds"),
+    "_training.build": Room(".batches .criterion .listeners .net .recipe _identity kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.plan": Room(
         ".batches .copies .recipe _fitted _identity", "sklearn.base sklearn.utils"

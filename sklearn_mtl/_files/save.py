@@ -16,8 +16,8 @@ from sklearn_mtl._files import onnx, schema, store
 from sklearn_mtl._files.limits import Within
 from sklearn_mtl._fitted import Fitted, fitted_of
 from sklearn_mtl._identity import identity
-from sklearn_mtl._training.build import build_net
-from sklearn_mtl._training.copies import frozen_of, precision_of, restore, rule_of
+from sklearn_mtl._training.build import build_net, built_by
+from sklearn_mtl._training.copies import frozen_of, precision_of, restore, rule_of, stream_of
 from sklearn_mtl._training.listeners import plain_module
 from sklearn_mtl._training.plan import parameter_names, parameters_of
 from sklearn_mtl._training.random import seeded
@@ -42,8 +42,8 @@ OF_CHECKPOINTS = {"checkpoint", "checkpoint_every"}
 OUT_OF_BAG = {"oob_prediction_", "oob_decision_function_", "oob_score_"}
 
 
-def save(path: str | PathLike[str], estimator: Any) -> None:
-    """Write a fitted estimator to one file of plain data."""
+def save(path: str | PathLike[str], estimator: Any, optimizer: bool = False) -> None:
+    """Write a fitted estimator to one file of plain data, with its optimizer if asked to."""
     fitted = fitted_of(estimator)
     net, attributes = fitted.net, vars(estimator)
     # In the order of the class, those of its bases last.
@@ -59,11 +59,15 @@ def save(path: str | PathLike[str], estimator: Any) -> None:
         del params["trunk"]
         trunk = copy.deepcopy(module.trunk).cpu()
     rule = rule_of(net)
+    # Else the next call starts an optimizer anew.
+    goes_on = fitted.built_by == built_by(parameters_of(estimator))
     saved = store.Saved(
         params,
         fitted.state(),
         others,
+        stream_of(net, goes_on) if optimizer else {},
         precision_of(net),
+        module.channels_last,
         frozen_of(net),
         dict(module.state_dict()),
         _learned_by(rule) if type(rule) is _type_of(estimator.loss) else {},
@@ -108,8 +112,8 @@ def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
         return _restored(saved, kind, trunk)
 
 
-def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
-    """Make a fitted estimator of what was saved, with `trunk` if none was."""
+def _unfitted(saved: store.Saved, kind: Any, trunk: Any) -> Any:
+    """Make an estimator of the parameters that were saved, with `trunk` if none was."""
     names = set(parameter_names(kind)) - OF_CHECKPOINTS
     unknown = sorted(set(saved.params) - names)
     reserved = names | OF_CALLBACKS | OF_CHECKPOINTS
@@ -123,7 +127,6 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     inherited = {name: value for name, value in params.items() if name not in own}
     vars(estimator).update(inherited | saved.others)
     estimator._validate_params()
-    schema.check(saved.fitted, saved.others)
     # Options of torch.compile name programs to run, and other objects' options who knows what.
     refused = [
         name
@@ -135,6 +138,13 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
             f"net_params holds {refused}, but a file that can run no code holds options of the "
             "optimizer and switches alone. Leave them out, or pickle the estimator."
         )
+    return estimator
+
+
+def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
+    """Make a fitted estimator of what was saved, with `trunk` if none was."""
+    estimator = _unfitted(saved, kind, trunk)
+    schema.check(saved.fitted, saved.others)
     encoder, reader = saved.fitted["encoder"], saved.fitted["reader"]
     parameters = parameters_of(estimator)
     parameters.device = device_or_cpu(estimator.device)
@@ -151,10 +161,16 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
         with within:
             net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
         _check_learned(saved, net, n_tasks=len(encoder.names))
-        restore(net, saved.weights, _state_of(net.criterion.combine, saved.rule), saved.frozen)
+        if saved.channels_last is not None:  # else as a trial has just found
+            net.module.channels_last = saved.channels_last
+        rule = _state_of(net.criterion.combine, saved.rule)
+        schema.check_stream(saved.stream, n_tasks=len(encoder.names))
+        restore(net, saved.weights, rule, saved.frozen, saved.stream)
     if not all(map(_is_finite, net.module_.parameters())):
         raise ValueError("its weights are not finite")
-    Fitted.from_state(saved.fitted, net).keep_in(estimator)
+    goes_on = saved.stream and saved.stream["optimizer"] is not None
+    by = built_by(parameters_of(estimator)) if goes_on else {}
+    Fitted.from_state(saved.fitted, net, by).keep_in(estimator)
     return estimator
 
 
@@ -175,6 +191,10 @@ def _is_finite(tensor: Tensor) -> bool:
 
 def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:
     """Refuse what `restore` would take for granted."""
+    if type(saved.channels_last) not in (bool, type(None)):
+        raise ValueError(f"channels_last={saved.channels_last!r} is neither true nor false")
+    if saved.channels_last and len(net.reader_.input_shape_) != 3:
+        raise ValueError("channels_last is of images")
     if not isinstance(saved.frozen, list):
         raise ValueError(f"frozen={saved.frozen!r} is no list of names")
     unknown = set(saved.frozen) - {name for name, _ in net.module.named_parameters()}

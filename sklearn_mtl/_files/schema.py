@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils._metadata_requests import MetadataRequest
+from torch import Tensor
 
 from sklearn_mtl._data.gates import gates_first, resolve_gates
 from sklearn_mtl._data.inputs import InputReader
@@ -27,7 +29,7 @@ from sklearn_mtl.kinds import KINDS, CensoredTarget, UnobservedTarget
 from sklearn_mtl.kinds.bounds import as_bounds
 from sklearn_mtl.kinds.censored import censored
 
-__all__ = ["check"]
+__all__ = ["check", "check_stream"]
 
 # What a value has to be; the object, or the dict, that holds it has all others.
 Rules = Mapping[str, Callable[[Any, Any], bool]]
@@ -263,6 +265,28 @@ def _obey(values: Mapping[str, Any], whole: Any, rules: Rules) -> None:
             raise ValueError(f"{name} is not what it should be: {error!r}") from error
         if not right:
             raise ValueError(f"{name}={reprlib.repr(values[name])} is not what it should be")
+
+
+def check_stream(stream: dict[str, Any], n_tasks: int) -> None:
+    """Refuse what the next rows of a stream could not go on with, as far as it is known here."""
+    if not stream:
+        return
+    optimizer, losses = stream["optimizer"], stream["constant_losses"]
+    if set(stream) != {"optimizer", "constant_losses"} or not _is_float64(losses, n_tasks):
+        raise ValueError("the state of the stream is not what it should be")
+    if optimizer is not None and not _are_finite(optimizer):
+        raise ValueError("the state of the optimizer is not finite")
+
+
+def _are_finite(value: Any) -> bool:
+    """Tell plain data all whose numbers are finite."""
+    if isinstance(value, dict):
+        return all(map(_are_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_are_finite, value))
+    if isinstance(value, Tensor):
+        return bool(torch.isfinite(value).all())
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def check(fitted: dict[str, Any], others: dict[str, Any]) -> None:

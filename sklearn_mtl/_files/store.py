@@ -53,7 +53,7 @@ CHECKED_SINCE = 5
 # Bytes of a header that any file may have; more with its size, as JSON takes much memory.
 HEADER = 2**21
 
-PARTS = ("params", "fitted", "others")
+PARTS = ("params", "fitted", "others", "stream")
 
 # Before the names of the weights of the module, and of what the loss has learned; arrays are named
 # after the attributes that hold them.
@@ -71,8 +71,13 @@ class Saved(NamedTuple):
         `Fitted.state`.
     others : dict
         Further attributes of the estimator, such as requests of metadata.
+    stream : dict
+        What the next call of `partial_fit` goes on with, such as the optimizer; empty if none is
+        kept.
     precision : str
         In which it computes.
+    channels_last : bool or None
+        Whether images are computed in this memory order; None if nobody knows.
     frozen : list of str
         Names of parameters that are not trained.
     weights, rule : dict of str to Tensor
@@ -84,7 +89,9 @@ class Saved(NamedTuple):
     params: dict[str, Any]
     fitted: dict[str, Any]
     others: dict[str, Any]
+    stream: dict[str, Any]
     precision: str
+    channels_last: bool | None
     frozen: list[str]
     weights: dict[str, Tensor]
     rule: dict[str, Tensor]
@@ -108,6 +115,7 @@ def pack(saved: Saved) -> Packed:
         "format_version": FORMAT_VERSION,
         "package_version": __version__,
         "precision": saved.precision,
+        "channels_last": saved.channels_last,
         "frozen": saved.frozen,
         **{
             part: {n: encode(v, n, tensors) for n, v in getattr(saved, part).items()}
@@ -132,6 +140,8 @@ def unpack(packed: Packed) -> Saved:
     version = header["format_version"]
     if version == 1:  # attributes stood among what was fitted
         header |= {"others": {}, "frozen": []}
+    if version < 8:
+        header |= {"stream": {}, "channels_last": None}
     weights, rule = (
         {n.removeprefix(prefix): tensors.pop(n) for n in list(tensors) if n.startswith(prefix)}
         for prefix in (MODULE, RULE)
@@ -140,11 +150,11 @@ def unpack(packed: Packed) -> Saved:
     values = decode([list(part.values()) for part in parts], tensors)
     if tensors:
         raise ValueError(f"nothing holds the tensors {sorted(tensors)}")
-    params, fitted, others = (
+    params, fitted, others, stream = (
         dict(zip(part, found, strict=True)) for part, found in zip(parts, values, strict=True)
     )
-    state = header["precision"], header["frozen"], weights, rule, version
-    saved = Saved(params, fitted, others, *state)
+    state = header["precision"], header["channels_last"], header["frozen"], weights, rule, version
+    saved = Saved(params, fitted, others, stream, *state)
     for step in STEPS[version - 1 :]:
         saved = step(saved)
     return saved
@@ -357,13 +367,13 @@ def _seventh(saved: Saved) -> Saved:
 
 
 def _eighth(saved: Saved) -> Saved:
-    """Say that the most probable class is predicted, and that nothing was calibrated."""
+    """Say that nothing was tuned or calibrated; find the order in memory anew, with no optimizer."""
     for kind in saved.fitted["encoder"].kinds_:
         if kind.is_class and not isinstance(kind, UnobservedTarget):
             names = ["threshold", "calibration"]
             names += [] if isinstance(kind, OrdinalTarget) else ["threshold_"]
             vars(kind).update(dict.fromkeys(names))
-    return saved
+    return saved._replace(channels_last=None, stream={})
 
 
 STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh, _eighth)

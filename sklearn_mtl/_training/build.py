@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.criterion import MultiTaskLoss
 from sklearn_mtl._training.listeners import check_whose
@@ -29,12 +30,18 @@ from sklearn_mtl.networks import (
     takes_channels_last,
 )
 
-__all__ = ["build_net", "start_combiner"]
+__all__ = ["build_net", "built_by", "start_combiner"]
 
 # What skorch takes besides, and has no effect here: batches come from `Batches`.
 NOT_FOR_USERS = {
     *("module", "criterion", "dataset", "iterator_train", "iterator_valid", "warm_start", "history")
 }
+
+# Parameters that a net is built by.
+BUILT_BY = (
+    *("loss", "task_weights", "trunk", "head_hidden_units", "learning_rate", "optimizer"),
+    *("weight_decay", "device", "precision", "net_params"),
+)
 
 PRINT_LOG = "callbacks__print_log"
 
@@ -103,6 +110,11 @@ def build_net(
     net.toggled_, net.listeners_ = {}, {}
     net.amp_dtype_ = torch.bfloat16 if recipe.precision == "bfloat16" else None
     return net
+
+
+def built_by(parameters: Any) -> dict[str, Any]:
+    """Return what a change of the parameters that a net is built by can be told by."""
+    return {name: identity(getattr(parameters, name)) for name in BUILT_BY}
 
 
 def _silence(heads: Any, encoder: TargetEncoder) -> None:

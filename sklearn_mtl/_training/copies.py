@@ -21,9 +21,13 @@ __all__ = [
     "precision_of",
     "restore",
     "rule_of",
+    "stream_of",
     "take_learned",
     "toggled_by_user",
 ]
+
+# Optimizers whose state is not of the shapes of the parameters.
+OF_OTHER_SHAPES = (torch.optim.LBFGS, torch.optim.Adafactor)
 
 
 def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
@@ -32,7 +36,7 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
     twin.__dict__.update(net.__dict__)
     twin.callbacks_ = [pair for pair in net.callbacks_ if not isinstance(pair[1], OfOneTraining)]
     twin.history_ = History()
-    twin.record_ = {name: list(rows) for name, rows in net.record_.items()}
+    twin.record_ = {name: list(rows) for name, rows in getattr(net, "record_", {}).items()}
     twin.listeners_, twin.averaged_, twin.left_out_ = {}, None, None
     memo: dict[int, Any] = {}  # what they share, they share again
     for name, param in {"module": "trunk", "criterion": "loss"}.items():
@@ -141,8 +145,9 @@ def restore(
     weights: Mapping[str, Any],
     rule: Mapping[str, Any] | None = None,
     frozen: Collection[str] = (),
+    stream: Mapping[str, Any] | None = None,
 ) -> None:
-    """Put what a file holds into a new net, which can predict then."""
+    """Put what a file holds into a new net, which can predict then, or go on with a `stream`."""
     _take_weights(net, weights)
     if rule:
         net.criterion.combine.load_state_dict(rule)
@@ -151,3 +156,38 @@ def restore(
         p.requires_grad_(name not in frozen)
     net.initialize()
     net.module_.eval()
+    if stream:
+        net.constant_losses_ = stream["constant_losses"]
+        if stream["optimizer"] is not None:
+            _take_optimizer(net.optimizer_, stream["optimizer"])
+
+
+def _take_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load the state of an optimizer, once it is found to be one of the same options."""
+    options = [
+        [_options(group) for group in s["param_groups"]] for s in (state, optimizer.state_dict())
+    ]
+    if options[0] != options[1]:
+        raise ValueError("the state of the optimizer has other options than the optimizer")
+    optimizer.load_state_dict(state)
+    for p, values in optimizer.state.items():
+        for name, value in values.items():
+            fits = not isinstance(value, Tensor) or value.shape in ((), (1,), p.shape)
+            if not (fits or isinstance(optimizer, OF_OTHER_SHAPES)):
+                raise ValueError(f"{name} of the optimizer is of shape {tuple(value.shape)}")
+
+
+def _options(value: Any) -> Any:
+    """Return what kinds of values the options of a group are."""
+    if isinstance(value, dict):
+        return {name: _options(option) for name, option in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_options, value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float if is_number else type(value)
+
+
+def stream_of(net: TaskNet, with_optimizer: bool) -> dict[str, Any]:
+    """Return what the next rows of a stream need besides what predicts."""
+    optimizer = net.optimizer_.state_dict() if with_optimizer else None
+    return {"optimizer": optimizer, "constant_losses": net.constant_losses_}

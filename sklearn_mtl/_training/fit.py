@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
-from sklearn_mtl._identity import identity
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 from sklearn_mtl._training.batches import Batches
-from sklearn_mtl._training.build import build_net, start_combiner
+from sklearn_mtl._training.build import build_net, built_by, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
 from sklearn_mtl._training.fingerprints import given_to, made_of
@@ -36,12 +35,6 @@ from sklearn_mtl._training.random import float32_by_default, seeded
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 
 __all__ = ["train", "train_on"]
-
-# Parameters that a net is built by.
-BUILT_BY = (
-    *("loss", "task_weights", "trunk", "head_hidden_units", "learning_rate", "optimizer"),
-    *("weight_decay", "device", "precision", "net_params"),
-)
 
 
 def train(
@@ -150,7 +143,7 @@ def train_on(
         raise ValueError(_lacks_unseen(needs, "fit, or a number as threshold"))
     goes_on = (
         previous is not None
-        and previous.built_by == _built_by(parameters)
+        and previous.built_by == built_by(parameters)
         and _knows_all(previous.net, plan)
     )
     if previous is not None and goes_on:
@@ -159,13 +152,13 @@ def train_on(
     with seeded(plan.seed, plan.recipe.device):
         if previous is not None and goes_on:
             net = copied(previous.net, with_optimizer=True)
-            net.batch_size = plan.recipe.batch_size
+            net.max_epochs, net.batch_size = plan.recipe.max_epochs, plan.recipe.batch_size
         else:
             net = _new_net(plan, batches, previous)
         run_one_pass(net, plan.recipe, batches)
     del batches
     # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
-    return _learned_on(plan, net, _built_by(parameters), previous)
+    return _learned_on(plan, net, built_by(parameters), previous)
 
 
 def _lacks_unseen(needs: dict[str, str], mend: str) -> str:
@@ -181,10 +174,6 @@ def _knows_all(net: TaskNet, plan: Plan) -> bool:
     """Tell whether a net was begun with targets of all tasks that are observed now."""
     observed = (plan.targets.weight > 0).any(axis=0)
     return bool(np.isfinite(net.constant_losses_[observed]).all())
-
-
-def _built_by(parameters: Any) -> dict[str, Any]:
-    return {name: identity(getattr(parameters, name)) for name in BUILT_BY}
 
 
 def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
@@ -281,9 +270,7 @@ def _at(rows: NDArray[np.intp], values: NDArray[Any], n: int) -> NDArray[Any]:
     return out
 
 
-def _learned_on(
-    plan: Plan, net: TaskNet, built_by: dict[str, Any], previous: Fitted | None
-) -> Fitted:
+def _learned_on(plan: Plan, net: TaskNet, by: dict[str, Any], previous: Fitted | None) -> Fitted:
     """Return what was learned; the history goes on behind that of `previous`."""
     noise_std = plan.encoder.noise_std(_raw(plan, net), plan.trained_targets)
     history = net.task_history()
@@ -293,9 +280,7 @@ def _learned_on(
             name: np.concatenate([rows, history.get(name, hole)])
             for name, rows in previous.history.items()
         }
-    return Fitted(
-        plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {}, built_by
-    )
+    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {}, by)
 
 
 def _raw(plan: Plan, net: TaskNet) -> Any:
