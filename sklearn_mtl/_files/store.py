@@ -367,7 +367,7 @@ def _seventh(saved: Saved) -> Saved:
 
 
 def _eighth(saved: Saved) -> Saved:
-    """Say that nothing was tuned or calibrated; find the order in memory anew, with no optimizer."""
+    """Say that nothing was tuned; find the order in memory anew, and keep no optimizer."""
     for kind in saved.fitted["encoder"].kinds_:
         if kind.is_class and not isinstance(kind, UnobservedTarget):
             names = ["threshold", "calibration"]
