@@ -69,12 +69,11 @@ def train(
         A new one; `previous` stays as it was.
     """
     hold_out = bool(parameters.early_stopping) and validation is None
-
-    def planned(parameters: Any) -> Plan:
-        if previous is None:
-            return plan_fit(parameters, samples, hold_out=hold_out)
-        return plan_refit(parameters, samples, previous, hold_out=hold_out)
-
+    planned: Any = functools.partial(plan_fit, samples=samples, hold_out=hold_out)
+    if previous is not None:
+        planned = functools.partial(
+            plan_refit, samples=samples, previous=previous, hold_out=hold_out
+        )
     plan = planned(parameters)
     if checkpoint is None:
         return _trained(plan, samples, previous, validation, listener)

@@ -103,7 +103,7 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
             f"A callback interrupted the training in epoch {len(net.record_['train_loss'])} of "
             f"{recipe.max_epochs}; the weights so far are kept.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
