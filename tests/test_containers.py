@@ -220,6 +220,20 @@ def days(v: np.ndarray) -> list[list[datetime.date]]:
     return [[datetime.date(2020, 1, 1 + int(abs(4 * n))) for n in row] for row in v]
 
 
+class Closed:
+    """An array by its word, which cannot be read any more."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise RuntimeError("the store is closed")
+
+
+def ring() -> list[Any]:
+    """A list that holds itself."""
+    rows: list[Any] = []
+    rows.append(rows)
+    return rows
+
+
 REFUSED: dict[str, Callable[[np.ndarray], Any]] = {
     "a dict of columns": lambda v: dict(zip(NAMES, v.T, strict=True)),
     "dicts": lambda v: framed(v).to_dict("records"),
@@ -235,6 +249,10 @@ REFUSED: dict[str, Callable[[np.ndarray], Any]] = {
     "complex numbers": lambda v: v + 1j,
     "a lazy frame": lambda v: pl.DataFrame(v, schema=NAMES).lazy(),
     "a structured array": records,
+    "a structured array with masks": lambda v: np.ma.masked_array(records(v)),
+    "an array that raises": lambda v: Closed(),
+    "a list of itself": lambda v: ring(),
+    "a class": lambda v: pd.DataFrame,
     "dates": lambda v: np.array(days(v), dtype="M8[D]"),
     "date objects": days,
     "a frame of dates": lambda v: framed(np.array(days(v), dtype="M8[s]")),

@@ -96,7 +96,7 @@ HOUSE = {
     # X and y as people hold them -> arrays.
     "_data.*": Room("kinds kinds.bounds kinds.values", "numpy pandas narwhals sklearn.utils"),
     "_data.opening": Room("", "torch scipy.sparse"),  # what numpy reads by half
-    "_data.contents": Room(),
+    "_data.contents": Room(".opening"),
     "_data.weights": Room(".opening"),
     "_data.tables": Room(".contents .opening"),
     "_data.bounds": Room(".tables"),
@@ -104,7 +104,7 @@ HOUSE = {
     "_data.gates": Room(".tables .tasks"),
     "_data.observed": Room(".tables .tasks kinds.censored"),
     "_data.labels": Room(".tables .tasks .weights"),
-    "_data.rows": Room(".opening .weights"),
+    "_data.rows": Room(".contents .opening .weights"),
     "_data.folds": Room(),
     "_data.levels": Room(),
     "_data.scaling": Room(),

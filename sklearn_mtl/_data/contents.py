@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.opening import as_numpy
 from sklearn_mtl.kinds.values import narrow
 
 __all__ = ["as_array", "check_cells", "check_container", "hide_missing", "holes", "to_numbers"]
@@ -29,21 +30,17 @@ MENDS = {
 def as_array(y: Any) -> NDArray[Any]:
     """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
     check_container(y)
-    try:
-        array = np.asarray(y)
-        if array.dtype.kind in "US" and isinstance(y, list | tuple):
-            array = np.array(y, dtype=object)
-    except ValueError as error:
-        raise ValueError(
-            "y is a list of rows of different lengths. Pass one value per task in every row, NaN "
-            "or None where nothing was observed."
-        ) from error
-    return array
+    mend = "Pass one value per task in every row, NaN or None where nothing was observed."
+    array = as_numpy(y, "y", mend)
+    mixed = array.dtype.kind in "US" and isinstance(y, list | tuple)
+    return np.array(y, dtype=object) if mixed else array
 
 
 def check_container(y: Any, name: str = "y") -> None:
     """Refuse what has no rows, or no columns, as numpy sees it."""
     kind = type(y).__name__
+    if isinstance(y, type):
+        raise TypeError(f"{name} is the class {y.__name__}. Pass the targets themselves.")
     if hasattr(y, "toarray"):
         raise TypeError(
             f"{name} is a sparse {kind}. Pass {name}.toarray(): its zeros are targets, too."

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_feature_names
 
 from sklearn_mtl._data.levels import Levels
 from sklearn_mtl._data.opening import is_readable, opened
-from sklearn_mtl._data.refusals import blame, dates_in, listed, refusal
+from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
 from sklearn_mtl._data.scaling import told_scaling
 
 __all__ = [
@@ -51,13 +51,7 @@ def as_input(X: Any, name: str = "X") -> Any:
     if not (plain or _is_on_disk(X)):
         if not is_readable(X):
             raise refusal(X, TypeError(f"it is a {type(X).__name__}"), name)
-        try:
-            array = _checked(X, name)
-        except ArithmeticError as error:
-            raise ValueError(
-                f"{name} holds a number that float64 cannot: {error!r}. Use another unit, or "
-                "impute it."
-            ) from error
+        array = _checked(X, name)
     if dates := dates_in(X):
         raise ValueError(blame(dates, "dates or durations", name))
     if array.dtype.kind not in "biuf":
@@ -70,10 +64,17 @@ def as_input(X: Any, name: str = "X") -> Any:
 def _checked(X: Any, name: str) -> Any:
     """Return an array of numbers, or say what X is instead."""
     try:
+        check_objects(X, name)
         array = check_array(X, accept_sparse="csr", allow_nd=True, ensure_all_finite=False)
         # Of lists, or of a frame.
         return array.astype(np.float64) if array.dtype.kind == "O" else array
-    except (ValueError, TypeError, RuntimeError) as error:  # the last of tensors
+    except (OSError, MemoryError):
+        raise
+    except ArithmeticError as error:
+        raise ValueError(
+            f"{name} holds a number that float64 cannot: {error!r}. Use another unit, or impute it."
+        ) from error
+    except Exception as error:  # of containers that are not ours, or numpy's
         raise refusal(X, error, name) from error
 
 

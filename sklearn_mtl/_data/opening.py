@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-__all__ = ["is_readable", "opened"]
+__all__ = ["as_numpy", "is_masked", "is_readable", "opened"]
+
+MOST_AXES = 64  # that an array of numpy can have
 
 
 def opened(values: Any, name: str = "X") -> Any:
@@ -67,6 +69,37 @@ def opened(values: Any, name: str = "X") -> Any:
     return values
 
 
+def as_numpy(values: Any, name: str, mend: str) -> NDArray[Any]:
+    """Return what `opened` has left as an array; whatever goes wrong is an error of `name`.
+
+    Parameters
+    ----------
+    values : object
+        Of any container.
+    name : str
+        Of the parameter.
+    mend : str
+        What to pass instead of a list of lists of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of containers that are not ours, or numpy's
+        if isinstance(error, ValueError) and isinstance(values, list | tuple):
+            kind = type(values).__name__
+            raise ValueError(f"{name} is a {kind} of rows of different lengths. {mend}") from error
+        raise ValueError(
+            f"{name} is a {type(values).__name__}, of which numpy cannot make an array: {error!r}. "
+            "Pass an array, a list or a frame."
+        ) from error
+
+
+def is_masked(values: Any) -> bool:
+    """Tell arrays of which some values are masked."""
+    return np.ma.isMaskedArray(values) and not values.dtype.names and np.ma.is_masked(values)
+
+
 def is_readable(values: Any) -> bool:
     """Tell arrays, sequences and frames from what has items, but in no order that is known."""
     known = hasattr(values, "__array__") or issparse(values) or isinstance(values, Sequence)
@@ -75,7 +108,9 @@ def is_readable(values: Any) -> bool:
 
 def _is_closed(values: Any) -> bool:
     """Tell whether the first value in lists of lists is one to open."""
-    while isinstance(values, list | tuple) and values:
+    for _ in range(MOST_AXES):  # a list may hold itself
+        if not (isinstance(values, list | tuple) and values):
+            break
         values = values[0]
     return isinstance(values, np.ma.MaskedArray | torch.Tensor) or hasattr(values, "getpalette")
 
@@ -84,7 +119,7 @@ def _filled(values: Any) -> Any:
     """Return masked values as NaN; integers with holes as objects, as floats lose their digits."""
     if values is np.ma.masked:
         return np.nan
-    if not np.ma.is_masked(values):
+    if not is_masked(values):
         return np.asarray(values)
     return (values if values.dtype.kind == "f" else values.astype(object)).filled(np.nan)
 

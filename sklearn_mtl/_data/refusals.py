@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 
 from sklearn_mtl._data.contents import check_container
 
-__all__ = ["blame", "dates_in", "listed", "refusal", "rows_beside_y"]
+__all__ = ["blame", "check_objects", "dates_in", "listed", "refusal", "rows_beside_y"]
 
 ARRAY = (
     "Pass one array with a sample per row: (n, d), (n, H, W), (n, C, H, W) or (n, C, D, H, W); "
@@ -31,11 +31,14 @@ NUMBERS = (*"biufc",)  # kinds of dtypes
 FEW = 9  # so many items of a list may be inputs, more are samples
 DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
 
+COMPLEX = (complex, np.complexfloating)
+
 # What may be wrong with columns, and how to mend it.
 MENDS = {
     "dates or durations": (
         "Make numbers of them first, such as days since the first one, or month and weekday."
     ),
+    "complex numbers": "Pass their real and imaginary parts, or their size, as columns.",
     "lists or arrays": (
         "Give each of their values a column, as by np.stack(X[column]), or pass an array (n, ...)."
     ),
@@ -93,6 +96,22 @@ def dates_in(X: Any) -> list[str]:
         return []
     frame = _frame(X)
     return [] if frame is None else [n for n, t in frame.schema.items() if t.is_temporal()]
+
+
+def check_objects(X: Any, name: str = "X") -> None:
+    """Refuse objects of which numpy makes numbers, and loses what they are."""
+    if isinstance(X, pd.DataFrame):
+        objects = [j for j, dtype in enumerate(X.dtypes) if dtype.kind == "O"]
+        columns = [(X.columns[j], X.iloc[:, j]) for j in objects]
+    elif isinstance(X, np.ndarray) and X.dtype == object and X.size:
+        columns = list(enumerate(X.reshape(len(X), -1).T)) if X.ndim else []
+    else:
+        return
+    for label, values in columns:
+        for kind in set(map(type, values)):
+            if issubclass(kind, (*DATES, *COMPLEX)):
+                what = "complex numbers" if issubclass(kind, COMPLEX) else "dates or durations"
+                raise ValueError(blame([label], what, name))
 
 
 def rows_beside_y(X: Any, n_samples: int, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
@@ -154,7 +173,7 @@ def _kind_of(X: Any) -> str | None:
 def _shape(value: Any) -> tuple[int, ...] | None:
     try:
         return tuple(int(s) for s in np.shape(value))
-    except (ValueError, TypeError):  # it holds values of different shapes itself
+    except Exception:  # it holds values of different shapes itself, or cannot be read at all
         return None
 
 
@@ -163,6 +182,8 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 def _no_array(X: Any, name: str) -> str | None:
     kind = type(X).__name__
+    if isinstance(X, type):
+        return f"{name} is the class {X.__name__}, which is no array. {ARRAY}."
     if isinstance(X, Mapping):
         if all(len(_shape(value) or ()) == 1 for value in X.values()):
             return f"{name} is a {kind} of columns. Pass a frame: pd.DataFrame({name})."
@@ -240,7 +261,7 @@ def _columns(X: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
         return
     try:
         array = np.asarray(X) if isinstance(X, np.ndarray) else np.array(X, dtype=object)
-    except ValueError:  # samples of different shapes
+    except Exception:  # samples of different shapes, or of a container that raises what it likes
         return
     if array.ndim == 2 and array.dtype.kind in "OUSmM":
         yield from enumerate(array.T)
@@ -254,6 +275,8 @@ def _held(values: NDArray[Any]) -> str | None:
         return None
     if values.dtype.kind in "mM":
         return "dates or durations"
+    if values.dtype.kind == "c" or any(isinstance(v, COMPLEX) for v in values):
+        return "complex numbers"
     if values.dtype.kind == "O":
         seen = [v for v in values if not (np.ndim(v) == 0 and pd.isna(v))]
         if any(isinstance(v, list | tuple | np.ndarray | pd.Series) for v in seen):
@@ -276,7 +299,7 @@ def _held(values: NDArray[Any]) -> str | None:
 def _is_number(value: Any) -> bool:
     try:
         float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ArithmeticError):
         return False
     return True
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 
-from sklearn_mtl._data.opening import opened
+from sklearn_mtl._data.contents import holes
+from sklearn_mtl._data.opening import as_numpy, opened
 from sklearn_mtl._data.weights import read_weights
 
 __all__ = [
@@ -84,16 +84,18 @@ def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
     """Return groups as numbers from 0, in the order of their labels; None where there are none."""
     if groups is None:
         return None
-    labels = np.asarray(opened(groups, "groups"))
+    labels = as_numpy(opened(groups, "groups"), "groups", "Pass one label per row.")
     if labels.shape != (n_samples,):
         raise ValueError(
             f"groups has shape {labels.shape}, expected ({n_samples},): one label per row."
         )
-    if pd.isna(labels).any():
+    if labels.dtype.kind == "V":
+        raise ValueError(f"groups holds {labels.dtype} values. Pass numbers or text.")
+    if holes(labels).any():
         raise ValueError("groups holds missing labels. Give each row a group, if of its own.")
     try:
         return np.unique(labels, return_inverse=True)[1]
-    except TypeError as error:
+    except Exception as error:  # of labels that are objects of any kind
         raise ValueError(f"groups holds labels that cannot be ordered: {error}.") from error
 
 

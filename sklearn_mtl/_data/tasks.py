@@ -110,7 +110,7 @@ class Task:
                 f"Task {self.name!r}: kind={self.kind.__name__} is a class. Pass an object: "
                 f"{self.kind.__name__}(...)."
             )
-        if not isinstance(self.kind, Kind) and self.kind not in list(KINDS):
+        if not (isinstance(self.kind, Kind) or (isinstance(self.kind, str) and self.kind in KINDS)):
             raise ValueError(
                 f"Task {self.name!r}: kind={self.kind!r} is unknown. Use one of {sorted(KINDS)}, "
                 "or an object of sklearn_mtl.kinds."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.opening import opened
+from sklearn_mtl._data.opening import as_numpy, is_masked, opened
 
 __all__ = ["read_weights"]
 
@@ -22,19 +22,14 @@ def read_weights(given: Any, name: str) -> NDArray[np.float64]:
     if sparse or isinstance(given, Mapping | Set | Iterator | str):
         mend = "its toarray()" if sparse else "an array of weights >= 0"
         raise ValueError(f"{name} is of type {type(given).__name__}. Pass {mend}.")
-    if np.ma.is_masked(given):
+    if is_masked(given):
         raise ValueError(
             f"{name} is an array with masked values. Pass 0 where a cell is not to count."
         )
     given = opened(given, name)
-    try:
-        array = np.asarray(given)
-        if array.dtype.kind not in "biuf" and isinstance(given, list | tuple):
-            array = np.array(given, dtype=object)  # else one text makes text of all
-    except ValueError as error:
-        raise ValueError(
-            f"{name} is a list of lists of different lengths. Pass an array of weights >= 0."
-        ) from error
+    array = as_numpy(given, name, "Pass an array of weights >= 0.")
+    if array.dtype.kind not in "biuf" and isinstance(given, list | tuple):
+        array = np.array(given, dtype=object)  # else one text makes text of all
     if array.dtype == object:
         array = _numbers(array, name)
     if array.dtype.kind not in "biuf":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import threading
 import warnings
 from typing import Any
 
@@ -15,6 +16,9 @@ from sklearn_mtl._files.disk import write_file
 from sklearn_mtl._fitted_module import FittedModule
 
 __all__ = ["export"]
+
+# Held while torch traces a module, which it does for one thread at a time.
+EXPORTING = threading.Lock()
 
 
 class _AdaptiveAvgPool3d(nn.Module):
@@ -68,7 +72,7 @@ def export(
     names, X = list(classes), "X"
     while X in names:
         X += "_"
-    with warnings.catch_warnings():
+    with EXPORTING, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about how torch 2.13 calls itself
         program: Any = torch.onnx.export(
             _exportable(fitted),

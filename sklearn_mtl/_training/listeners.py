@@ -154,7 +154,8 @@ def plain_module(net: NeuralNet) -> Any:
 
 def check_whose(callbacks: Any) -> None:
     """Refuse callbacks of scikit-learn, which have another way in, and what is no list of them."""
-    if not (callbacks is None or callbacks == "disable" or isinstance(callbacks, list | tuple)):
+    disabled = isinstance(callbacks, str) and callbacks == "disable"
+    if not (callbacks is None or disabled or isinstance(callbacks, list | tuple)):
         raise ValueError(
             f"net_params holds callbacks={callbacks!r}. Pass a list of callbacks, or of pairs "
             "(name, callback)."

@@ -79,9 +79,12 @@ def _initialize(net: TaskNet, has_valid: bool) -> None:
     if not net.initialized_:
         try:
             net.initialize()
-        except (RuntimeError, AttributeError) as error:  # of an optimizer, or of callbacks
+        except (OSError, MemoryError, ImportError):
+            raise
+        except Exception as error:  # of an optimizer, or of callbacks
+            name = getattr(net.optimizer, "__name__", repr(net.optimizer))
             raise ValueError(
-                f"optimizer={net.optimizer.__name__} and net_params do not go together: {error}"
+                f"optimizer={name} and net_params do not go together: {error}"
             ) from error
         has_left_out = net.left_out_ is not None
         losses = ["train_loss", *["valid_loss"] * has_valid, *["oob_loss"] * has_left_out]

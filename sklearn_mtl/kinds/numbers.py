@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from decimal import Decimal
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,13 +39,15 @@ class _Number(Kind):
     def check(self, values: NDArray[Any]) -> None:
         """Refuse what is not a number."""
         if len(values) and not are_numbers(values) and not are_bounds(values):
+            objects = values.tolist()
+            value = next((v for v in objects if not isinstance(v, Real | Decimal)), objects[0])
             how = "pd.to_numeric(column, errors='coerce')"
-            if isinstance(first(values), date):
+            if isinstance(value, date):
                 how = "(column - first_day).dt.days"
-            if any(str(value).strip()[:1] in ("<", ">") for value in values):
+            if any(str(v).strip()[:1] in ("<", ">") for v in objects):
                 how = "sklearn_mtl.to_intervals(column)"
             raise ValueError(
-                f"the target must hold numbers, got {first(values)!r}. Convert the column, {how}, "
+                f"the target must hold numbers, got {value!r}. Convert the column, {how}, "
                 "or declare it as 'classification'."
             )
 

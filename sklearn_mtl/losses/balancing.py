@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,6 +13,11 @@ from sklearn_mtl.losses.combiners import Combiner, Weighted
 __all__ = ["LogProd", "Uncertainty"]
 
 
+def _is_in(value: Any, low: float, high: float) -> bool:
+    """Tell numbers in [low, high) from all else."""
+    return isinstance(value, Real) and bool(low <= value < high)  # type: ignore[operator]
+
+
 class _Scaled(Weighted):
     """Rules by which a task's loss is measured by a scale of its own, down to a floor."""
 
@@ -20,7 +26,7 @@ class _Scaled(Weighted):
 
     def __init__(self, weights: Tensor | None, floor: float) -> None:
         super().__init__(weights)
-        if not 0 <= floor < float("inf"):
+        if not _is_in(floor, 0, float("inf")):
             raise ValueError(f"floor={floor!r} must be a finite number >= 0.")
         self.floor = floor
         self.register_buffer("powers", None)  # exponents, 1 without `start`
@@ -105,7 +111,7 @@ class LogProd(_Scaled):
         self, weights: Tensor | None = None, decay: float | None = 0.95, floor: float = 0.1
     ) -> None:
         super().__init__(weights, floor)
-        if decay is not None and not 0 <= decay < 1:
+        if decay is not None and not _is_in(decay, 0, 1):
             raise ValueError(f"decay={decay!r} must be in [0, 1), or None.")
         self.decay = decay
         self.register_buffer("running", None)  # mean losses of earlier batches, R_k

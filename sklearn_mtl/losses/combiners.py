@@ -29,8 +29,12 @@ class Combiner(nn.Module):
     def __init__(self, weights: Tensor | None = None) -> None:
         super().__init__()
         if weights is not None:
-            weights = torch.as_tensor(weights).detach().clone()
-            if weights.ndim != 1 or not ((weights >= 0) & (weights < torch.inf)).all():
+            try:
+                weights = torch.as_tensor(weights).detach().clone()
+                fits = weights.ndim == 1 and bool(((weights >= 0) & (weights < torch.inf)).all())
+            except (TypeError, ValueError, RuntimeError):  # torch makes no tensor of numbers of it
+                fits = False
+            if not fits:
                 raise ValueError(
                     f"weights must be finite numbers >= 0, one per task, got {weights}."
                 )

@@ -65,7 +65,13 @@ def build_trunk(
         module = _copied(trunk)
     elif hasattr(trunk, "build"):
         asks = "two_valued" in inspect.signature(trunk.build).parameters
-        module = trunk.build(input_shape, **({"two_valued": two_valued} if asks else {}))
+        try:
+            module = trunk.build(input_shape, **({"two_valued": two_valued} if asks else {}))
+        except (TypeError, OverflowError) as error:  # of torch, about sizes
+            raise ValueError(
+                f"trunk={trunk!r} cannot be built for samples of the shape {input_shape}: "
+                f"{str(error).splitlines()[0]}."
+            ) from error
     else:
         _check_no_arguments(trunk)
         try:

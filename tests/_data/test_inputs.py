@@ -155,6 +155,9 @@ def test_input_shape_that_does_not_fit(shape: Any, input_shape: Any) -> None:
         ),
         (np.zeros((5, 2), dtype=complex), "Complex data not supported"),
         (np.array(["2020", "2021"], dtype="M8[D]")[:, None], "Column 0 of X holds dates"),
+        (np.array([[0, np.timedelta64(1, "h")]], dtype=object), "Column 1 of X holds dates or dur"),
+        (pd.DataFrame({"z": [1.0, np.complex128(2j)]}, dtype=object), "'z' of X holds complex"),
+        (pd.DataFrame({"z": [1 + 1j]}), "Column 'z' of X holds complex numbers. Pass their real"),
         ([[1.0, 2.0], [1.0]], r"differ in length: \(2,\) in row 0, \(1,\) in row 1\. Crop or pad"),
     ],
 )

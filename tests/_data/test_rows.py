@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sklearn_mtl._data.rows import check_weights, random_seed, split_rows
+from sklearn_mtl._data.rows import check_groups, check_weights, random_seed, split_rows
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_weights_by_row_and_by_cell(weight: Any, expected: Any) -> None:
         ([1, np.inf, 1], "sample_weight holds negative or non-finite"),
         ([0, 0, 0], "sample_weight is zero everywhere. Pass at least one non-zero"),
         (["a", "b", "c"], "sample_weight holds 'a' at position 0, which is no number"),
-        ([[1], [1, 2], [1]], "sample_weight is a list of lists of different lengths"),
+        ([[1], [1, 2], [1]], "sample_weight is a list of rows of different lengths"),
     ],
 )
 def test_bad_weights(weight: Any, message: str) -> None:
@@ -156,3 +156,16 @@ def test_many_rare_tasks_find_a_split() -> None:
     train, valid = split(observed, 0.1)
     assert observed[train].any(axis=0).all()
     assert observed[valid].any(axis=0).all()
+
+
+@pytest.mark.parametrize("label", [np.void(b"ab"), {1: 2}, object()])
+def test_groups_are_labels_that_can_be_told_apart(label: object) -> None:
+    groups = np.array([0, 1, None], dtype=object)
+    groups[2] = label
+    with pytest.raises(ValueError, match=r"^groups holds labels that cannot be ordered"):
+        check_groups(groups, 3)
+
+
+def test_groups_of_fields_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^groups holds"):
+        check_groups(np.zeros(3, dtype=[("a", int)]), 3)

@@ -341,3 +341,9 @@ def test_a_single_label_of_a_gate(label):
 def test_a_hole_is_no_label_of_a_gate(hole):
     with pytest.raises(ValueError, match=r"Task 'a': given=.* is not understood"):
         Task("a", "gamma", given=("flag", hole))
+
+
+@pytest.mark.parametrize("kind", [np.ones(2), pd.Series(["gamma", "x"]), ["gamma"], float("nan")])
+def test_kinds_are_names_or_kinds(kind: object) -> None:
+    with pytest.raises(ValueError, match=r"(?s)Task .a.: kind=.* is unknown"):
+        Task("a", kind)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def test_numbers(given):
         "dict": ({"a": 1.0}, "w is of type dict. Pass an array of weights"),
         "generator": ((v for v in [1.0]), "w is of type generator"),
         "name": ("balanced", "w is of type str"),
-        "ragged": ([[1], [1, 2]], "w is a list of lists of different lengths"),
+        "ragged": ([[1], [1, 2]], "w is a list of rows of different lengths"),
         "negative": ([0, -1, -2], r"w holds negative.*at 2 positions, the first \[1, 2\]"),
         "infinite": ([[0, 1], [np.inf, 1]], r"non-finite values at 1 positions, the first \[1\]"),
         "a negative number": (-1.0, "w holds negative or non-finite values. Pass"),

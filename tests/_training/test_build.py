@@ -248,6 +248,22 @@ def test_a_rule_in_another_precision_is_named():
         make(loss=lambda losses, counts: losses @ torch.ones(3), precision="float64").fit(X, Y)
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"net_params": {"zz": 1}}, "net_params do not go together.*zz"),
+        ({"net_params": {"callbacks": np.ones(2)}}, "^net_params holds callbacks="),
+        ({"net_params": {"optimizer__eps": "small"}}, "^optimizer=AdamW and net_params do not go"),
+        ({"optimizer": torch.nn.ReLU()}, r"^optimizer=ReLU\(\) and net_params do not go together"),
+        ({"trunk": DenseTrunk((10**30,))}, r"^trunk=DenseTrunk\(.* cannot be built for samples"),
+        ({"trunk": DenseTrunk(n_frequencies=10**30)}, "^trunk=DenseTrunk.* cannot be built for"),
+    ],
+)
+def test_errors_of_other_libraries_name_the_parameter(params, message):
+    with pytest.raises(ValueError, match=message):
+        make(**params).fit(X, Y)
+
+
 # -- optimizers ----------------------------------------------------------------------------------
 
 

@@ -387,3 +387,8 @@ def test_units_say_nothing_about_constants_and_scores(kind, unit):
             for y in (np.column_stack([u * (2 + np.tanh(X[:, 0])), b]) for u in (1.0, unit))
         ]
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+
+
+def test_what_is_no_number_among_numbers_is_named() -> None:
+    with pytest.raises(ValueError, match="must hold numbers, got 'b'"):
+        GammaTarget().check(np.array([1.5, "b", 2.5], dtype=object))

@@ -588,3 +588,10 @@ def test_a_rule_resumes_nothing_from_one_that_has_measured_nothing(other):
     rule.start(torch.ones(2), torch.ones(2))
     rule.resume(other)
     assert rule.running.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("value", ["a", [None], {"a": 1}, 1j, [1j, 1], object(), math.nan])
+@pytest.mark.parametrize("name", ["decay", "floor", "weights"])
+def test_parameters_that_are_no_numbers_are_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        LogProd(**{name: value})
