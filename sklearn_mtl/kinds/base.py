@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -19,12 +18,6 @@ from sklearn_mtl.losses import KindLoss
 __all__ = ["Kind", "over_members"]
 
 FloatArray = NDArray[np.float64]
-
-
-@lru_cache  # asked many times while a file is read
-def _names_of(kind: type) -> tuple[str, ...]:
-    """Names of the parameters of a constructor."""
-    return tuple(signature(kind).parameters)
 
 
 class Kind:
@@ -197,7 +190,7 @@ class Kind:
 
     def params(self) -> dict[str, Any]:
         """Return the parameters of the constructor, which keeps them under their names."""
-        return {name: getattr(self, name) for name in _names_of(type(self))}
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is of the same class, with equal parameters."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -207,25 +205,4 @@ def test_a_part_that_is_taken_for_a_leftover_is_made_anew(path, monkeypatch):
     monkeypatch.setattr(disk, "_lock", late)
     write_file(path, b"new")
     assert path.read_bytes() == b"new"
-    assert list(path.parent.iterdir()) == [path]
-
-
-@POSIX
-@pytest.mark.parametrize(
-    "n_kills", [8, pytest.param(200, marks=pytest.mark.reliability)], ids=["few", "many"]
-)
-def test_kills_leave_a_whole_file(n_kills, path):
-    contents = [b"a" * 3_000_000, b"b" * 2_000_000]
-    write_file(path, contents[0])
-    for k in range(n_kills):
-        child = os.fork()
-        if child == 0:
-            while True:
-                for content in contents:
-                    write_file(path, content)
-        time.sleep(0.005 + 0.0037 * (k % 17))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        assert path.read_bytes() in contents
-    write_file(path, contents[1])
     assert list(path.parent.iterdir()) == [path]

@@ -1,14 +1,11 @@
-"""Files from strangers: what is damaged or made to harm is refused, in little time and memory.
+"""Files from strangers: what is made to harm is refused, in little time and memory.
 
-Each trial ends in one of two ways: the file loads and says what it said before, or `load` raises a
-ValueError. Many more of the same are run by ``python -m pytest -m reliability``.
+Files that are damaged in thousands of ways are tried in `tests/reliability`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 import tracemalloc
@@ -20,14 +17,12 @@ import pandas as pd
 import pytest
 import torch
 from _saved import Change, make, opened, put, put_tensor, rewrite
-from safetensors.torch import save
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl._files.store import FORMAT_VERSION, seal
+from sklearn_mtl._files.store import FORMAT_VERSION
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MB = 2**20
-MANY = pytest.mark.reliability
 N = 40
 X = np.random.default_rng(4).normal(size=(N, 3))
 Y = pd.DataFrame(
@@ -60,135 +55,6 @@ def path(tmp_path: Path, content: bytes) -> Path:
     path = tmp_path / "model"
     path.write_bytes(content)
     return path
-
-
-def said_by(path: Path) -> list[np.ndarray]:
-    est = MultiTaskCNNEstimator.load(path)
-    return [est.predict(X), *est.predict_proba(X), est.predict_frame(X).to_numpy()]
-
-
-def refused(path: Path, mutated: bytes, expected: list[np.ndarray] | None) -> bool:
-    """Try a file; one that loads predicts, and what was `expected`."""
-    path.write_bytes(mutated)
-    try:
-        est = MultiTaskCNNEstimator.load(path)
-    except ValueError as error:
-        assert str(path) in str(error)  # noqa: PT017
-        return True
-    predicted = [est.predict(X), *est.predict_proba(X), est.predict_frame(X).to_numpy()]
-    est.set_params(conditional_output="nan").predict(X)
-    for values, known in zip(predicted, expected or predicted, strict=True):
-        np.testing.assert_array_equal(values.astype(str), known.astype(str))
-    return False
-
-
-# -- accidents ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [300, pytest.param(10_000, marks=MANY)], ids=["few", "many"])
-def test_a_flipped_bit_is_refused(n, content, path):
-    rng = np.random.default_rng(0)
-    n_header = int.from_bytes(content[:8], "little")
-    for k in range(n):
-        mutated = bytearray(content)
-        stop = 8 + n_header if k % 2 else len(content)
-        mutated[rng.integers(stop)] ^= 1 << rng.integers(8)
-        assert refused(path, bytes(mutated), None), mutated
-
-
-@pytest.mark.parametrize("n", [100, pytest.param(5_000, marks=MANY)], ids=["few", "many"])
-def test_what_is_cut_joined_or_overwritten_is_refused(n, content, path):
-    rng = np.random.default_rng(1)
-    for k in range(n):
-        a, b = np.sort(rng.integers(1, len(content), size=2))
-        mutated = [
-            content[:a],
-            content[:a] + content[b + 1 :],
-            content[:a] + rng.bytes(b - a + 1) + content[b + 1 :],
-            content + rng.bytes(1 + a % 50),
-        ][k % 4]
-        assert refused(path, mutated, None)
-
-
-# -- intentions: with a checksum that is right ----------------------------------------------------
-
-ODD: list[Any] = [
-    *(None, True, -1, 0, 1, 7, 10**9, 10**30, 0.5, "", "x", [], [[]], [1, 2], {}, 1e308),
-    *({"float": "nan"}, {"float": "inf"}, {"tuple": []}, {"dict": []}, {"set": [1]}),
-    *({"array": ["mean_", "<f8"]}, {"scalar": ["<U9", "a"]}, {"numpy_dtype": "|O"}),
-    {"kind": {"dict": [["gamma", {"dict": []}]]}},
-    {"reader": {"dict": []}},
-    {"pandas_dtype": "Int8"},
-    {"trunk": {"dict": [["dense", {"dict": []}]]}},
-]
-
-
-def places_of(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Ways to every value in JSON."""
-    items = data.items() if isinstance(data, dict) else enumerate(data)
-    found = []
-    for key, value in items:
-        found.append((*path, key))
-        if isinstance(value, dict | list):
-            found += places_of(value, (*path, key))
-    return found
-
-
-@pytest.mark.parametrize("n", [250, pytest.param(5_000, marks=MANY)], ids=["few", "many"])
-@pytest.mark.filterwarnings("ignore")
-def test_edited_headers_predict_or_are_refused(n, path):
-    rng = np.random.default_rng(2)
-    known, tensors = opened(path)
-    places = places_of(known)
-    outcomes = []
-    for _ in range(n):
-        header = json.loads(json.dumps(known))
-        *way, last = places[rng.integers(len(places))]
-        part = header
-        for key in way:
-            part = part[key]
-        odd = ODD[rng.integers(len(ODD))]
-        match rng.integers(4):
-            case 0 if isinstance(part, dict | list):
-                del part[last]
-            case 1 if isinstance(part, list):
-                part.append(part[last])
-            case _:
-                part[last] = odd
-        text = json.dumps(header, separators=(",", ":"))
-        if not text.startswith('{"checksum":"00000000"'):
-            text = '{"checksum":"00000000",' + text[1:]
-        mutated = seal(save(tensors, metadata={"sklearn_mtl": text}))
-        start = time.perf_counter()
-        outcomes.append(refused(path, mutated, None))
-        assert time.perf_counter() - start < 5
-    assert 0.5 < np.mean(outcomes) < 1  # parameters of training may be others
-
-
-@pytest.mark.parametrize("n", [60, pytest.param(2_000, marks=MANY)], ids=["few", "many"])
-@pytest.mark.filterwarnings("ignore")
-def test_edited_tensors_predict_or_are_refused(n, path):
-    rng = np.random.default_rng(3)
-    header, known = opened(path)
-    text, names = json.dumps(header, separators=(",", ":")), sorted(known)
-    for _ in range(n):
-        tensors = dict(known)
-        name = names[rng.integers(len(names))]
-        tensor = tensors[name]
-        match rng.integers(6):
-            case 0:
-                del tensors[name]
-            case 1:
-                tensors[name] = torch.full_like(tensor, -1)
-            case 2 if tensor.is_floating_point():
-                tensors[name] = torch.full_like(tensor, [np.nan, np.inf][rng.integers(2)])
-            case 3:
-                tensors[name] = torch.stack([tensor, tensor])
-            case 4:
-                tensors[name] = tensor.to(torch.int8 if rng.integers(2) else torch.float16)
-            case _:
-                tensors[f"{name}2"] = tensor.clone()
-        refused(path, seal(save(tensors, metadata={"sklearn_mtl": text})), None)
 
 
 def test_an_array_is_there_once(path):
@@ -394,30 +260,10 @@ def test_an_older_version_is_no_way_around_the_checksum(path, content):
     )
     older = content.replace(now, before)
     assert older != content
-    assert refused(path, older, None)
+    path.write_bytes(older)
+    with pytest.raises(ValueError, match="checksum"):
+        MultiTaskCNNEstimator.load(path)
     path.write_bytes(content)
     rewrite(path, lambda header, tensors: header.pop("checksum") and None)
     with pytest.raises(ValueError, match="checksum"):
         MultiTaskCNNEstimator.load(path)
-
-
-# -- deaths ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a child")
-@pytest.mark.parametrize("n", [3, pytest.param(200, marks=MANY)], ids=["few", "many"])
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_kill_in_save_leaves_a_whole_file(n, path):
-    est = MultiTaskCNNEstimator.load(path)
-    expected = said_by(path)
-    for k in range(n):
-        child = os.fork()
-        if child == 0:
-            while True:
-                est.save(path)
-        time.sleep(0.05 + 0.003 * (k % 20))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        assert not refused(path, path.read_bytes(), expected)
-    est.save(path)
-    assert list(path.parent.iterdir()) == [path]
