@@ -4,8 +4,9 @@ One network learns several targets of the same rows: classes and numbers side by
 with NaN wherever a target was not observed or does not exist. `MultiTaskCNNEstimator` is the
 estimator, `Task` declares a column of y, `to_intervals` reads numbers such as "<0.1", `task_view`
 makes a classifier or regressor of one of them. `predict_frame`, `predict_proba_frame`,
-`score_tasks`, `embed` and `save` are methods of the estimator, as functions for pipelines and
-searches. The parts are public, for those who build on
+`predict_interval`, `predict_interval_frame`, `predict_set`, `score_tasks`, `embed` and `save` are
+methods of the estimator, as functions for pipelines and searches. The parts are public, for those
+who build on
 them:
 
 - `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
@@ -38,7 +39,16 @@ from typing import Any
 from sklearn_mtl._data.bounds import to_intervals
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._estimator import MultiTaskCNNEstimator
-from sklearn_mtl._through import embed, predict_frame, predict_proba_frame, save, score_tasks
+from sklearn_mtl._through import (
+    embed,
+    predict_frame,
+    predict_interval,
+    predict_interval_frame,
+    predict_proba_frame,
+    predict_set,
+    save,
+    score_tasks,
+)
 from sklearn_mtl._views import task_view
 
 __version__ = "0.1.0"
@@ -49,7 +59,10 @@ __all__ = [
     "__version__",
     "embed",
     "predict_frame",
+    "predict_interval",
+    "predict_interval_frame",
     "predict_proba_frame",
+    "predict_set",
     "save",
     "score_tasks",
     "task_view",

@@ -23,6 +23,12 @@ from sklearn_mtl._files import save as files
 from sklearn_mtl._files.checkpoint import Checkpoint
 from sklearn_mtl._fitted import Fitted, fitted_of
 from sklearn_mtl._fitted_module import FittedModule
+from sklearn_mtl._intervals import (
+    standard_deviations,
+    why_no_deviations,
+    why_no_intervals,
+    why_no_sets,
+)
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of
@@ -41,6 +47,20 @@ def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
             f"There is no predict_proba: none of the tasks {encoder.names} is a class task. "
             "Use predict; or declare a column of y as classes: tasks={name: 'classification'}."
         )
+    return True
+
+
+def _has_intervals(estimator: MultiTaskCNNEstimator) -> bool:
+    return _there_is(why_no_intervals(fitted_of(estimator).encoder, fitted_of(estimator).errors))
+
+
+def _has_sets(estimator: MultiTaskCNNEstimator) -> bool:
+    return _there_is(why_no_sets(fitted_of(estimator).encoder, fitted_of(estimator).errors))
+
+
+def _there_is(why_not: str | None) -> bool:
+    if why_not is not None:
+        raise AttributeError(why_not)
     return True
 
 
@@ -539,7 +559,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- predict -----------------------------------------------------------------------------
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(
+        self, X: Any, return_std: bool = False
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.float64]]:
         """Predict every task.
 
         Parameters
@@ -547,6 +569,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
             sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
+        return_std : bool, default=False
+            Whether to return standard deviations too.
 
         Returns
         -------
@@ -554,9 +578,20 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             Labels and numbers in the units of y: of dtype float when all labels are numbers, of
             dtype object otherwise; 1-D when y was. See `conditional_output` for tasks with
             ``given=``.
+        y_std : ndarray of shape (n_samples, n_tasks) or (n_samples,)
+            Only with `return_std`: the standard deviation of what is observed around each number,
+            measured as that of `predict_interval`; NaN for classes. Of a conditional number, where
+            it applies.
         """
         fitted = fitted_of(self)
-        return fitted.encoder.matrix(fitted.decode(X, self.conditional_output))
+        encoder, raw = fitted.encoder, fitted.raw(X)
+        y_pred = encoder.matrix(encoder.decode(raw, self.conditional_output))
+        if not return_std:
+            return y_pred
+        if (why := why_no_deviations(encoder, fitted.errors)) is not None:
+            raise ValueError(why)
+        y_std = standard_deviations(encoder, fitted.errors, raw)
+        return y_pred, y_std[:, 0] if encoder.y_ndim_ == 1 else y_std
 
     def predict_frame(self, X: Any) -> Any:
         """Predict every task, as a frame.
@@ -629,6 +664,117 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             `sklearn_mtl.predict_proba_frame` does the same for pipelines and searches.
         """
         return tools.predict_proba_frame(self, X)
+
+    @_available_if(_has_intervals)
+    def predict_interval(self, X: Any, confidence: Any = 0.9) -> NDArray[Any]:
+        """Intervals that hold the numbers, and ordered classes, with a given confidence.
+
+        They are conformal [1]_ [2]_: by the errors of rows that were left out (see
+        `oob_prediction_`), or else of validation data. Wide where members are far apart, and where
+        the size of the errors changes with the prediction. `sklearn_mtl.predict_interval` does the
+        same for pipelines and searches.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
+        confidence : float or sequence of float, default=0.9
+            Share of new targets that are inside, between 0 and 1; a level, or several.
+
+        Returns
+        -------
+        intervals : ndarray of shape (n_samples, n_tasks, 2[, n_levels])
+            Lower and upper bound, in the units of y; without the second axis when y was 1-D, and
+            the last one is that of the levels, if several were passed. Of an ordinal task, the
+            lowest and the highest of neighbouring labels. NaN for classes without an order. Of a
+            conditional task, given that it applies; with ``conditional_output='nan'``, NaN (None
+            among labels) where it is predicted not to. Infinite where fewer rows were left out
+            than the level asks for, as 8 for 0.9. Bounds are floats, or objects where labels are
+            no numbers.
+
+        Raises
+        ------
+        AttributeError
+            If no task is a number or an ordered class, or no rows were left out: there are neither
+            members of a `DenseTrunk` that leave out folds, nor `X_val`, nor `early_stopping`.
+        ValueError
+            If `confidence` is not between 0 and 1.
+
+        References
+        ----------
+        .. [1] R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, "Predictive Inference with
+           the Jackknife+", Annals of Statistics 49, 2021.
+        .. [2] J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani, L. Wasserman, "Distribution-Free
+           Predictive Inference for Regression", Journal of the American Statistical Association
+           113, 2018.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_mtl import MultiTaskCNNEstimator
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(400, 3))
+        >>> y = X[:, 0] + rng.normal(size=400)
+        >>> estimator = MultiTaskCNNEstimator(random_state=0).fit(X[:300], y[:300])
+        >>> low, high = estimator.predict_interval(X[300:], confidence=0.9).T
+        >>> bool(0.8 < np.mean((low <= y[300:]) & (y[300:] <= high)) < 1)
+        True
+        """
+        return tools.predict_interval(self, X, confidence)
+
+    @_available_if(_has_intervals)
+    def predict_interval_frame(self, X: Any, confidence: Any = 0.9) -> Any:
+        """Intervals of the numbers and ordered classes, as a frame.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As in `predict_interval`.
+        confidence : float or sequence of float, default=0.9
+            As in `predict_interval`.
+
+        Returns
+        -------
+        intervals : DataFrame of shape (n_samples, 2 * n_intervals)
+            Of the type of y in `fit` (pandas for arrays), with the columns ``{task}_lower`` and
+            ``{task}_upper`` of each number and ordered class; ``{task}_lower_{confidence}``
+            and so on if several levels were passed.
+        """
+        return tools.predict_interval_frame(self, X, confidence)
+
+    @_available_if(_has_sets)
+    def predict_set(
+        self, X: Any, confidence: Any = 0.9
+    ) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:
+        """Labels among which the class is, with a given confidence.
+
+        They are conformal, as those of `predict_interval`: of all such sets, the smallest in the
+        mean. A set is empty where all labels are less probable than those of most rows; an ordinal
+        task has neighbouring labels, the predicted one among them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As in `predict_interval`.
+        confidence : float or sequence of float, default=0.9
+            Share of new targets that are inside, between 0 and 1; a level, or several.
+
+        Returns
+        -------
+        sets : ndarray of bool of shape (n_samples, n_classes[, n_levels]) or list of them
+            Whether each label is in the set: one array per class task, in the order of `classes_`,
+            the array itself when there is just one. The last axis is that of the levels, if several
+            were passed. For a conditional class: given its gate.
+
+        Raises
+        ------
+        AttributeError
+            If no task is a class task, or no rows were left out.
+        ValueError
+            If `confidence` is not between 0 and 1.
+        """
+        return tools.predict_set(self, X, confidence)
 
     def embed(self, X: Any) -> NDArray[np.float64]:
         """Shared representation: what the trunk makes of X.

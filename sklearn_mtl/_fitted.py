@@ -18,6 +18,7 @@ from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tree import TaskList
 from sklearn_mtl._fitted_module import FittedModule
+from sklearn_mtl._intervals import Errors
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 
@@ -52,6 +53,8 @@ class Fitted:
         Losses and weights per epoch.
     oob : dict of str to object
         Attributes about rows that members of an ensemble have left out; empty where they did not.
+    errors : dict of str to ndarray
+        Of rows that were left out or held out, by which intervals are made; empty without such.
     built_by : dict of str to object
         Identity of the parameters that the net was built by, so that a change of them can be told.
         Empty after `fit`, and `load` of a file without the optimizer: the next `partial_fit` starts
@@ -65,6 +68,7 @@ class Fitted:
     noise_std: FloatArray
     history: dict[str, FloatArray]
     oob: dict[str, Any]
+    errors: Errors
     built_by: dict[str, Any]
 
     @property

@@ -12,9 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from sklearn_mtl._fitted import fitted_of, steps_to, through
+from sklearn_mtl._fitted import Fitted, fitted_of, steps_to, through
+from sklearn_mtl._intervals import (
+    intervals,
+    label_sets,
+    levels_of,
+    side_by_side,
+    why_no_intervals,
+    why_no_sets,
+)
 
-__all__ = ["embed", "predict_frame", "predict_proba_frame", "save", "score_tasks"]
+__all__ = [
+    "embed",
+    "predict_frame",
+    "predict_interval",
+    "predict_interval_frame",
+    "predict_proba_frame",
+    "predict_set",
+    "save",
+    "score_tasks",
+]
 
 
 def predict_frame(estimator: Any, X: Any) -> Any:
@@ -102,6 +119,138 @@ def predict_proba_frame(estimator: Any, X: Any) -> Any:
         )
     proba = np.hstack(list(encoder.probabilities(fitted.raw(through(estimator, X))).values()))
     return encoder.template.build(dict(zip(names, proba.T, strict=True)), (), _index(X))
+
+
+def predict_interval(estimator: Any, X: Any, confidence: Any = 0.9) -> NDArray[Any]:
+    """Intervals that hold the numbers, and ordered classes, with a given confidence.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+    confidence : float or sequence of float, default=0.9
+        Share of new targets that are inside, between 0 and 1.
+
+    Returns
+    -------
+    intervals : ndarray of shape (n_samples, n_tasks, 2[, n_levels]) or (n_samples, 2[, n_levels])
+        As `MultiTaskCNNEstimator.predict_interval` returns them.
+
+    Raises
+    ------
+    ValueError
+        If `confidence` is not between 0 and 1, no task is a number or an ordered class, or the fit
+        left out no rows.
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    fitted = fitted_of(estimator)
+    found, single = _intervals(fitted, estimator, X, confidence)
+    together = side_by_side(found)
+    together = together[..., 0] if single else together
+    return together[:, 0] if fitted.encoder.y_ndim_ == 1 else together
+
+
+def predict_interval_frame(estimator: Any, X: Any, confidence: Any = 0.9) -> Any:
+    """Intervals of the numbers and ordered classes, as a frame.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+    confidence : float or sequence of float, default=0.9
+        As in `predict_interval`.
+
+    Returns
+    -------
+    intervals : DataFrame of shape (n_samples, 2 * n_intervals)
+        Of the type of y in `fit` (pandas for arrays), with the columns ``{task}_lower`` and
+        ``{task}_upper`` of each number and ordered class; ``{task}_lower_{confidence}`` and so on
+        if several levels were passed.
+
+    Raises
+    ------
+    ValueError
+        As in `predict_interval`, and if a level stands twice in `confidence`.
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    fitted = fitted_of(estimator)
+    found, single = _intervals(fitted, estimator, X, confidence)
+    levels = [""] if single else [f"_{level:g}" for level in np.asarray(confidence, dtype=float)]
+    columns = {}
+    names = []
+    for name, interval in zip(fitted.encoder.names, found, strict=True):
+        if interval is None:
+            continue
+        for j, level in enumerate(levels):
+            for side, bound in enumerate(("lower", "upper")):
+                names.append(f"{name}_{bound}{level}")
+                columns[names[-1]] = interval[:, side, j]
+    if len(columns) < len(names):
+        raise ValueError(f"confidence={confidence!r} holds a level twice. Pass each level once.")
+    return fitted.encoder.template.build(columns, (), _index(X))
+
+
+def predict_set(
+    estimator: Any, X: Any, confidence: Any = 0.9
+) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:
+    """Labels among which the class is, with a given confidence.
+
+    Parameters
+    ----------
+    estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
+        Fitted. X goes through the transformers of a pipeline.
+    X : array-like of shape (n_samples, ...)
+        As the estimator takes it.
+    confidence : float or sequence of float, default=0.9
+        Share of new targets that are inside, between 0 and 1.
+
+    Returns
+    -------
+    sets : ndarray of bool of shape (n_samples, n_classes[, n_levels]) or list of them
+        As `MultiTaskCNNEstimator.predict_set` returns them.
+
+    Raises
+    ------
+    ValueError
+        If `confidence` is not between 0 and 1, no task is a class task, or the fit left out no
+        rows.
+    TypeError
+        If there is no `MultiTaskCNNEstimator` in the estimator.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    """
+    fitted = fitted_of(estimator)
+    _refuse(why_no_sets(fitted.encoder, fitted.errors))
+    levels, single = levels_of(confidence)
+    raw = fitted.raw(through(estimator, X))
+    sets = list(label_sets(fitted.encoder, fitted.errors, raw, levels).values())
+    sets = [each[..., 0] for each in sets] if single else sets
+    return sets[0] if len(sets) == 1 else sets
+
+
+def _intervals(
+    fitted: Fitted, estimator: Any, X: Any, confidence: Any
+) -> tuple[list[NDArray[Any] | None], bool]:
+    """Interval (n, 2, n_levels) of each task that has one, and whether there is a single level."""
+    _refuse(why_no_intervals(fitted.encoder, fitted.errors))
+    levels, single = levels_of(confidence)
+    rule, raw = steps_to(estimator)[-1].conditional_output, fitted.raw(through(estimator, X))
+    return intervals(fitted.encoder, fitted.errors, raw, levels, rule), single
+
+
+def _refuse(why: str | None) -> None:
+    if why is not None:
+        raise ValueError(why)
 
 
 def score_tasks(estimator: Any, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:

@@ -19,6 +19,15 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._fitted import fitted_of, innermost, through
+from sklearn_mtl._intervals import (
+    deviation_of_task,
+    interval_of_task,
+    levels_of,
+    set_of_task,
+    why_no_deviations,
+    why_no_intervals,
+    why_no_sets,
+)
 
 __all__ = ["TaskClassifier", "TaskRegressor", "log_of", "task_view"]
 
@@ -193,6 +202,14 @@ class _TaskView:
         fitted = fitted_of(self.estimator)
         return fitted.score_task(self._position, through(self.estimator, X), y, sample_weight)
 
+    def _known(self, why_not: Any) -> Any:
+        """Return encoder, errors and position of the task, if there is what is asked for."""
+        check_is_fitted(self)
+        fitted, k = fitted_of(self.estimator), self._position
+        if (why := why_not(fitted.encoder, fitted.errors)) is not None:
+            raise ValueError(why)
+        return fitted.encoder, fitted.errors, k
+
     def __sklearn_clone__(self) -> Any:
         return self
 
@@ -281,6 +298,27 @@ class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
         """
         return log_of(self.predict_proba(X))
 
+    def predict_set(self, X: Any, confidence: Any = 0.9) -> NDArray[np.bool_]:
+        """Labels among which the class is, with a given confidence.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+        confidence : float or sequence of float, default=0.9
+            Share of new targets that are inside, between 0 and 1.
+
+        Returns
+        -------
+        sets : ndarray of bool of shape (n_samples, n_classes[, n_levels])
+            In the order of `classes_`, as `MultiTaskCNNEstimator.predict_set` returns them. For a
+            conditional task: given that its gate holds.
+        """
+        encoder, errors, k = self._known(why_no_sets)
+        levels, single = levels_of(confidence)
+        sets = set_of_task(encoder, errors, k, self._outputs(X), levels)[:, self._order]
+        return sets[..., 0] if single else sets
+
 
 def log_of(proba: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithm of probabilities: minus infinity, and no warning, where they are 0."""
@@ -311,3 +349,48 @@ class TaskRegressor(_TaskView, RegressorMixin, BaseEstimator):
     --------
     sklearn_mtl.MultiTaskCNNEstimator.task_view : Makes it.
     """
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Predict the task.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+        return_std : bool, default=False
+            Whether to return standard deviations too.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n_samples,)
+            Numbers in the units of y. For a conditional task: the value expected if it applies,
+            whatever `conditional_output` of the estimator.
+        y_std : ndarray of shape (n_samples,)
+            Only with `return_std`: the standard deviation of what is observed around each.
+        """
+        if not return_std:
+            return super().predict(X)
+        encoder, errors, k = self._known(why_no_deviations)
+        part = self._outputs(X)
+        return encoder.kinds_[k].decode(part), deviation_of_task(encoder, errors, k, part)
+
+    def predict_interval(self, X: Any, confidence: Any = 0.9) -> NDArray[np.float64]:
+        """Intervals that hold the number with a given confidence.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            As the estimator takes it.
+        confidence : float or sequence of float, default=0.9
+            Share of new targets that are inside, between 0 and 1.
+
+        Returns
+        -------
+        intervals : ndarray of shape (n_samples, 2[, n_levels])
+            Lower and upper bound, as `MultiTaskCNNEstimator.predict_interval` returns them. For a
+            conditional task: given that its gate holds.
+        """
+        encoder, errors, k = self._known(why_no_intervals)
+        levels, single = levels_of(confidence)
+        found = interval_of_task(encoder, errors, k, self._outputs(X), levels)
+        return found[..., 0] if single else found

@@ -194,6 +194,9 @@ def file_of_format(version: int) -> Outcome:
         found["oob_prediction"] = est.oob_prediction_.astype(str)
         found["oob_score"] = np.array(list(est.oob_score_.values()))
         found["oob_decision_function"] = est.oob_decision_function_
+    if version > 7:
+        found["interval"] = est.predict_interval(X, [0.5, 0.9])[:, 1:].astype(float)
+        found["set"] = est.predict_set(X, [0.5, 0.9])
     return found
 
 

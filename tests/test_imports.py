@@ -124,8 +124,10 @@ HOUSE = {
         "_data.tables _data.tasks kinds kinds.bounds kinds.concordance", "numpy sklearn"
     ),
     "_fitted_module": Room("_data.inputs kinds", "torch"),
+    "_intervals": Room("_data.decoding _data.gates kinds kinds.values", "numpy"),
     "_fitted": Room(
-        "_data.inputs _data.refusals _data.targets _data.tree _fitted_module _predict _score",
+        "_data.inputs _data.refusals _data.targets _data.tree _fitted_module _intervals _predict"
+        " _score",
         "numpy sklearn",
     ),
     # The only folder that knows skorch.
@@ -140,8 +142,9 @@ HOUSE = {
     "_training.net": Room(".averaging .batches .criterion .listeners .pickling _predict", "skorch"),
     "_training.build": Room(".batches .criterion .listeners .net .recipe _identity kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
+    "_training.dealing": Room(),
     "_training.plan": Room(
-        ".batches .copies .recipe _fitted _identity", "sklearn.base sklearn.utils"
+        ".batches .copies .dealing .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
     "_training.run": Room(
         ".averaging .batches .listeners .net .recipe", "skorch sklearn.exceptions"
@@ -151,9 +154,10 @@ HOUSE = {
     "_training.fingerprints": Room(".batches .copies .listeners .plan _fitted _identity"),
     "_training.line": Room(".net .plan _predict", "scipy"),
     "_training.calibrate": Room(".line .net .plan .run"),
+    "_training.errors": Room(".net .plan _intervals _predict kinds kinds.values", "scipy"),
     "_training.fit": Room(
-        ".batches .build .calibrate .copies .fingerprints .fit_tasks .net .plan .progress .random"
-        " .run"
+        ".batches .build .calibrate .copies .errors .fingerprints .fit_tasks .net .plan .progress"
+        " .random .run"
         " _fitted _identity _predict _score"
     ),
     "_training": Room(),
@@ -169,7 +173,7 @@ HOUSE = {
     ),
     "_files.limits": Room(),
     "_files.schema": Room(
-        "_identity kinds.bounds kinds.censored", "sklearn.utils._metadata_requests"
+        "_identity _intervals kinds.bounds kinds.censored", "sklearn.utils._metadata_requests"
     ),
     "_files.onnx": Room(
         ".disk _fitted_module", "importlib"
@@ -182,8 +186,8 @@ HOUSE = {
     "_files": Room(),
     # Tools: they take any fitted estimator with tasks, and know nothing of training and files.
     "datasets": Room("", "numpy sklearn pandas"),
-    "_views": Room("_fitted", "numpy sklearn"),
-    "_through": Room("_fitted", "numpy sklearn"),  # methods as functions
+    "_views": Room("_fitted _intervals", "numpy sklearn"),
+    "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions
     "metrics": Room(
         "_data.rows _fitted _score _views kinds.bounds kinds.concordance kinds.scores",
         "numpy sklearn",
@@ -196,7 +200,7 @@ HOUSE = {
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
         "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
-        " _callers _files.checkpoint _files.save _fitted_module _through _views"
+        " _callers _files.checkpoint _files.save _fitted_module _intervals _through _views"
         " losses networks",
         "numpy sklearn",
     ),

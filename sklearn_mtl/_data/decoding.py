@@ -150,6 +150,12 @@ class TargetDecoder:
                 out[k] = blank(out[k], ~hold)
         return out
 
+    def does_not_apply(self, raw: Outputs) -> dict[int, NDArray[np.bool_]]:
+        """Tell in which rows each conditional task is predicted not to apply."""
+        gated = [k for k, gate in enumerate(self._gates) if gate is not None]
+        found = self.decode(raw, "nan") if gated else []
+        return {k: np.asarray(pd.isna(found[k])) for k in gated}
+
     def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
         """Probabilities as they would be without the class weights, by which they are too large."""
         class_weight = self._class_weights[k]

@@ -25,6 +25,7 @@ from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._identity import identity
+from sklearn_mtl._intervals import SHAPES
 from sklearn_mtl.kinds import KINDS, CensoredTarget, UnobservedTarget
 from sklearn_mtl.kinds.bounds import as_bounds
 from sklearn_mtl.kinds.censored import censored
@@ -226,6 +227,26 @@ def _are_of_rows_left_out(value: Any, fitted: Any) -> bool:
     )
 
 
+def _are_errors(value: Any, fitted: Any) -> bool:
+    """Errors that are not known, or those of each task: NaN, or numbers that make intervals."""
+    if type(value) is not dict or value == {}:
+        return value == {}
+    n_tasks = _n_tasks(fitted)
+    shapes = all(_is_float64(value[name], n_tasks, *shape) for name, shape in SHAPES.items())
+    known = np.isfinite(value["n"])
+    numbers = np.isfinite(value["std"])
+    return (
+        shapes
+        and set(value) == set(SHAPES)
+        and not (value["n"][known] < 1 - 1e-9).any()
+        and not (np.diff(value["quantiles"][known]) < 0).any()
+        and bool(np.isfinite(value["quantiles"][known]).all())
+        and all(_is_finite(value[name][numbers]) for name in SHAPES)
+        and all((value[name][numbers] > 0).all() for name in ("ends", "unit", "spread"))
+        and not any(np.isfinite(value["std"][k]) for k in fitted["encoder"].classes)
+    )
+
+
 @functools.cache
 def _an_encoder() -> TargetEncoder:
     encoder = TargetEncoder()
@@ -246,6 +267,7 @@ FITTED: Rules = {
     "noise_std": lambda v, fitted: _is_float64(v, _n_tasks(fitted)) and not (v < 0).any(),
     "history": _are_losses,
     "oob": _are_of_rows_left_out,
+    "errors": _are_errors,
 }
 
 

@@ -367,7 +367,11 @@ def _seventh(saved: Saved) -> Saved:
 
 
 def _eighth(saved: Saved) -> Saved:
-    """Say that nothing was tuned; find the order in memory anew, and keep no optimizer."""
+    """Say that nothing was tuned; find the order in memory anew, and keep no optimizer.
+
+    Nor were errors of rows left out measured.
+    """
+    saved.fitted["errors"] = {}
     for kind in saved.fitted["encoder"].kinds_:
         if kind.is_class and not isinstance(kind, UnobservedTarget):
             names = ["threshold", "calibration"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._predict import predict_raw
@@ -19,6 +21,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, built_by, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
+from sklearn_mtl._training.errors import column_of, errors_left_out, errors_of_validation
 from sklearn_mtl._training.fingerprints import given_to, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.net import TaskNet
@@ -101,7 +104,7 @@ def _trained(
     needs = plan.encoder.needs_unseen()
     if needs and plan.folds is None and valid is None:
         raise ValueError(_lacks_unseen(needs, "early_stopping=True, or pass X_val and y_val"))
-    learned = functools.partial(_learned, plan, samples, valid if needs else None)
+    learned = functools.partial(_learned, plan, samples, validation, valid if needs else None)
     epochs = None
     if listener is not None:
         scored, rows = (samples, plan.held_out) if validation is None else (validation, None)
@@ -205,7 +208,13 @@ def _outputs_of_first_targets(encoder: TargetEncoder, before: TargetEncoder) -> 
     return np.repeat(before.unobserved & ~encoder.unobserved, encoder.n_outputs)
 
 
-def _learned(plan: Plan, samples: Samples, valid: Batches | None, net: TaskNet) -> Fitted:
+def _learned(
+    plan: Plan,
+    samples: Samples,
+    validation: Samples | None,
+    valid: Batches | None,
+    net: TaskNet,
+) -> Fitted:
     """Balance the outputs, and return what was learned.
 
     By what members predict of the rows that they left out, where they did, else over the rows that
@@ -219,13 +228,17 @@ def _learned(plan: Plan, samples: Samples, valid: Batches | None, net: TaskNet) 
             raw = raw + shift
         if valid is not None:
             encoder = _tuned_on(plan, valid, net)
+        errors = errors_of_validation(plan, net, samples, validation)
     else:
         raw = calibrate(plan, net, raw)
         encoder = encoder.tuned(raw, targets)
-        oob = _out_of_bag(plan, encoder, samples, raw)
+        columns, weight = encoder.read(samples.y, samples.sample_weight)
+        columns, weight = [column_of(c, plan.rows) for c in columns], weight[plan.rows]
+        oob = _out_of_bag(plan, encoder, columns, weight, raw)
+        errors = errors_left_out(plan, net, columns, weight, raw)
     noise_std = encoder.noise_std(raw, targets)
     history = net.task_history()
-    return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, {})
+    return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, errors, {})
 
 
 def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
@@ -241,14 +254,16 @@ def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
 
 
 def _out_of_bag(
-    plan: Plan, encoder: TargetEncoder, samples: Samples, raw: NDArray[Any]
+    plan: Plan,
+    encoder: TargetEncoder,
+    columns: Sequence[Column],
+    weight: NDArray[np.float64],
+    raw: NDArray[Any],
 ) -> dict[str, Any]:
     """Attributes about rows of the training, by outputs of members that left them out."""
     rows, n = plan.rows, len(plan.targets.weight)
-    columns, weight = encoder.read(samples.y, samples.sample_weight)
-    columns = [c._replace(values=c.values[rows], seen=c.seen[rows]) for c in columns]
     found = encoder.decode(raw)
-    scores = score_columns(encoder.names, encoder.kinds_, columns, found, weight[rows], in_fit=True)
+    scores = score_columns(encoder.names, encoder.kinds_, columns, found, weight, in_fit=True)
     decoded = encoder.decode(raw, plan.parameters.conditional_output)
     predictions = [_at(rows, found, n) for found in decoded]
     oob: dict[str, Any] = {"oob_prediction_": encoder.matrix(predictions), "oob_score_": scores}
@@ -279,7 +294,7 @@ def _learned_on(plan: Plan, net: TaskNet, by: dict[str, Any], previous: Fitted |
             name: np.concatenate([rows, history.get(name, hole)])
             for name, rows in previous.history.items()
         }
-    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {}, by)
+    return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {}, {}, by)
 
 
 def _raw(plan: Plan, net: TaskNet) -> Any:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source, as_input
 from sklearn_mtl._data.likely import look
 from sklearn_mtl._data.refusals import rows_beside_y
@@ -23,6 +22,7 @@ from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
+from sklearn_mtl._training.dealing import all_left_out, deal_rows, equal_rows
 from sklearn_mtl._training.recipe import Recipe, resolve
 from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of
 
@@ -75,6 +75,9 @@ class Plan(NamedTuple):
         Of each of the rows to train on, the fold; one member of an ensemble leaves it out.
     n_folds : int
         Number of folds, and of members; 0 for none.
+    alike : ndarray of int or None
+        Of each of the rows to train on, the group, which is in one fold: of equal rows, if the user
+        has passed none.
     recipe : Recipe
         Every 'auto' resolved.
     seed : int
@@ -90,6 +93,7 @@ class Plan(NamedTuple):
     held_out: RowIndex | None
     folds: RowIndex | None
     n_folds: int
+    alike: RowIndex | None
     recipe: Recipe
     seed: int
 
@@ -226,42 +230,19 @@ def _plan(
         look(reader, inputs, rows, convolves, trunk == "auto")
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
-    folds = None
+    folds: RowIndex | None = None
+    alike: RowIndex | None = None
     if n_folds:
-        same = _contents(reader, source, targets, rows) if groups is None else groups[rows]
-        folds = deal_folds(same, _traits(encoder, targets, rows), n_folds, seed)
-        seen = targets.weight[rows] > 0
-        if groups is not None and any(of.any() and len(np.unique(folds[of])) < 2 for of in seen.T):
+        alike = equal_rows(reader, source, targets, rows) if groups is None else groups[rows]
+        folds = deal_rows(encoder, targets, rows, alike, n_folds, seed)
+        if groups is not None and not all_left_out(folds, targets.weight[rows]):
             folds, n_folds = None, 0  # a task of one group: who leaves it out knows nothing of it
     recipe = resolve(parameters, reader.input_shape_, len(rows), left_out=n_folds > 0)
     return Plan(
         *(parameters, encoder, targets, task_weights, reader, source),
-        *(rows, held_out, folds, n_folds, recipe, seed),
+        *(rows, held_out, folds, n_folds),
+        *(alike, recipe, seed),
     )
-
-
-def _contents(
-    reader: InputReader, source: Source, targets: EncodedTargets, rows: RowIndex
-) -> RowIndex:
-    """Give `rows` numbers by X and y: a repeated row has the number of the first one."""
-    y = np.hstack([targets.values[rows], targets.weight[rows] > 0])
-    keys, columns = content_keys(y), []
-    for chunk in reader.chunks(np.arange(len(rows))):
-        X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
-        keys[chunk] += 3 * content_keys(X)
-        columns.append(X[:, :8].copy())  # a view would keep all of X
-    return alike(keys, np.hstack([np.concatenate(columns), y]))
-
-
-def _traits(encoder: TargetEncoder, targets: EncodedTargets, rows: RowIndex) -> NDArray[np.bool_]:
-    """Return which targets a row has, and of which class it is."""
-    seen = targets.weight[rows] > 0
-    classes = [
-        seen[:, k] & (targets.values[rows, k] == code)
-        for k, labels in encoder.classes.items()
-        for code in range(len(labels))
-    ]
-    return np.column_stack([seen, *classes])
 
 
 def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None:

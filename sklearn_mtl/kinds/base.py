@@ -46,6 +46,10 @@ class Kind:
         Whether the raw output is what a regression by least squares on the codes would predict.
     min_samples : int
         Observed targets that the metric needs.
+    is_ordered : bool
+        Whether `classes_` go from low to high.
+    bounds : tuple of float
+        Between which numbers lie.
     """
 
     cell_loss: ClassVar[KindLoss]
@@ -54,6 +58,8 @@ class Kind:
     is_mean: ClassVar[bool] = False
     least_squares: ClassVar[bool] = False
     min_samples: ClassVar[int] = 2
+    is_ordered: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
 
     # -- y to codes --------------------------------------------------------------------------
 

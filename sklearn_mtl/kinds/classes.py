@@ -197,6 +197,19 @@ class ClassificationTarget(Kind):
         """Class probabilities (n, n_classes), averaged over ensemble members."""
         return over_members(self.link(raw))
 
+    def strangeness(self, proba: FloatArray) -> FloatArray:
+        """Say how strange each class would be (n, n_classes), from 0 to 1: how improbable it is.
+
+        Of all sets that hold the true class with a given probability, those of the classes that are
+        less strange than a threshold are the smallest in the mean [1]_.
+
+        References
+        ----------
+        .. [1] M. Sadinle, J. Lei, L. Wasserman, "Least Ambiguous Set-Valued Classifiers With
+           Bounded Error Levels", Journal of the American Statistical Association 114, 2019.
+        """
+        return 1 - proba
+
     def decode(self, raw: FloatArray) -> NDArray[Any]:
         """Return the most probable class, or the second of two from `threshold_` on."""
         proba = self.proba(raw)
@@ -248,6 +261,7 @@ class OrdinalTarget(ClassificationTarget):
 
     cell_loss = CELL_LOSSES["ordinal"]
     min_samples = 2
+    is_ordered = True
 
     _listed = "List each label once, from low to high."
 
@@ -312,10 +326,31 @@ class OrdinalTarget(ClassificationTarget):
         """Class probabilities (..., n_classes)."""
         return exp(sequential_log_proba(raw))
 
+    def strangeness(self, proba: FloatArray) -> FloatArray:
+        """Say how probable the classes between each class and the median one are, that included.
+
+        From the median class, the set of neighbours grows by the more probable of the next two: the
+        classes that are less strange than a threshold are neighbours.
+        """
+        n_rows, n_classes = proba.shape
+        rows = np.arange(n_rows)
+        padded = np.pad(proba, [(0, 0), (1, 1)], constant_values=-1.0)  # beyond the ends
+        low = high = 1 + self._median(proba)
+        strange, inside = np.zeros_like(padded), padded[rows, low]
+        for _ in range(n_classes - 1):
+            down = padded[rows, low - 1] > padded[rows, high + 1]
+            low, high = np.where(down, low - 1, low), np.where(down, high, high + 1)
+            new = np.where(down, low, high)
+            strange[rows, new] = inside
+            inside = inside + padded[rows, new]
+        return strange[:, 1:-1]
+
+    def _median(self, proba: FloatArray) -> NDArray[np.intp]:
+        return (proba.cumsum(axis=1)[:, :-1] < 0.5).sum(axis=1)
+
     def decode(self, raw: FloatArray) -> NDArray[Any]:
         """Return the median class."""
-        at_most = self.proba(raw).cumsum(axis=1)[:, :-1]
-        return self.classes_[(at_most < 0.5).sum(axis=1)]
+        return self.classes_[self._median(self.proba(raw))]
 
     @property
     def metric(self) -> Callable[..., float]:

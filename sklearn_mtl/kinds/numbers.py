@@ -193,6 +193,7 @@ class _LogMean(_Number):
     """
 
     is_mean = True
+    bounds = (0.0, np.inf)
     unit_: float
     allowed: ClassVar[str]
     advice: ClassVar[str] = "Declare it as 'regression' if it may hold others."

@@ -99,6 +99,16 @@ def put_two_valued(value: Any) -> Change:
     return change
 
 
+def put_error(name: str, value: Any) -> Change:
+    """A change of what is known of errors."""
+
+    def change(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        array = tensors[f"errors[{name!r}]"]
+        tensors[f"errors[{name!r}]"] = value(array) if callable(value) else value
+
+    return change
+
+
 CHANGES = {
     "not JSON": as_text("{"),
     "a list": as_text("[]"),
@@ -126,6 +136,16 @@ CHANGES = {
     "out of bag is a number": put("fitted", "oob", value=1),
     "more out of bag": put("fitted", "oob", value={"dict": [["oob_", 1]]}),
     "out of bag hides a method": put("fitted", "oob", value={"dict": [["predict", 1]]}),
+    "no errors": drop("fitted", "errors"),
+    "errors are a number": put("fitted", "errors", value=1),
+    "errors of nothing": put("fitted", "errors", value={"dict": [["n", 1]]}),
+    "errors of other tasks": put_error("n", lambda n: n[:2].clone()),
+    "errors of half a row": put_error("n", lambda n: n / 1e3),
+    "errors that fall": put_error("quantiles", lambda q: -q),
+    "errors without an end": put_error("ends", lambda e: e * torch.nan),
+    "errors that end before": put_error("ends", lambda e: -e),
+    "errors of a class": put_error("std", lambda s: torch.ones_like(s)),
+    "errors of infinite slope": put_error("slope", lambda s: s * torch.inf),
     "history of nothing": put("fitted", "history", value={"dict": []}),
     "more is fitted": put("fitted", "x_", value=1),
     "a net of its own": put("fitted", "net", value=1),

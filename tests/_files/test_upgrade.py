@@ -75,6 +75,7 @@ def write_old(path: Path, estimator: MultiTaskCNNEstimator, trunk: Any) -> None:
         header["format_version"] = 3
         header["params"]["trunk"] = encode(trunk, "trunk", tensors)
         assert header["fitted"].pop("oob") == {"dict": []}
+        assert header["fitted"].pop("errors") == {"dict": []}
 
     rewrite(path, change)
 
@@ -234,6 +235,7 @@ def test_a_golden_file_is_of_its_format(version):
     assert header["format_version"] == version
     assert any(name.endswith(".shared.weight") for name in tensors) == (version < 4)
     assert ("oob" in header["fitted"]) == (version > 3)
+    assert ("errors" in header["fitted"]) == (version > 7)
     waves = [name for name in tensors if name.endswith(".frequency")]
     assert [tensors[name].ndim for name in waves] == [3 if version > 4 else 2]
     if version > 1:
@@ -331,5 +333,7 @@ def renamed(old: str, new: str) -> Callable[[dict[str, Any], dict[str, Tensor]],
 def test_damaged_files_of_the_third_format(change, path):
     path.write_bytes((GOLDEN / "format_3.safetensors").read_bytes())
     rewrite(path, change)
-    with pytest.raises(ValueError, match="has format 3, and cannot be made one of format 8"):
+    with pytest.raises(
+        ValueError, match=f"has format 3, and cannot be made one of format {FORMAT_VERSION}"
+    ):
         MultiTaskCNNEstimator.load(path)

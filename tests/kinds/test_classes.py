@@ -331,3 +331,32 @@ def test_an_order_follows_a_latent_scale() -> None:
     latent = X @ [1.5, -1.0]
     assert np.corrcoef(latent, proba @ np.arange(4))[0, 1] > 0.95
     assert (np.diff(est.predict(X)[latent.argsort()]) < 0).mean() < 0.02
+
+
+# -- how strange a class would be -----------------------------------------------------------
+
+
+def test_classes_are_strange_where_they_are_improbable() -> None:
+    kind = ClassificationTarget().fit(np.arange(3), np.ones(3))
+    proba = np.array([[0.7, 0.2, 0.1]])
+    np.testing.assert_allclose(kind.strangeness(proba), [[0.3, 0.8, 0.9]])
+
+
+def test_neighbours_of_the_median_are_added_by_their_probability() -> None:
+    kind = OrdinalTarget().fit(np.arange(4), np.ones(4))
+    proba = np.array([[0.1, 0.2, 0.4, 0.3], [1.0, 0.0, 0.0, 0.0], [0.3, 0.0, 0.0, 0.7]])
+    expected = [[0.9, 0.7, 0.0, 0.4], [0.0, 1.0, 1.0, 1.0], [0.7, 0.7, 0.7, 0.0]]
+    np.testing.assert_allclose(kind.strangeness(proba), expected)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 7])
+def test_less_strange_ordered_classes_are_neighbours(n_classes: int) -> None:
+    kind = OrdinalTarget().fit(np.arange(n_classes), np.ones(n_classes))
+    proba = np.random.default_rng(0).dirichlet(np.ones(n_classes), size=300)
+    strange = kind.strangeness(proba)
+    median = (proba.cumsum(axis=1)[:, :-1] < 0.5).sum(axis=1)
+    assert (strange[np.arange(300), median] == 0).all()
+    for threshold in (0.0, 0.3, 0.8, 1.0):
+        inside = strange <= threshold
+        gaps = np.abs(np.diff(np.pad(inside, [(0, 0), (1, 1)]).astype(int), axis=1)).sum(axis=1)
+        assert (gaps == 2).all()  # it begins and ends once

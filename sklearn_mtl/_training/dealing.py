@@ -1,0 +1,55 @@
+"""Which rows each member of an ensemble leaves out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_mtl._data.folds import alike, content_keys, deal_folds
+from sklearn_mtl._data.inputs import InputReader, Source
+from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+
+__all__ = ["all_left_out", "deal_rows", "equal_rows"]
+
+RowIndex = NDArray[np.intp]
+
+
+def equal_rows(
+    reader: InputReader, source: Source, targets: EncodedTargets, rows: RowIndex
+) -> RowIndex:
+    """Give `rows` numbers by X and y: a repeated row has the number of the first one."""
+    y = np.hstack([targets.values[rows], targets.weight[rows] > 0])
+    keys, columns = content_keys(y), []
+    for chunk in reader.chunks(np.arange(len(rows))):
+        X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
+        keys[chunk] += 3 * content_keys(X)
+        columns.append(X[:, :8].copy())  # a view would keep all of X
+    return alike(keys, np.hstack([np.concatenate(columns), y]))
+
+
+def deal_rows(
+    encoder: TargetEncoder,
+    targets: EncodedTargets,
+    rows: RowIndex,
+    groups: RowIndex,
+    n_folds: int,
+    seed: int,
+) -> RowIndex:
+    """Return the fold of each of `rows`, the same for those of a group."""
+    return deal_folds(groups, _traits(encoder, targets, rows), n_folds, seed)
+
+
+def all_left_out(folds: RowIndex, weight: NDArray[np.float64]) -> bool:
+    """Tell whether the targets of each task (n, n_tasks), if it has any, are in several folds."""
+    return all(len(np.unique(folds[seen])) != 1 for seen in (weight > 0).T)
+
+
+def _traits(encoder: TargetEncoder, targets: EncodedTargets, rows: RowIndex) -> NDArray[np.bool_]:
+    """Return which targets a row has, and of which class it is."""
+    seen = targets.weight[rows] > 0
+    classes = [
+        seen[:, k] & (targets.values[rows, k] == code)
+        for k, labels in encoder.classes.items()
+        for code in range(len(labels))
+    ]
+    return np.column_stack([seen, *classes])

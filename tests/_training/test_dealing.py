@@ -1,0 +1,31 @@
+"""Which rows are left out together."""
+
+import numpy as np
+import pytest
+
+from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._data.targets import EncodedTargets
+from sklearn_mtl._training.dealing import all_left_out, equal_rows
+
+
+def test_equal_rows_are_of_one_number():
+    X = np.random.default_rng(0).normal(size=(6, 3))
+    X[4] = X[1]
+    X[5] = X[2]
+    values, weight = np.arange(6.0)[:, None], np.ones((6, 1))
+    values[4] = values[1]  # but not row 5, whose target is another
+    reader = InputReader(None, "channels_first", "").fit_names(X)
+    rows = np.arange(6)
+    reader.fit(as_input(X), rows, np.ones(6))
+    found = equal_rows(reader, reader.of(as_input(X)), EncodedTargets(values, weight), rows)
+    assert found[4] == found[1]
+    assert len(np.unique(found)) == 5
+
+
+@pytest.mark.parametrize(
+    ("weight", "left_out"),
+    [([1, 1, 1, 1], True), ([1, 1, 0, 0], False), ([1, 0, 1, 0], True), ([0, 0, 0, 0], True)],
+)
+def test_a_task_of_a_single_fold_is_not_left_out(weight, left_out):
+    folds = np.array([0, 0, 1, 1])
+    assert all_left_out(folds, np.column_stack([np.ones(4), weight])) == left_out
