@@ -63,11 +63,12 @@ SHAPES: dict[str, tuple[int, ...]] = {
 def errors_of_none(n_tasks: int) -> Errors:
     """Return what is known where nothing is, NaN; one row per task.
 
-    ``'n'``: how many rows the errors stand for. ``'quantiles'``: of the scores, at 1 / 1000 to 1.
-    For numbers besides: ``'ends'``, what a score of 1 is worth below and above the prediction, in
-    the units of y, where the scale is 1; ``'std'``, the standard deviation there; and what makes
-    the scale, of two features of a row, the raw output and the logarithm of how far apart the
-    members are in ``'unit'``: their ``'center'`` and ``'spread'``, and a ``'slope'`` for each.
+    ``'n'``: of how many groups of rows the errors are. ``'quantiles'``: of the scores, at 1 / 1000
+    to 1. For numbers besides: ``'ends'``, what a score of 1 is worth below and above the
+    prediction, in the units of y, where the scale is 1; ``'std'``, the standard deviation there;
+    and what makes the scale, of two features of a row, the raw output and the logarithm of how far
+    apart the members are in ``'unit'``: their ``'center'`` and ``'spread'``, and a ``'slope'`` for
+    each.
     """
     return {name: np.full((n_tasks, *shape), np.nan) for name, shape in SHAPES.items()}
 

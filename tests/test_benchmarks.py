@@ -1348,6 +1348,67 @@ def test_never_worse_says_what_is_absent(never, argv, message, tmp_path, capsys)
     assert message in capsys.readouterr().err
 
 
+# -- intervals -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sure(never):
+    with script("intervals") as module:
+        yield module
+
+
+def records_of(coverage, width, split_width, n=3):
+    ours = {"size": {"coverage": coverage, "width": width, "correlation": 0.2}}
+    split = {"size": {"coverage": 0.9, "width": split_width}}
+    return [{"test_share": 3 / 7, "ours": ours, "split": split}] * n
+
+
+@pytest.mark.parametrize(
+    ("data", "coverage", "width", "words"),
+    [
+        ("mulan/enb", 0.9, 1.0, ["passed", True]),
+        ("mulan/enb", 0.87, 1.0, ["FAILED", False]),
+        ("mulan/enb", 0.94, 1.0, ["FAILED", False]),
+        ("mulan/enb", 0.9, 2.1, ["passed", False]),
+        ("iris", 0.87, 1.0, ["outside", True]),
+    ],
+)
+def test_intervals_are_judged_by_coverage_and_width(sure, data, coverage, width, words):
+    (line,) = sure.lines_of(data, "chosen", records_of(coverage, width, 2.0))
+    assert line.ratio == pytest.approx(width / 2)
+    text, ok = sure.summary([line])
+    assert [line.word, ok] == words
+    assert "1 numbers: coverage" in text[-1]
+    header, _, row = sure.table([line], [*sure.HEADER, "a", "b", "c", ""])
+    assert header.split() == ["set", "task", "half", "coverage", "a", "b", "c"]
+    assert row.split()[:4] == [data, "size", "chosen", f"{coverage:.3f}"]
+
+
+def test_intervals_from_fits_to_a_table(sure, bench, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sure, "OBSERVED", 50)
+    monkeypatch.setattr(
+        sure, "make_model", lambda data, loss, _, seed: bench.make_model(data, loss, 3, seed)
+    )
+
+    def split(data, train, test, seed):  # without mapie
+        found = {"coverage": 0.9, "width": 3.0}
+        return {name: found for name, _, y in sure._tasks(data, test) if y.dtype == float}
+
+    monkeypatch.setitem(sure.METHODS, "split", split)
+    argv = ["--data", str(tmp_path), "--sets", "iris", "--splits", "2", "--cache"]
+    argv += [str(tmp_path / "kept"), "--output", str(tmp_path / "table.txt")]
+    code = sure.main(argv)
+    table = (tmp_path / "table.txt").read_text()
+    assert table == capsys.readouterr().out
+    assert code == ("FAILED:" in table)
+    rows = [line.split()[:2] for line in table.splitlines() if line.startswith("iris ")]
+    assert rows[-1] == ["iris", "species"]
+    assert len(rows) == 3
+    monkeypatch.setattr(sure, "METHODS", dict.fromkeys(sure.METHODS))  # nothing can be fitted
+    assert sure.main(argv) == code
+    assert capsys.readouterr().out == table
+
+
 # -- rules -----------------------------------------------------------------------------------
 
 

@@ -239,8 +239,9 @@ def summary(lines: Sequence[Line]) -> tuple[list[str], bool]:
     failed = [line for line in asked if line.word == "FAILED"]
     low, high = COVERAGE
     out = [
-        f"coverage of {low} to {high}, sets of DIR: {len(asked) - len(failed)} of {len(asked)} "
-        f"tasks, FAILED: {', '.join(f'{line.data} {line.task}' for line in failed) or 'none'}"
+        f"{'FAILED' if failed else 'passed'}: {len(asked) - len(failed)} of {len(asked)} tasks of "
+        f"DIR have a coverage from {low} to {high}",
+        *(f"  FAILED {r.data} {r.task} {r.coverage:.3f} ± {r.interval:.3f}" for r in failed),
     ]
     numbers = [line for line in lines if not line.is_class]
     names = dict.fromkeys(line.data for line in numbers)

@@ -157,7 +157,7 @@ def _errors_of_class(
     codes = kind.encode(unseen.columns[k].values[rows]).astype(int)
     scores = kind.strangeness(proba)[np.arange(len(rows)), codes]
     weight = unseen.weight[rows, k] / unseen.weight[rows, k].max()
-    n = _independent(weight, unseen.groups[rows])
+    n = len(np.unique(unseen.groups[rows]))
     return {"n": n, "quantiles": _quantiles(scores, weight)}
 
 
@@ -178,7 +178,7 @@ def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[st
         predictions = members[seen_by].reshape(len(rows), -1)
         nearness = _nearness((values[:, None] - predictions) / unit, error / unit, weight)
     spread = spread_of(predictions / np.sqrt(nearness), unit)
-    n = _independent(weight, unseen.groups[rows])
+    n = len(np.unique(unseen.groups[rows]))
     features = np.column_stack([part[..., 0].mean(axis=1), spread])
     found = _scale(features, error / unit, weight, PRIOR_ROWS / n)
     of_scale = scales(features, *found.values())
@@ -290,9 +290,3 @@ def _quantiles(scores: FloatArray, weight: FloatArray) -> FloatArray:
     wanted = np.arange(1, N_QUANTILES + 1) / N_QUANTILES * total[-1]
     place = np.searchsorted(total, wanted * (1 - 1e-12)).clip(max=len(scores) - 1)
     return scores[order[place]]
-
-
-def _independent(weight: FloatArray, groups: NDArray[np.intp]) -> float:
-    """Return how many independent rows of equal weight these stand for; a group is one of them."""
-    of_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=weight)
-    return float(of_group.sum() ** 2 / (of_group**2).sum())

@@ -31,21 +31,6 @@ def test_quantiles_of_a_weight_of_two_are_those_of_the_row_twice() -> None:
     np.testing.assert_array_equal(weighted, repeated)
 
 
-@pytest.mark.parametrize(
-    ("weight", "groups", "n"),
-    [
-        ([1, 1, 1, 1], [0, 1, 2, 3], 4),
-        ([5, 5, 5, 5], [0, 1, 2, 3], 4),
-        ([1, 1, 1, 1], [7, 7, 2, 2], 2),
-        ([2, 2], [0, 1], 2),  # the same as the last but one, with equal rows in one group
-        ([1, 1, 1e-12], [0, 1, 2], 2),
-        ([3, 1], [0, 1], 1.6),
-    ],
-)
-def test_how_many_rows_count(weight: list[float], groups: list[int], n: float) -> None:
-    assert errors._independent(np.array(weight, float), np.array(groups)) == pytest.approx(n)
-
-
 # -- the scale of a row --------------------------------------------------------------------------
 
 
