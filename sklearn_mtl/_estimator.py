@@ -690,8 +690,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             lowest and the highest of neighbouring labels. NaN for classes without an order. Of a
             conditional task, given that it applies; with ``conditional_output='nan'``, NaN (None
             among labels) where it is predicted not to. Infinite where fewer rows were left out
-            than the level asks for, as 8 for 0.9. Bounds are floats, or objects where labels are
-            no numbers.
+            than the level asks for, as 8 for 0.9, and for numbers that y knows within bounds. Of
+            dtype float, or object where labels are no numbers.
 
         Raises
         ------

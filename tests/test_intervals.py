@@ -406,6 +406,20 @@ def test_validation_data_without_a_task_say_nothing_of_it():
     assert np.isnan(estimator.predict(X, return_std=True)[1][:, 1]).all()
 
 
+def test_numbers_within_bounds_are_not_measured():
+    """How far a truth is away that is only known to be beyond a limit, nobody knows."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 2))
+    limit = pd.arrays.IntervalArray.from_arrays(
+        X[:, 0], np.where(np.arange(80) % 3 == 0, np.inf, X[:, 0]), closed="both"
+    )
+    estimator = small({"time": "regression"}, max_epochs=3)
+    estimator.fit(X, pd.DataFrame({"time": limit, "other": X[:, 1]}))
+    found = estimator.predict_interval(X)
+    assert np.isinf(found[:, 0]).all()
+    assert np.isfinite(found[:, 1]).all()
+
+
 def test_rows_without_weight_do_not_count():
     X, y = make_table(120)
     weight = np.where(np.arange(120) < 60, 1.0, 0.0)

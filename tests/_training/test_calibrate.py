@@ -86,7 +86,7 @@ def test_a_task_in_one_fold_is_not_shrunk(monkeypatch):
     rare = np.arange(100) < 20
     y = np.column_stack([X[:, 0], np.where(rare, X[:, 1], np.nan)])
     dealt = np.where(rare, 0, 1 + np.arange(100) % 4)
-    monkeypatch.setattr("sklearn_mtl._training.plan.deal_folds", lambda *_: dealt)
+    monkeypatch.setattr("sklearn_mtl._training.dealing.deal_folds", lambda *_: dealt)
     estimator = MultiTaskCNNEstimator(max_epochs=40, random_state=0).fit(X, y)
     assert np.corrcoef(estimator.predict(X[rare])[:, 1], y[rare, 1])[0, 1] > 0.8
     assert estimator.oob_score_["y1"] < 0.1
