@@ -228,6 +228,16 @@ OF_Y = {
         UserWarning,
         r"'y0' holds -1 beside 0 and 1.*missing_values=-1",
     ),
+    "two codes": Mistake(
+        lambda: fit(np.where(X[:, 2] > 0, 1, 2)),
+        UserWarning,
+        r"'y0' holds 1 and 2 only.*Task\('y0', 'classification'\); if not, 'regression'",
+    ),
+    "two levels": Mistake(
+        lambda: Task("wait", "quantile", quantile=[0.1, 0.9]),
+        ValueError,
+        r"Task 'wait': quantile=\[0.1, 0.9\] is not one level. Make a task of each",
+    ),
     "decimal commas": Mistake(
         lambda: fit([f"{v:.1f}".replace(".", ",") for v in NUMBER]),
         UserWarning,

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sklearn_mtl._data.likely import find_codes
 from sklearn_mtl._data.tables import Column
@@ -125,7 +126,7 @@ def question_numbers(
     tasks: Sequence[Task], kinds: Sequence[Any], columns: Sequence[Column], declared: Any
 ) -> None:
     """Warn of numbers that are likely to mean *not observed*; tasks are inferred but `declared`."""
-    far, flags = {}, {}
+    far, flags, two = {}, {}, {}
     for task, kind, column in zip(tasks, kinds, columns, strict=True):
         values = column.values[column.seen]
         if kind.is_class or len(values) == 0 or are_bounds(values):  # limits do repeat
@@ -140,6 +141,12 @@ def question_numbers(
                     f"If it means not observed, pass missing_values={code:g}; if not, declare the "
                     f"task: Task({task.name!r}, 'regression'), or 'classification'."
                 )
+        elif task.name not in declared and _are_two_codes(levels, len(values)):
+            two[task.name] = (
+                f"Task {task.name!r} holds {levels[0]:g} and {levels[1]:g} only, and is taken for "
+                f"numbers. If they are classes, declare the task: Task({task.name!r}, "
+                "'classification'); if not, 'regression'."
+            )
         elif codes := sorted(find_codes(some[:, None])):
             far[task.name] = (
                 f"Task {task.name!r} holds {', '.join(f'{code:g}' for code in codes)} again and "
@@ -147,7 +154,13 @@ def question_numbers(
                 f"missing_values={codes if len(codes) > 1 else codes[0]}."
             )
     warn_together(flags, stacklevel=4)
+    warn_together(two, stacklevel=4)
     warn_together(far, stacklevel=4)
+
+
+def _are_two_codes(levels: NDArray[np.float64], n: int) -> bool:
+    """Tell whether a column of n numbers holds two whole ones, as classes are coded: -1 and 1."""
+    return len(levels) == 2 < FEW < n and bool((levels == np.round(levels)).all())
 
 
 def check_column(task: Task, kind: Any, column: Column) -> None:

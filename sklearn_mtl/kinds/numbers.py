@@ -146,6 +146,11 @@ class QuantileTarget(_Standardised):
 
     def __init__(self, quantile: float = 0.5) -> None:
         level: Any = quantile  # of any type, as users pass it
+        if isinstance(level, list | tuple | np.ndarray):
+            raise ValueError(
+                f"quantile={quantile!r} is not one level. Make a task of each: the column of y "
+                "twice, under two names."
+            )
         if isinstance(level, str) or not 0 < level < 1:
             raise ValueError(f"quantile={quantile!r} is out of range. Pass a level in (0, 1).")
         self.quantile = quantile
