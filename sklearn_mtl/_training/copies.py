@@ -104,6 +104,8 @@ def take_learned(net: TaskNet, trained: TaskNet) -> None:
     net.toggled_ = toggled_by_user(trained)
     for name, p in net.module.named_parameters():
         p.requires_grad_(net.toggled_.get(name, p.requires_grad))
+    criterion: Any = getattr(trained.criterion_, "_orig_mod", trained.criterion_)
+    net.criterion.task_losses.resume(criterion.task_losses)
     rule, known = net.criterion.combine, rule_of(trained)
     if type(rule) is not type(known):
         return

@@ -73,6 +73,14 @@ def test_numbers_with_signs_and_units_are_numbers_as_text(text):
         TargetEncoder().fit_encode(y)
 
 
+def test_signs_of_bounds_point_to_intervals():
+    y = pd.DataFrame({"dose": [f"<{i}.5" if i % 3 else f"{i}.25" for i in range(N)]})
+    with pytest.warns(UserWarning, match=r"pass sklearn_mtl.to_intervals\(column\), without units"):
+        TargetEncoder().fit_encode(y)
+    with pytest.raises(ValueError, match=r"Convert the column, sklearn_mtl.to_intervals\(column\)"):
+        TargetEncoder({"dose": "regression"}).fit_encode(y)
+
+
 def test_fractions_are_classes_where_that_is_said():
     y = pd.DataFrame({"dose": DIGITS / 2})
     with pytest.warns(UserWarning, match=r"'dose' takes numbers .* 10 classes.*categories=\[...\]"):
