@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from sklearn.metrics import make_scorer, mean_absolute_error
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.inspection import transfer_report
@@ -246,6 +247,39 @@ def test_streams() -> None:
     encoder = est._fitted.encoder
     assert [type(kind) for kind in encoder.kinds_[1:3]] == [CensoredAmount, CensoredTarget]
     assert (noise_in_training(est) != 1).all()  # what was learned of the noise goes on
+
+
+def test_a_stream_goes_on_from_a_file_with_the_same_bits(tmp_path: Path) -> None:
+    X, y = data()
+    one, (first, second) = small(), np.array_split(np.arange(120), 2)
+    one.partial_fit(X[first], y.iloc[first], {"alive": ["yes", "no"]})
+    one.save(tmp_path / "m.safetensors", optimizer=True)
+    two = MultiTaskCNNEstimator.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(noise_in_training(two), noise_in_training(one))
+    for est in (one, two):
+        est.partial_fit(X[second], y.iloc[second])
+    pd.testing.assert_frame_equal(one.predict_frame(X), two.predict_frame(X))
+
+
+class Killed(Callback):
+    """Ends a fit in its second epoch, until it is told not to."""
+
+    at: ClassVar[int | None] = 2
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if len(net.history) == self.at:
+            raise RuntimeError("killed")
+
+
+def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data()
+    params = {"max_epochs": 4, "checkpoint_every": 0, "net_params": {"callbacks": [Killed()]}}
+    kept = small(**params, checkpoint=tmp_path / "fit.checkpoint")
+    with pytest.raises(RuntimeError, match="killed"):
+        kept.fit(X, y)
+    monkeypatch.setattr(Killed, "at", None)
+    whole = small(**params).fit(X, y)
+    pd.testing.assert_frame_equal(kept.fit(X, y).predict_frame(X), whole.predict_frame(X))
 
 
 def test_validation_data_and_early_stopping() -> None:

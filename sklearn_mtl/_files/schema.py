@@ -294,7 +294,10 @@ def check_stream(stream: dict[str, Any], n_tasks: int) -> None:
     if not stream:
         return
     optimizer, losses = stream["optimizer"], stream["constant_losses"]
-    if set(stream) != {"optimizer", "constant_losses"} or not _is_float64(losses, n_tasks):
+    noise = stream.get("noise", losses)
+    known = {"optimizer", "constant_losses", *("noise",) * ("noise" in stream)}
+    shapes = all(_is_float64(value, n_tasks) for value in (losses, noise))
+    if set(stream) != known or not shapes or (noise < 0).any():
         raise ValueError("the state of the stream is not what it should be")
     if optimizer is not None and not _are_finite(optimizer):
         raise ValueError("the state of the optimizer is not finite")

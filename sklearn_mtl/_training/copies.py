@@ -76,8 +76,12 @@ def precision_of(net: TaskNet) -> str:
 
 def rule_of(net: TaskNet) -> Any:
     """Return the rule that combines the task losses of a trained net."""
-    criterion: Any = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    return criterion.combine
+    return _criterion_of(net).combine
+
+
+def _criterion_of(net: TaskNet) -> Any:
+    """Return the criterion of a trained net as it was before skorch compiled it, if it did."""
+    return getattr(net.criterion_, "_orig_mod", net.criterion_)
 
 
 def frozen_of(net: TaskNet) -> list[str]:
@@ -104,8 +108,7 @@ def take_learned(net: TaskNet, trained: TaskNet) -> None:
     net.toggled_ = toggled_by_user(trained)
     for name, p in net.module.named_parameters():
         p.requires_grad_(net.toggled_.get(name, p.requires_grad))
-    criterion: Any = getattr(trained.criterion_, "_orig_mod", trained.criterion_)
-    net.criterion.task_losses.resume(criterion.task_losses)
+    net.criterion.task_losses.resume(_criterion_of(trained).task_losses.noise)
     rule, known = net.criterion.combine, rule_of(trained)
     if type(rule) is not type(known):
         return
@@ -160,6 +163,8 @@ def restore(
     net.module_.eval()
     if stream:
         net.constant_losses_ = stream["constant_losses"]
+        if "noise" in stream:
+            net.criterion_.task_losses.resume(torch.from_numpy(stream["noise"]))
         if stream["optimizer"] is not None:
             _take_optimizer(net.optimizer_, stream["optimizer"])
 
@@ -192,4 +197,6 @@ def _options(value: Any) -> Any:
 def stream_of(net: TaskNet, with_optimizer: bool) -> dict[str, Any]:
     """Return what the next rows of a stream need besides what predicts."""
     optimizer = net.optimizer_.state_dict() if with_optimizer else None
-    return {"optimizer": optimizer, "constant_losses": net.constant_losses_}
+    noise = _criterion_of(net).task_losses.noise.numpy()
+    of_bounds = {} if np.isnan(noise).all() else {"noise": noise}
+    return {"optimizer": optimizer, "constant_losses": net.constant_losses_, **of_bounds}

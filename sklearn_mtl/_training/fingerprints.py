@@ -54,7 +54,9 @@ def given_to(
     given["groups"] = fingerprint(check_groups(samples.groups, len(plan.targets.values)))
     if valid is not None:
         given["X_val"] = _of_rows(valid.source, valid.rows, plan.reader)
-        given["y_val or its weights"] = fingerprint([valid.rows, valid.targets, valid.weight])
+        given["y_val or its weights"] = fingerprint(
+            [valid.rows, valid.targets, valid.weight, valid.reach]
+        )
     if previous is not None:
         learned = plain_module(previous.net), rule_of(previous.net)
         given["what was learned before"] = fingerprint([_state_of(p) for p in learned])

@@ -259,17 +259,31 @@ class TaskLosses(nn.Module):
             # Not in place: the losses of the batch are still to be differentiated.
             setattr(self, f"param_scale_{g}", (scale * factor).clamp_min(LEAST_NOISE))
 
-    def resume(self, other: TaskLosses) -> None:
-        """Go on from the noise that the losses of the same tasks have learned before.
+    @property
+    def noise(self) -> Tensor:
+        """Noise that was learned of each task (n_tasks,), NaN for those without bounds."""
+        found = torch.full((self.n_tasks,), torch.nan, dtype=torch.float64)
+        for g in self._noise:
+            found[self._tasks_of(g)] = getattr(self, f"param_scale_{g}").double().cpu()
+        return found
+
+    def resume(self, noise: Tensor) -> None:
+        """Go on from noise that was learned before.
 
         Parameters
         ----------
-        other : TaskLosses
+        noise : Tensor of shape (n_tasks,)
+            NaN where it is not known.
         """
         for g in self._noise:
-            if g in other._noise and other._lengths[g : g + 1] == self._lengths[g : g + 1]:
-                scale, known = (getattr(losses, f"param_scale_{g}") for losses in (self, other))
-                scale.copy_(known)
+            scale = getattr(self, f"param_scale_{g}")
+            known = noise[self._tasks_of(g)].to(scale)
+            setattr(self, f"param_scale_{g}", torch.where(known.isfinite(), known, scale))
+
+    def _tasks_of(self, g: int) -> list[int]:
+        """Positions of the tasks of a group."""
+        order = range(self.n_tasks) if self.tasks is None else self.tasks.tolist()
+        return list(order[sum(self._lengths[:g]) : sum(self._lengths[: g + 1])])
 
     def _check_shapes(self, output: Tensor, target: Tensor) -> None:
         if output.shape[-1] != self.n_outputs or target.shape != (len(output), self.n_tasks):

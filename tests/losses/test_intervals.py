@@ -221,7 +221,8 @@ def test_the_noise_is_learned_from_batches(n_members: int | None) -> None:
     assert noise_of(losses)[0] == pytest.approx(expected, rel=1e-3)
     assert expected == pytest.approx(1, rel=0.05)
     again = tasks()
-    again.resume(losses)
+    again.resume(losses.noise)
+    np.testing.assert_array_equal(losses.noise.isnan().numpy(), [True, False, True, False])
     assert noise_of(again) == noise_of(losses)
 
 
