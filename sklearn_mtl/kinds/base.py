@@ -211,9 +211,9 @@ class Kind:
         return hash(type(self))
 
     def __repr__(self) -> str:
-        """Show class and parameters."""
-        params = self.params().items()
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in params)})"
+        """Show the class, and parameters that are not None."""
+        params = [f"{k}={v!r}" for k, v in self.params().items() if v is not None]
+        return f"{type(self).__name__}({', '.join(params)})"
 
 
 def over_members(values: NDArray[Any]) -> NDArray[Any]:

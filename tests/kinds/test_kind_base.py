@@ -130,12 +130,15 @@ def test_losses_may_be_given_by_the_kind_itself(name: str, family: str) -> None:
 
 # Each of another class, or of other parameters, than all others.
 DIFFERENT = {
-    "ClassificationTarget(categories=None)": (ClassificationTarget, {"categories": None}),
+    "ClassificationTarget()": (
+        ClassificationTarget,
+        {"categories": None, "threshold": None, "calibration": None},
+    ),
     "ClassificationTarget(categories=('b', 'a'))": (
         lambda: ClassificationTarget(["b", "a"]),
-        {"categories": ("b", "a")},
+        {"categories": ("b", "a"), "threshold": None, "calibration": None},
     ),
-    "OrdinalTarget(categories=None)": (OrdinalTarget, {"categories": None}),
+    "OrdinalTarget()": (OrdinalTarget, {"categories": None}),
     "OrdinalTarget(categories=('low', 'mid'))": (
         lambda: OrdinalTarget(["low", "mid"]),
         {"categories": ("low", "mid")},
