@@ -22,7 +22,7 @@ from sklearn_mtl._intervals import Errors
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 
-__all__ = ["Fitted", "fit_name", "fitted_of", "innermost", "steps_to", "through"]
+__all__ = ["OPTIONAL", "Fitted", "fit_name", "fitted_of", "innermost", "steps_to", "through"]
 
 FloatArray = NDArray[np.float64]
 
@@ -156,10 +156,14 @@ class Fitted:
         return attributes
 
     def keep_in(self, estimator: Any) -> None:
-        """Set the fitted attributes of an estimator, once nothing can fail any more."""
-        for name in OPTIONAL:
+        """Set the fitted attributes of an estimator, once nothing can fail any more.
+
+        All at once: who asks in another thread sees those of before, or these.
+        """
+        attributes = self.attributes()
+        vars(estimator).update(attributes)
+        for name in set(OPTIONAL) - set(attributes):
             vars(estimator).pop(name, None)
-        vars(estimator).update(self.attributes())
 
     def state(self) -> dict[str, Any]:
         """All that a file holds of it besides the net."""

@@ -41,7 +41,10 @@ FOREIGN = {
         "_available_if _AvailableIfDescriptor"
     ),
     "who asks for a fit, and for what": ("_getframe _scorers _response_method _score_func _kwargs"),
-    "where torch keeps what a module holds": "_parameters _buffers _modules",
+    "where torch keeps what a module holds": (
+        "_parameters _buffers _modules _forward_hooks _forward_pre_hooks"
+    ),
+    "operations of torch, and what they say of themselves": "_python_dispatch _schema",
     "what torch.compile wraps": "_orig_mod",
     "the base of torch's losses, to tell them from ours": "_Loss",
 }
@@ -72,12 +75,13 @@ HOUSE = {
     "losses.balancing": Room(".combiners"),
     "losses": Room(".balancing .cells .combiners .task_losses"),
     "networks.*": Room("", "torch"),
+    "networks.draws": Room("", "torch"),  # random numbers, and layers that draw them
     "networks.members": Room(),  # what members of an ensemble have of their own
     "networks.dense": Room(".members", "sklearn.base sklearn.utils._param_validation"),  # specs
     "networks.conv": Room("", "sklearn.base sklearn.utils._param_validation"),
     "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
     "networks.module": Room(".members"),
-    "networks.build": Room(".conv .dense .extras .members .module"),
+    "networks.build": Room(".conv .dense .draws .extras .members .module"),
     "networks": Room(".build .conv .dense .extras .members .module"),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
@@ -131,26 +135,29 @@ HOUSE = {
         "numpy sklearn",
     ),
     # The only folder that knows skorch.
-    "_training.*": Room("_data.* losses networks", "numpy torch"),
+    "_training.*": Room("_data.* losses networks networks.draws", "numpy torch"),
     "_training.random": Room(),
     "_training.recipe": Room(),
     "_training.batches": Room(".recipe _predict"),
-    "_training.listeners": Room(".random .recipe", "skorch"),
+    "_training.listeners": Room(".recipe", "skorch"),
     "_training.averaging": Room(".listeners .recipe", "skorch"),
     "_training.criterion": Room(),
     "_training.pickling": Room("", "skorch"),
-    "_training.net": Room(".averaging .batches .criterion .listeners .pickling _predict", "skorch"),
-    "_training.build": Room(".batches .criterion .listeners .net .recipe _identity kinds"),
+    "_training.groups": Room(),
+    "_training.net": Room(
+        ".averaging .batches .criterion .groups .listeners .pickling .random _predict", "skorch"
+    ),
+    "_training.build": Room(".batches .criterion .listeners .net .random .recipe _identity kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.dealing": Room(),
     "_training.plan": Room(
         ".batches .copies .dealing .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
     "_training.run": Room(
-        ".averaging .batches .listeners .net .recipe", "skorch sklearn.exceptions"
+        ".averaging .batches .listeners .net .random .recipe", "skorch sklearn.exceptions"
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
-    "_training.progress": Room(".listeners .random _identity", "skorch"),  # of a fit, for a file
+    "_training.progress": Room(".listeners _identity", "skorch"),  # of a fit, for a file
     "_training.fingerprints": Room(".batches .copies .listeners .plan _fitted _identity"),
     "_training.line": Room(".net .plan _predict", "scipy"),
     "_training.calibrate": Room(".line .net .plan .run"),

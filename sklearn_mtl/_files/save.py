@@ -14,13 +14,13 @@ from torch import Tensor
 
 from sklearn_mtl._files import onnx, schema, store
 from sklearn_mtl._files.limits import Within
-from sklearn_mtl._fitted import Fitted, fitted_of
+from sklearn_mtl._fitted import OPTIONAL, Fitted, fitted_of
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.build import build_net, built_by
 from sklearn_mtl._training.copies import frozen_of, precision_of, restore, rule_of, stream_of
 from sklearn_mtl._training.listeners import plain_module
 from sklearn_mtl._training.plan import parameter_names, parameters_of
-from sklearn_mtl._training.random import seeded
+from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.recipe import DTYPES, device_or_cpu, resolve
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS, MultiTaskModule, build_trunk, named_spec
@@ -44,12 +44,14 @@ OUT_OF_BAG = {"oob_prediction_", "oob_decision_function_", "oob_score_"}
 
 def save(path: str | PathLike[str], estimator: Any, optimizer: bool = False) -> None:
     """Write a fitted estimator to one file of plain data, with its optimizer if asked to."""
-    fitted = fitted_of(estimator)
-    net, attributes = fitted.net, vars(estimator)
+    fitted_of(estimator)
+    attributes = dict(vars(estimator))  # at once: it may be fitted anew in another thread
+    fitted: Fitted = attributes["_fitted"]
+    net = fitted.net
     # In the order of the class, those of its bases last.
     names = dict.fromkeys([*estimator.get_params(deep=False), *parameter_names(type(estimator))])
     params = {n: attributes[n] for n in names if n in attributes and n not in OF_CHECKPOINTS}
-    known = {*params, *fitted.attributes(), *OF_CALLBACKS, *OF_CHECKPOINTS}
+    known = {*params, *fitted.attributes(), *OPTIONAL, *OF_CALLBACKS, *OF_CHECKPOINTS}
     others = {name: value for name, value in attributes.items() if name not in known}
     module = plain_module(net)
     trunk = None
@@ -153,13 +155,15 @@ def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
         raise ValueError(f"there is no precision {saved.precision!r}")
     recipe = recipe._replace(precision=saved.precision)
     within: Any = Within(saved.weights.values())
-    with seeded(0, recipe.device):  # initial weights, soon to be replaced
+    draws = Draws(0, recipe.device)  # for initial weights, soon to be replaced
+    with undisturbed(recipe.device), draws.drawing():
         if "trunk" not in saved.params:  # the user's may be as large as the user likes
             parameters.trunk = _with_heads_within(within, parameters, encoder, reader)
             within = contextlib.nullcontext()
         bias = np.zeros(sum(encoder.n_outputs))
         with within:
-            net = build_net(parameters, recipe, encoder, reader, bias, saved.fitted["task_weights"])
+            weights = saved.fitted["task_weights"]
+            net = build_net(parameters, recipe, encoder, reader, bias, weights, draws)
         _check_learned(saved, net, n_tasks=len(encoder.names))
         if saved.channels_last is not None:  # else as a trial has just found
             net.module.channels_last = saved.channels_last

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_mtl._data.decoding import EncodedTargets
-from sklearn_mtl._data.inputs import Source
+from sklearn_mtl._data.inputs import Source, as_input
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.recipe import DTYPES, Recipe
 from sklearn_mtl.losses import Cells
 
-__all__ = ["Batches", "LeftOut"]
+__all__ = ["Batches", "LeftOut", "Unlabelled"]
 
 # Input values that are read at once; a batch may have more.
 READ_VALUES = 2**19
@@ -38,7 +38,7 @@ class Batches:
         Rows to iterate over.
     recipe : Recipe
         Batch size, precision and device.
-    shuffle_seed : int, optional
+    order : numpy.random.Generator, optional
         Shuffles the rows anew in every pass; None keeps them in order.
     folds : ndarray of int, optional
         Fold of each of the rows; the member of an ensemble of that number leaves it out.
@@ -52,7 +52,7 @@ class Batches:
         encoded: EncodedTargets,
         rows: NDArray[np.intp],
         recipe: Recipe,
-        shuffle_seed: int | None = None,
+        order: np.random.Generator | None = None,
         folds: NDArray[np.intp] | None = None,
         n_folds: int = 0,
     ) -> None:
@@ -73,7 +73,7 @@ class Batches:
         if folds is not None:  # the share of each member in the loss of a row
             sees = torch.from_numpy(folds[:, None] != np.arange(n_folds))
             self.members = (sees / (n_folds - 1)).to(self.device, self.dtype)
-        self.generator = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        self.order = order
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
 
     def __len__(self) -> int:
@@ -81,24 +81,21 @@ class Batches:
         return math.ceil(len(self.rows) / self.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what decides the next passes: how rows are drawn, and what is read at once."""
-        drawn = None if self.generator is None else self.generator.bit_generator.state
-        return {"drawn": drawn, "ahead": self.ahead}
+        """Return what decides the next passes besides `order`: what is read at once."""
+        return {"ahead": self.ahead}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as `state_dict` said."""
         self.ahead = state["ahead"]
-        if self.generator is not None:
-            self.generator.bit_generator.state = state["drawn"]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Cells]]:
-        """Read the batches, in a new random order each time if there is a seed.
+        """Read the batches, in a new random order each time if there is a generator.
 
         Several small ones are read at once: what a read costs besides its rows is paid once.
         """
         order = np.arange(len(self.rows))
-        if self.generator is not None:
-            order = self.generator.permutation(order)
+        if self.order is not None:
+            order = self.order.permutation(order)
         parts = np.array_split(order, len(self))
         for part in parts:
             part.sort()  # files and memory are read forwards
@@ -166,3 +163,20 @@ class LeftOut:
             weight = batches.weight[index] * filled.to(batches.device)
             reach = None if batches.reach is None else batches.reach[index]
             yield X, batches.targets[index], weight, reach
+
+
+class Unlabelled:
+    """Batches of X as the estimator takes it, without targets, for a net that predicts."""
+
+    def __init__(self, net: Any, X: Any) -> None:
+        reader, rows = net.reader_, as_input(X)
+        reader.check_names(X)
+        reader.check_shape(rows)
+        dtype = net.module_.heads.weight.dtype
+        self.inputs = Inputs(reader.of(rows), dtype, torch.device(net.device))
+        self.n_rows, self.batch_size = rows.shape[0], net.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, None]]:
+        """Read batch by batch."""
+        for start in range(0, self.n_rows, self.batch_size):
+            yield self.inputs(range(start, min(start + self.batch_size, self.n_rows))), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.criterion import MultiTaskLoss
 from sklearn_mtl._training.listeners import check_whose
 from sklearn_mtl._training.net import TaskNet
+from sklearn_mtl._training.random import Draws, float32_by_default
 from sklearn_mtl._training.recipe import DTYPES, Recipe, resolve_optimizer
 from sklearn_mtl.kinds import Kind
 from sklearn_mtl.losses import LOSSES, Combiner, KindLoss, TaskLosses
@@ -53,6 +55,7 @@ def build_net(
     reader: InputReader,
     bias: NDArray[np.float64],
     task_weights: NDArray[np.float64],
+    draws: Draws,
 ) -> TaskNet:
     """Assemble module, criterion and net for what X and y are; nothing is trained yet.
 
@@ -68,21 +71,13 @@ def build_net(
         What the outputs begin with.
     task_weights : ndarray of shape (n_tasks,)
         For a loss given by name.
+    draws : Draws
+        What the first weights come from.
     """
     dtype = DTYPES[recipe.precision]
     check_whose(recipe.net_params.get("callbacks"))
-    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_, reader.two_valued_)
-    channels_last = takes_channels_last(trunk, reader.input_shape_)
-    n_hidden = int(parameters.head_hidden_units)
-    try:
-        module = MultiTaskModule(
-            trunk, n_features, encoder.n_outputs, torch.from_numpy(bias), n_hidden, channels_last
-        )
-    except RuntimeError as error:  # no memory
-        raise ValueError(
-            f"Heads of {n_features} features and head_hidden_units={n_hidden} cannot be made: "
-            f"{error}"
-        ) from error
+    with draws.drawing(), float32_by_default():
+        module = _module_of(parameters, encoder, reader, torch.from_numpy(bias))
     n_folds = folds_of(parameters.trunk, reader.input_shape_)
     if n_folds and n_folds != module.n_folds:
         raise ValueError(
@@ -90,7 +85,8 @@ def build_net(
             f"{module.n_folds} members with weights of their own. Let `build` return a MemberTrunk "
             "of so many members."
         )
-    combine = _rule_of(parameters.loss, task_weights, dtype)
+    with contextlib.nullcontext() if isinstance(parameters.loss, str) else draws.drawing():
+        combine = _rule_of(parameters.loss, task_weights, dtype)
     _silence(module.heads, encoder)
     task_losses = TaskLosses(
         [
@@ -115,6 +111,22 @@ def build_net(
 def built_by(parameters: Any) -> dict[str, Any]:
     """Return what a change of the parameters that a net is built by can be told by."""
     return {name: identity(getattr(parameters, name)) for name in BUILT_BY}
+
+
+def _module_of(
+    parameters: Any, encoder: TargetEncoder, reader: InputReader, bias: Tensor
+) -> MultiTaskModule:
+    """Make trunk and heads."""
+    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_, reader.two_valued_)
+    channels_last = takes_channels_last(trunk, reader.input_shape_)
+    n_hidden = int(parameters.head_hidden_units)
+    try:
+        return MultiTaskModule(trunk, n_features, encoder.n_outputs, bias, n_hidden, channels_last)
+    except RuntimeError as error:  # no memory
+        raise ValueError(
+            f"Heads of {n_features} features and head_hidden_units={n_hidden} cannot be made: "
+            f"{error}"
+        ) from error
 
 
 def _silence(heads: Any, encoder: TargetEncoder) -> None:

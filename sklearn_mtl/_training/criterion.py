@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
+from sklearn_mtl.networks.draws import DrawsFrom, Generators
 
 __all__ = ["MultiTaskLoss", "Tally"]
 
@@ -95,5 +96,5 @@ def _at_rest(rule: Any) -> Iterator[Any]:
             rule.train(training)
     else:
         rule = copy.deepcopy(rule)
-        with torch.random.fork_rng(devices=[]):
+        with DrawsFrom(Generators(0)):
             yield rule.eval() if isinstance(rule, nn.Module) else rule

@@ -34,7 +34,7 @@ from sklearn_mtl._training.plan import (
     watched_tasks,
 )
 from sklearn_mtl._training.progress import Progress, Store
-from sklearn_mtl._training.random import float32_by_default, seeded
+from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 
 __all__ = ["train", "train_on"]
@@ -100,7 +100,8 @@ def _trained(
     progress: Progress | None = None,
 ) -> Fitted:
     """Carry out a plan."""
-    batches, valid = plan.batches(), validation_batches(plan, validation)
+    draws = Draws(plan.seed, plan.recipe.device)
+    batches, valid = plan.batches(draws.order), validation_batches(plan, validation)
     needs = plan.encoder.needs_unseen()
     if needs and plan.folds is None and valid is None:
         raise ValueError(_lacks_unseen(needs, "early_stopping=True, or pass X_val and y_val"))
@@ -109,11 +110,11 @@ def _trained(
     if listener is not None:
         scored, rows = (samples, plan.held_out) if validation is None else (validation, None)
         epochs = listener.begin(samples, scored, rows, plan.recipe.max_epochs, learned)
-    with seeded(plan.seed, plan.recipe.device):
-        net = _new_net(plan, batches, previous)
+    with undisturbed(plan.recipe.device):
+        net = _new_net(plan, batches, previous, draws)
         net.watched_ = watched_tasks(plan, valid)
         own = [callback for callback in (epochs, progress) if callback is not None]
-        run(net, plan.recipe, batches, valid, own, plan.task_weights)
+        run(net, plan.recipe, batches, valid, own, plan.task_weights, draws)
     del batches, valid  # room for the predictions
     fitted = learned(net)
     if listener is not None:
@@ -150,14 +151,15 @@ def train_on(
     )
     if previous is not None and goes_on:
         plan = plan._replace(task_weights=previous.task_weights)
-    batches = plan.batches()
-    with seeded(plan.seed, plan.recipe.device):
+    draws = Draws(plan.seed, plan.recipe.device)
+    batches = plan.batches(draws.order)
+    with undisturbed(plan.recipe.device):
         if previous is not None and goes_on:
             net = copied(previous.net, with_optimizer=True)
             net.max_epochs, net.batch_size = plan.recipe.max_epochs, plan.recipe.batch_size
         else:
-            net = _new_net(plan, batches, previous)
-        run_one_pass(net, plan.recipe, batches)
+            net = _new_net(plan, batches, previous, draws)
+        run_one_pass(net, plan.recipe, batches, draws)
     del batches
     # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
     return _learned_on(plan, net, built_by(parameters), previous)
@@ -178,13 +180,12 @@ def _knows_all(net: TaskNet, plan: Plan) -> bool:
     return bool(np.isfinite(net.constant_losses_[observed]).all())
 
 
-def _new_net(plan: Plan, batches: Batches, previous: Fitted | None) -> TaskNet:
+def _new_net(plan: Plan, batches: Batches, previous: Fitted | None, draws: Draws) -> TaskNet:
     """Build a net, with the weights of `previous` if there is one."""
     bias = plan.encoder.constants(plan.targets)
-    with float32_by_default():
-        net = build_net(
-            plan.parameters, plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights
-        )
+    net = build_net(
+        *(plan.parameters, plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights, draws)
+    )
     start_combiner(net, batches)  # before the weights are others
     if previous is not None:
         first = _outputs_of_first_targets(plan.encoder, previous.encoder)

@@ -22,8 +22,6 @@ from skorch.callbacks import (
     ParamMapper,
 )
 
-from sklearn_mtl._training.random import own_random_state
-
 __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
@@ -128,13 +126,13 @@ class EpochListener(Stopper, OfOneTraining):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so."""
         self.is_open = True
-        with own_random_state(net.device):
+        with _aside(net):
             self.begin()
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so, and end the training as skorch's own callbacks do."""
         self.is_open = False
-        with own_random_state(net.device):
+        with _aside(net):
             self.stopped = self.end(net)
         if self.stopped:
             raise KeyboardInterrupt
@@ -143,8 +141,12 @@ class EpochListener(Stopper, OfOneTraining):
         """Tell of an epoch that was not told of."""
         if self.is_open:
             self.is_open = False
-            with own_random_state(net.device):
+            with _aside(net):
                 self.end(net)
+
+
+def _aside(net: Any) -> Any:
+    return contextlib.nullcontext() if net.draws_ is None else net.draws_.aside()
 
 
 def plain_module(net: NeuralNet) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatch
-from inspect import signature
+import contextlib
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -14,11 +13,12 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
 from torch import Tensor, nn
 
-from sklearn_mtl._data.inputs import InputReader, as_input
-from sklearn_mtl._predict import Inputs, infer
+from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._predict import infer
 from sklearn_mtl._training.averaging import AveragedWeights
-from sklearn_mtl._training.batches import Batches, LeftOut
+from sklearn_mtl._training.batches import Batches, LeftOut, Unlabelled
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
+from sklearn_mtl._training.groups import check_groups, spare_vectors
 from sklearn_mtl._training.listeners import (
     CosineSchedule,
     Stopper,
@@ -26,7 +26,9 @@ from sklearn_mtl._training.listeners import (
     noting_ctrl_c,
 )
 from sklearn_mtl._training.pickling import PlainNet
-from sklearn_mtl.losses import Cells
+from sklearn_mtl._training.random import Draws
+from sklearn_mtl.losses import LOSSES, Cells
+from sklearn_mtl.networks.draws import Again
 
 __all__ = ["TaskNet"]
 
@@ -36,25 +38,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 RECORDED = ("train_loss", "valid_loss", "oob_loss", "effective_weight")
 
+NOTHING = contextlib.nullcontext()
+
 # An earlier name of 'valid_loss' in the history, which callbacks may watch.
 OBJECTIVE = "valid_objective"
-
-
-class Unlabelled:
-    """Batches of X as the estimator takes it, without targets, for a net that predicts."""
-
-    def __init__(self, net: TaskNet, X: Any) -> None:
-        reader, rows = net.reader_, as_input(X)
-        reader.check_names(X)
-        reader.check_shape(rows)
-        dtype = net.module_.heads.weight.dtype
-        self.inputs = Inputs(reader.of(rows), dtype, torch.device(net.device))
-        self.n_rows, self.batch_size = rows.shape[0], net.batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, None]]:
-        """Read batch by batch."""
-        for start in range(0, self.n_rows, self.batch_size):
-            yield self.inputs(range(start, min(start + self.batch_size, self.n_rows))), None
 
 
 class TaskNet(PlainNet):
@@ -77,6 +64,8 @@ class TaskNet(PlainNet):
     left_out_ : LeftOut or None
         In training, the rows by fold, if losses of members on the rows that they leave out are
         asked for after each epoch.
+    draws_ : Draws or None
+        In training, what random numbers come from.
     constant_losses_ : ndarray of shape (n_tasks,)
         Losses of the best constant predictor on the training rows.
     watched_ : Tensor of bool of shape (n_tasks,) or None
@@ -97,6 +86,8 @@ class TaskNet(PlainNet):
     toggled_: dict[str, bool]
     averaged_: nn.Module | None = None
     left_out_: LeftOut | None = None
+    draws_: Draws | None = None
+    unknown_: frozenset[str] = frozenset()  # parts of a step that may draw from global generators
     watched_: Tensor | None = None
     constant_losses_: NDArray[np.float64]
     pressed_ = False
@@ -131,49 +122,12 @@ class TaskNet(PlainNet):
         Nor what a part of the network names in `no_weight_decay()`, as models of timm do.
         """
         named_parameters = list(named_parameters)
-        self._check_groups(prefix, [name for name, _ in named_parameters])
+        chosen = self.get_params_for(prefix).get("param_groups", ())
+        check_groups(prefix, chosen, self.optimizer, [name for name, _ in named_parameters])
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if not kwargs.get("weight_decay"):
-            return (groups,), kwargs
-        spared, split = _spared(self.module_), []
-        for group in groups:
-            if "weight_decay" in group:  # the user's word
-                split.append(group)
-                continue
-            params = group["params"]
-            vectors = [p for p in params if p.ndim <= 1 or id(p) in spared]
-            matrices = [p for p in params if p.ndim > 1 and id(p) not in spared]
-            split += [
-                group | {"params": matrices},
-                group | {"params": vectors, "weight_decay": 0.0},
-            ]
-        return (split,), kwargs
-
-    def _check_groups(self, prefix: str, names: list[str]) -> None:
-        """Refuse groups of no parameters, and options that the optimizer does not have."""
-        groups = self.get_params_for(prefix).get("param_groups", ())
-        params = signature(self.optimizer).parameters if groups else {}
-        options = set(params) - {"params"}
-        is_open = any(p.kind is p.VAR_KEYWORD for p in params.values())
-        for group in groups:
-            if not (
-                isinstance(group, list | tuple) and len(group) == 2 and hasattr(group[1], "keys")
-            ):
-                raise ValueError(
-                    f"{prefix}__param_groups holds {group!r}. Pass a list of pairs (pattern, "
-                    '{option: value}), such as [("heads.*", {"lr": 0.01})].'
-                )
-            pattern, chosen = group
-            if not any(fnmatch(name, pattern) for name in names):
-                raise ValueError(
-                    f"{prefix}__param_groups: no parameter matches {pattern!r}. The names are "
-                    f"{names}."
-                )
-            if (unknown := sorted(set(chosen) - options)) and not is_open:
-                raise ValueError(
-                    f"{prefix}__param_groups: {unknown} are no options of "
-                    f"{self.optimizer.__name__}, which has {sorted(options)}."
-                )
+        if kwargs.get("weight_decay"):
+            groups = spare_vectors(groups, self.module_)
+        return (groups,), kwargs
 
     def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
         """X is the pair (training batches, validation batches or None)."""
@@ -209,11 +163,13 @@ class TaskNet(PlainNet):
         methods = self.listeners_.get(method_name)
         try:
             if methods is None:
-                super().notify(method_name, **kwargs)
+                with self._drawing():
+                    super().notify(method_name, **kwargs)
                 return
             getattr(self, method_name)(self, **kwargs)
-            for method in methods:
-                method(self, **kwargs)
+            with self._watched("callbacks"):
+                for method in methods:
+                    method(self, **kwargs)
         except KeyboardInterrupt:
             self.asked_ = True
             raise
@@ -234,6 +190,27 @@ class TaskNet(PlainNet):
             for methods in self.listeners_.values()
             for method in methods
         )
+        if self.draws_ is not None:
+            self.draws_.look_at(self.module_)
+            is_known = {
+                "callbacks": not self.disturbed_,
+                "loss": type(_plain(self.criterion_).combine) in LOSSES.values(),
+                "optimizer": self.optimizer.__module__.startswith("torch.optim"),
+            }
+            self.unknown_ = frozenset(part for part, known in is_known.items() if not known)
+
+    def _watched(self, part: str) -> contextlib.AbstractContextManager[Any]:
+        """Let a part of a step, unless it is known to draw nothing, draw from where we do."""
+        if self.draws_ is None or part not in self.unknown_:
+            return NOTHING
+        return self.draws_.watched(part)
+
+    def _drawing(self) -> contextlib.AbstractContextManager[Any]:
+        """Let callbacks of the user draw from where we do."""
+        ours = (EpochTimer, PrintLog, CosineSchedule, Stopper)
+        if self.draws_ is None or all(isinstance(c, ours) for _, c in self.callbacks_):
+            return NOTHING
+        return self.draws_.drawing()
 
     def _set_training(self, training: bool = True) -> None:
         """Walk through the modules only where something may have changed since the last step.
@@ -258,19 +235,35 @@ class TaskNet(PlainNet):
             for param in group["params"]:
                 param.grad = None
 
+    def train_step(self, batch: Any, **fit_params: Any) -> Any:
+        """Step; once more, if what it draws can come from nowhere but torch's global generators."""
+        draws = self.draws_
+        if draws is None:
+            return super().train_step(batch, **fit_params)
+        if not draws.lends:
+            try:
+                with self._watched("optimizer"):
+                    return super().train_step(batch, **fit_params)
+            except Again:
+                draws.lends = True
+        with draws.lending():
+            return super().train_step(batch, **fit_params)
+
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
         module = self.module_
         if self.averaged_ is not None and not module.training:
             module = self.averaged_
-        return infer(module, x.to(self.device, non_blocking=True), self.amp_dtype_)
+        return self._run(module, x.to(self.device, non_blocking=True))
+
+    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
+        with NOTHING if self.draws_ is None else self.draws_.forward():
+            return infer(module, x, self.amp_dtype_)
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
-        criterion = self.criterion_
-        if type(criterion) is not MultiTaskLoss:  # but what skorch made of it by `compile`
-            criterion = criterion._orig_mod
-        loss, losses = criterion(y_pred, y_true)
+        with self._watched("loss"):
+            loss, losses = _plain(self.criterion_)(y_pred, y_true)
         self.tally_.add(losses, y_true.counts)
         return loss
 
@@ -335,7 +328,7 @@ class TaskNet(PlainNet):
         tally = Tally()
         with torch.no_grad():
             for X, *targets in left_out:
-                raw = infer(self.averaged_, X, self.amp_dtype_).flatten(0, 1)
+                raw = self._run(self.averaged_, X).flatten(0, 1)
                 tally.add(*self.criterion_.task_losses(raw, *targets))
         self._record("oob", tally)
 
@@ -364,6 +357,11 @@ class TaskNet(PlainNet):
             self.history.record(OBJECTIVE, values["valid_loss"])
 
 
+def _plain(criterion: Any) -> MultiTaskLoss:
+    """Return the criterion, and not what skorch made of it by `compile`."""
+    return criterion if type(criterion) is MultiTaskLoss else criterion._orig_mod
+
+
 def _is_frozen(module: nn.Module) -> bool:
     params = list(module.parameters())
     return bool(params) and not any(p.requires_grad for p in params)
@@ -380,13 +378,3 @@ def _align_gradients(params: Any) -> None:
             continue
         if grad.stride() != p.stride():
             p.grad = torch.empty_like(p).copy_(grad)
-
-
-def _spared(module: nn.Module) -> set[int]:
-    """Ids of the parameters that parts of a network want no weight decay on."""
-    spared = set()
-    for part in module.modules():
-        if callable(name_them := getattr(part, "no_weight_decay", None)):
-            names = set(name_them())
-            spared |= {id(p) for name, p in part.named_parameters() if name in names}
-    return spared

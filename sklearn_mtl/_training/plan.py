@@ -104,11 +104,11 @@ class Plan(NamedTuple):
             return self.targets
         return self.targets.take(self.rows)
 
-    def batches(self) -> Batches:
+    def batches(self, order: np.random.Generator) -> Batches:
         """Rows to train on, in an order that is new in every pass."""
         return Batches(
             *(self.source, self.targets, self.rows, self.recipe),
-            shuffle_seed=self.seed,
+            order=order,
             folds=self.folds,
             n_folds=self.n_folds,
         )

@@ -17,7 +17,6 @@ from torch.utils.hooks import RemovableHandle
 
 from sklearn_mtl._identity import OF_MODULES, identity
 from sklearn_mtl._training.listeners import OfOneTraining, plain_module
-from sklearn_mtl._training.random import random_state, set_random_state
 
 __all__ = ["File", "Progress", "Saved", "Store"]
 
@@ -136,7 +135,7 @@ class Progress(OfOneTraining):
             "record": {name: np.array(rows) for name, rows in net.record_.items()},
             "best": net.best_,
             "sources": {n: s.state_dict() for n, s in self.sources.items()},
-            "random": random_state(net.device),
+            "random": net.draws_.state_dict(),
         }
 
     def _restore(self, net: NeuralNet, state: dict[str, Any]) -> None:
@@ -152,7 +151,7 @@ class Progress(OfOneTraining):
         net.best_ = state["best"]
         for name, source in self.sources.items():
             source.load_state_dict(state["sources"][name])
-        set_random_state(net.device, state["random"])
+        net.draws_.load_state_dict(state["random"])
 
 
 def _as_plain(value: Any) -> Any:

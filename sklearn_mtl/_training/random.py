@@ -1,73 +1,195 @@
-"""Random numbers of torch: drawn from a seed, and the global states left as they were."""
+"""Random numbers of a training, and what stands around it: global states are left as they are."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
-__all__ = ["float32_by_default", "own_random_state", "random_state", "seeded", "set_random_state"]
+from sklearn_mtl.networks.draws import (
+    Again,
+    DrawsFrom,
+    Generators,
+    drawing_layers,
+    is_known,
+    lent,
+)
 
-# Held while torch's global generator is ours, so that fits in threads do not mix their draws.
-GENERATOR = threading.RLock()
+__all__ = ["Draws", "float32_by_default", "undisturbed"]
+
+# Calls without a draw after which unknown code is taken not to draw.
+CALM = 32
+
+RUNS_AGAIN = "saved tensors have hooks: it may be run again in the backward pass"
+
+
+class Draws(Generators):
+    """All that a training draws from: one seed, and no global state.
+
+    First weights, and what callbacks draw, come from it by `DrawsFrom`. In steps, layers that are
+    known to draw are handed generators, which costs nothing. Code that is not known, such as
+    a module of the user, runs in `DrawsFrom`, until it has been seen not to draw.
+
+    Parameters
+    ----------
+    seed : int
+    device : str or torch.device
+
+    Attributes
+    ----------
+    order : numpy.random.Generator
+        Shuffles the rows.
+    """
+
+    def __init__(self, seed: int, device: Any) -> None:
+        super().__init__(seed, device)
+        self.order = np.random.default_rng(seed)
+        self.held: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.is_unknown = self.lends = self.is_lent = False
+        self.to_watch: dict[str, int] = {}  # calls of unknown parts that are still to be watched
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all states, as they are now."""
+        torch_states = {name: generator.get_state() for name, generator in self.by_type.items()}
+        return {"torch": torch_states, "numpy": self.order.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from states that `state_dict` has returned."""
+        for name, generator in self.by_type.items():
+            generator.set_state(state["torch"][name])
+        self.order.bit_generator.state = state["numpy"]
+
+    def drawing(self) -> DrawsFrom:
+        """Let all operations draw from here."""
+        return DrawsFrom(self)
+
+    def aside(self) -> DrawsFrom:
+        """Let all operations draw what they would draw from here, and yet change nothing here."""
+        return DrawsFrom(self.copy())
+
+    def look_at(self, module: nn.Module) -> None:
+        """Look which layers of a network draw; callbacks may have changed it."""
+        layers = list(module.modules())
+        plain = [layer for layer in layers if "_orig_mod" not in layer._modules]
+        self.held, self.is_unknown = drawing_layers(module, self), not all(map(is_known, plain))
+        # Compiled code draws from global generators only.
+        self.lends |= len(plain) < len(layers) and bool(self.held or self.is_unknown)
+
+    @contextlib.contextmanager
+    def lending(self) -> Iterator[None]:
+        """Put generators in place of torch's global ones, in a step or a part of it."""
+        if self.is_lent:
+            yield
+            return
+        self.is_lent = True
+        try:
+            with lent(self):
+                yield
+        finally:
+            self.is_lent = False
+
+    @contextlib.contextmanager
+    def forward(self) -> Iterator[None]:
+        """Draw from here in a forward pass of the network."""
+        if self.lends:
+            with self.lending():
+                yield
+            return
+        for layer, held in self.held:
+            layer.update(held)
+        try:
+            if self.is_unknown:
+                with self._once(), self.watched("module"):
+                    yield
+            else:
+                yield
+        finally:
+            for layer, held in self.held:
+                for name in held:
+                    layer.pop(name, None)
+
+    @contextlib.contextmanager
+    def _once(self) -> Iterator[None]:
+        """Refuse what runs again in the backward pass: it would set global generators back."""
+        if not torch.is_grad_enabled():
+            yield
+            return
+        self.runs_once = True
+        try:
+            with torch.autograd.graph.disable_saved_tensors_hooks(RUNS_AGAIN):
+                yield
+        except RuntimeError as error:
+            if RUNS_AGAIN in str(error):
+                raise Again from error
+            raise
+        finally:
+            self.runs_once = False
+
+    @contextlib.contextmanager
+    def watched(self, part: str) -> Iterator[None]:
+        """Draw from here in code that is not known."""
+        left = self.to_watch.get(part, CALM)
+        if self.is_lent:
+            yield
+        elif left:
+            with DrawsFrom(self) as mode:
+                yield
+            self.to_watch[part] = CALM if mode.n_draws else left - 1
+        else:
+            before = torch.default_generator.get_state()
+            yield
+            if not torch.equal(torch.default_generator.get_state(), before):
+                self.to_watch[part] = CALM
 
 
 @contextlib.contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Draw from `seed` inside, and leave torch's global random states as they were.
+def undisturbed(device: str) -> Iterator[None]:
+    """Let what stands around a fit say nothing: gradients are computed, at full precision.
 
-    What stands around a fit says nothing inside: gradients are computed, at full precision.
     (Weights that autocast has cached would be those of the first batch as long as it lasts.)
     """
-    place = torch.device(device)
-    devices = [place] if place.type == "cuda" else []
     with (
-        GENERATOR,
-        torch.random.fork_rng(devices=devices),
         torch.inference_mode(False),
         torch.enable_grad(),
-        torch.autocast(place.type, enabled=False, cache_enabled=False),
+        torch.autocast(torch.device(device).type, enabled=False, cache_enabled=False),
     ):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
-        if devices:
-            with torch.cuda.device(place):
-                torch.cuda.manual_seed(seed)
         yield
 
 
-def random_state(device: str) -> dict[str, Tensor]:
-    """Return the state of what is drawn from inside of `seeded`."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.device(device).type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
+# What makes tensors of the default type, and what does so of values that have none.
+MAKERS = {
+    *(torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.normal),
+    *(torch.eye, torch.linspace, torch.logspace, torch.empty_strided),
+}
+OF_VALUES = {torch.tensor, torch.as_tensor, torch.asarray, torch.full, torch.arange}
 
 
-def set_random_state(device: str, state: dict[str, Tensor]) -> None:
-    """Draw from a state that `random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+class _Float32ByDefault(TorchFunctionMode):
+    """In this context, this thread makes tensors of float32, whatever the default of the process.
+
+    That one is for all threads, and stays as it is.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function, with a type if it is one that makes tensors of none."""
+        kwargs, default = kwargs or {}, torch.get_default_dtype()
+        typed = [v for v in (*args, *kwargs.values()) if hasattr(v, "dtype")]
+        if default == torch.float32 or typed or kwargs.get("dtype") is not None:
+            return func(*args, **kwargs)
+        if func in MAKERS:
+            return func(*args, **kwargs | {"dtype": torch.float32})
+        result = func(*args, **kwargs)
+        return result.float() if func in OF_VALUES and result.dtype == default else result
 
 
-@contextlib.contextmanager
-def float32_by_default() -> Iterator[None]:
+def float32_by_default() -> contextlib.AbstractContextManager[Any]:
     """Make modules of float32, from the same draws, whatever the default of the process is."""
-    before = torch.get_default_dtype()
-    if before == torch.float32:  # another thread need not notice
-        yield
-        return
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def own_random_state(device: Any) -> Any:
-    """Leave torch's random states as they are, those of GPUs only where there is one in use."""
-    return torch.random.fork_rng(None if str(device).startswith("cuda") else [])
+    usual = torch.get_default_dtype() == torch.float32
+    return contextlib.nullcontext() if usual else _Float32ByDefault()

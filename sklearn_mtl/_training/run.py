@@ -21,6 +21,7 @@ from sklearn_mtl._training.listeners import (
     refuse_schedules,
 )
 from sklearn_mtl._training.net import TaskNet
+from sklearn_mtl._training.random import Draws
 from sklearn_mtl._training.recipe import Recipe
 
 __all__ = ["rescale_outputs", "run", "run_one_pass"]
@@ -33,14 +34,16 @@ def run(
     valid: Batches | None,
     own: list[OfOneTraining],
     task_weights: NDArray[np.float64],
+    draws: Draws,
 ) -> None:
     """Train the net in place, with our schedule, and callbacks of the caller behind all others.
 
     The caller holds it back until all went well.
     """
+    net.draws_ = draws
     watches = recipe.patience is not None and recipe.patience.watched == "oob_loss"
     net.left_out_ = LeftOut(batches) if watches else None
-    _initialize(net, has_valid=valid is not None)
+    _initialize(net, draws, has_valid=valid is not None)
     schedule = _own_callbacks(net, recipe, len(batches), task_weights)
     net.callbacks_ += [(type(callback).__name__, callback) for callback in schedule]
     kept = list(net.callbacks_)
@@ -48,7 +51,7 @@ def run(
     try:
         net.partial_fit((batches, valid))
     finally:
-        net.callbacks_, net.left_out_ = kept, None
+        net.callbacks_, net.left_out_, net.draws_ = kept, None, None
     _check_outcome(net, recipe)
 
 
@@ -67,18 +70,23 @@ def _own_callbacks(
     return [callback.initialize() for callback in callbacks]
 
 
-def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches) -> None:
+def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches, draws: Draws) -> None:
     """Train the net in place for one pass over some rows of a stream, at a constant rate."""
-    _initialize(net, has_valid=False)
+    net.draws_ = draws
+    _initialize(net, draws, has_valid=False)
     refuse_schedules(net)
-    net.partial_fit((batches, None))
+    try:
+        net.partial_fit((batches, None))
+    finally:
+        net.draws_ = None
     _check_outcome(net, recipe)
 
 
-def _initialize(net: TaskNet, has_valid: bool) -> None:
+def _initialize(net: TaskNet, draws: Draws, has_valid: bool) -> None:
     if not net.initialized_:
         try:
-            net.initialize()
+            with draws.drawing():
+                net.initialize()
         except (OSError, MemoryError, ImportError):
             raise
         except Exception as error:  # of an optimizer, or of callbacks

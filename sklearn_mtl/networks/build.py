@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sklearn_mtl.networks.conv import ConvTrunk, PooledConv
 from sklearn_mtl.networks.dense import DenseTrunk
+from sklearn_mtl.networks.draws import DrawsFrom, Generators
 from sklearn_mtl.networks.extras import TabMTrunk
 from sklearn_mtl.networks.members import MemberTrunk
 from sklearn_mtl.networks.module import in_channels_last
@@ -188,7 +189,7 @@ def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
     x = torch.linspace(-1, 1, 2 * math.prod(shape), dtype=_dtype_of(trunk)).view(2, *shape)
     try:
         trial = copy.deepcopy(trunk).eval()
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with DrawsFrom(Generators(0)), torch.enable_grad():
             torch.testing.assert_close(trial(in_channels_last(x)), trial(x), rtol=1e-3, atol=1e-4)
             total = trial.train()(in_channels_last(x)).sum()
             if total.requires_grad:

@@ -91,7 +91,12 @@ ADAPTIVE_POOL: dict[int, Any] = {
 
 
 class _Shift(nn.Module):
-    """In training, each sample moved at random by up to `reach` steps along every dimension."""
+    """In training, each sample moved at random by up to `reach` steps along every dimension.
+
+    Drawn on the CPU, from its generator, or torch's global one.
+    """
+
+    generator: torch.Generator | None = None
 
     def __init__(self, reach: Iterable[int]) -> None:
         super().__init__()
@@ -106,7 +111,7 @@ class _Shift(nn.Module):
         n, n_dims = x.shape[0], len(self.reach)
         index = [torch.arange(n, device=x.device).view(-1, *[1] * n_dims)]
         for dim, (reach, size) in enumerate(zip(self.reach, x.shape[2:], strict=True)):
-            move = torch.randint(-reach, reach + 1, (n, 1)).to(x.device)  # the seed is the CPU's
+            move = torch.randint(-reach, reach + 1, (n, 1), generator=self.generator).to(x.device)
             cells = (torch.arange(size, device=x.device) + move).clamp(0, size - 1)
             index.append(cells.view(-1, *[size if d == dim else 1 for d in range(n_dims)]))
         return x.movedim(1, -1)[tuple(index)].movedim(-1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -94,6 +93,17 @@ class HiddenHeads(nn.Module):
         return out + self.bias
 
 
+def _linear_heads(n_in: int, n_out: int) -> LinearHeads:
+    """Linear heads, also of no output, as a single ordered class has: torch would warn of that."""
+    layer = LinearHeads(n_in, max(1, n_out))
+    if not n_out:
+        layer.out_features = 0
+        layer.weight, layer.bias = (
+            nn.Parameter(p.detach()[:0]) for p in (layer.weight, layer.bias)
+        )
+    return layer
+
+
 def _take(values: Tensor, index: Tensor | None) -> Tensor:
     return values if index is None else values.index_select(-2, index)
 
@@ -142,14 +152,12 @@ class MultiTaskModule(nn.Module):
         self.trunk, self.n_features, self.channels_last = trunk, n_features, channels_last
         self.n_folds = n_members = trunk.n_members if isinstance(trunk, MemberTrunk) else 0
         self.heads: LinearHeads | HiddenHeads | MemberHeads
-        with warnings.catch_warnings():  # a single ordered class has no output at all
-            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-            if head_hidden_units:
-                self.heads = HiddenHeads(n_features, n_outputs, head_hidden_units, n_members)
-            elif n_members:
-                self.heads = MemberHeads(n_features, sum(n_outputs), n_members)
-            else:
-                self.heads = LinearHeads(n_features, sum(n_outputs))
+        if head_hidden_units:
+            self.heads = HiddenHeads(n_features, n_outputs, head_hidden_units, n_members)
+        elif n_members:
+            self.heads = MemberHeads(n_features, sum(n_outputs), n_members)
+        else:
+            self.heads = _linear_heads(n_features, sum(n_outputs))
         if bias is not None:
             with torch.no_grad():
                 self.heads.bias.copy_(bias)

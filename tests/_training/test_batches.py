@@ -25,7 +25,8 @@ def make_batches(n_rows=23, batch_size=5, shuffle_seed=0):
     rows = np.arange(0, 2 * n_rows, 2)
     weight = np.ones_like(values)
     targets = EncodedTargets(10 * values, weight)
-    return Batches(source_of(values), targets, rows, recipe, shuffle_seed)
+    order = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+    return Batches(source_of(values), targets, rows, recipe, order)
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 0])
@@ -154,7 +155,7 @@ def test_what_a_fold_holds_does_not_reach_the_member_that_leaves_it_out(head_hid
             Source(lambda rows: X[rows], (2,), np.zeros(2), np.ones(2)),
             *(EncodedTargets(values, np.ones_like(values)), np.arange(40)),
             Recipe(1, 16, 1e-3, "SGD", 0.0, "cpu", "float64", 0, {}),
-            *(0, folds, 3),
+            *(np.random.default_rng(0), folds, 3),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

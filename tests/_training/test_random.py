@@ -1,14 +1,19 @@
 """Randomness: one seed gives the same bits, and global states are left as found."""
 
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from _asserts import assert_random_states_untouched
 from _fits import X, Y, make, weights_of
+from skorch.callbacks import Callback, Initializer
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from sklearn_mtl._training.random import Draws
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 
@@ -90,3 +95,241 @@ def test_what_stands_around_says_nothing(setting, method, precision):
         np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
     assert torch.equal(weights_of(found), weights_of(expected))
     assert all(p.requires_grad and not p.is_inference() for p in found.module_.parameters())
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    """A module of the user that draws in its own way, besides a layer of torch that does."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop = nn.Linear(3, 8), nn.Dropout(0.3)
+
+    def forward(self, x):
+        noise = torch.randn_like(x) if self.training else 0
+        return self.drop(torch.relu(self.linear(x + noise)))
+
+
+class Recomputing(nn.Module):
+    """Runs its forward pass again in the backward pass, with the same draws."""
+
+    def __init__(self, use_reentrant=False):
+        super().__init__()
+        self.inner, self.use_reentrant = (
+            nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5)),
+            use_reentrant,
+        )
+
+    def forward(self, x):
+        if not self.training:
+            return self.inner(x)
+        return checkpoint(self.inner, x.requires_grad_(), use_reentrant=self.use_reentrant)
+
+
+class RandomWeights(nn.Module):
+    """A rule that weighs tasks at random."""
+
+    def forward(self, losses, counts):
+        return (losses * torch.rand_like(losses)).sum()
+
+
+class NoisySGD(torch.optim.SGD):
+    """An optimizer that draws in its steps."""
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.add_(1e-3 * torch.randn_like(p))
+        return loss
+
+
+class NoisyGradients(Callback):
+    """A callback that draws between steps."""
+
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        for _, p in named_parameters:
+            p.grad.add_(1e-3 * torch.randn_like(p))
+
+
+def random_layers():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 3)), nn.Conv1d(1, 4, 1), nn.Dropout1d(0.2), nn.RReLU(),
+        nn.Flatten(), nn.AlphaDropout(0.2), nn.Linear(12, 8), nn.Dropout(0.5, inplace=True),
+    )  # fmt: skip
+
+
+DRAWING = {
+    "dense": lambda seed: make(trunk=DenseTrunk((8,), 3), random_state=seed),
+    "dropout": lambda seed: make(trunk=dropout_trunk, random_state=seed),
+    "layers": lambda seed: make(trunk=random_layers, random_state=seed),
+    "shift": lambda seed: make(trunk=shifting_trunk, random_state=seed),
+    "module": lambda seed: make(trunk=Noisy, random_state=seed, early_stopping=True),
+    "transformer": lambda seed: make(
+        trunk=lambda: nn.Sequential(
+            nn.Unflatten(1, (3, 1)),
+            nn.Linear(1, 4),
+            nn.TransformerEncoderLayer(4, 2, 8),
+            nn.Flatten(),
+        ),
+        random_state=seed,
+    ),
+    "loss": lambda seed: make(loss=RandomWeights(), random_state=seed),
+    "optimizer": lambda seed: make(optimizer=NoisySGD, random_state=seed),
+    "callback": lambda seed: make([NoisyGradients()], random_state=seed),
+    "initializer": lambda seed: make([Initializer("*bias", nn.init.normal_)], random_state=seed),
+}
+
+
+@contextlib.contextmanager
+def others_drawing():
+    """Another thread draws from torch's global generator all the time."""
+    stop = threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            torch.randn(3)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_draws_in_a_fit_leaves_the_global_generator_alone(name):
+    with assert_random_states_untouched():
+        expected = weights_of(DRAWING[name](0).fit(X, Y))
+    torch.manual_seed(5)
+    assert torch.equal(weights_of(DRAWING[name](0).fit(X, Y)), expected)
+    assert not torch.equal(weights_of(DRAWING[name](1).fit(X, Y)), expected)
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_fits_side_by_side_are_those_one_after_another(name):
+    """Also while somebody else draws from the global generator."""
+
+    def stream(seed):
+        estimator = DRAWING[name](seed).set_params(early_stopping=False)
+        for rows in (slice(0, 30), slice(30, 60)):
+            estimator.partial_fit(X[rows], Y[rows])
+        return weights_of(estimator)
+
+    def fit(seed):
+        return weights_of(DRAWING[name](seed).fit(X, Y))
+
+    for learn in (fit, stream):
+        expected = [learn(seed) for seed in range(3)]
+        with others_drawing(), ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(learn, range(3)))
+        assert all(map(torch.equal, found, expected))
+
+
+class Meeting(Callback):
+    """Waits in each batch until the other fit is in one too."""
+
+    def __init__(self, barrier):
+        self.barrier = barrier
+
+    def on_batch_end(self, net, training=None, **kwargs):
+        self.barrier.wait(timeout=60)
+
+
+class MeetingTrunk(nn.Module):
+    """Waits in each forward pass of the training."""
+
+    def __init__(self, barrier):
+        super().__init__()
+        self.linear, self.barrier = nn.Linear(3, 8), [barrier]
+
+    def __deepcopy__(self, memo):
+        return MeetingTrunk(self.barrier[0])
+
+    def forward(self, x):
+        if self.training:
+            self.barrier[0].wait(timeout=60)
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("name", ["dense", "dropout", "shift", "module"])
+def test_fits_in_two_threads_overlap(name):
+    """They meet in every batch: with a lock for a fit, one would wait for ever."""
+    barrier = threading.Barrier(2)
+
+    def fit(seed):
+        estimator = DRAWING[name](seed).set_params(net_params={"callbacks": [Meeting(barrier)]})
+        return estimator.fit(X, Y).n_iter_
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(fit, range(2))) == [3, 3]
+
+
+def test_forward_passes_of_unknown_modules_overlap():
+    barrier = threading.Barrier(2)
+
+    def fit(seed):
+        trunk = lambda: MeetingTrunk(barrier)  # noqa: E731
+        return make(trunk=trunk, random_state=seed, max_epochs=12).fit(X, Y).n_iter_
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(fit, range(2))) == [12, 12]
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_what_is_computed_again_in_the_backward_pass_draws_the_same_again(use_reentrant):
+    """Equal to what is kept: gradients are those of the same draws."""
+    kept = make(trunk=lambda: nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5))).fit(X, Y)
+    with assert_random_states_untouched():
+        again = make(trunk=lambda: Recomputing(use_reentrant)).fit(X, Y)
+    torch.testing.assert_close(weights_of(again), weights_of(kept))
+
+
+def test_layers_are_as_they_were_between_steps():
+    class Looking(Callback):
+        def on_batch_end(self, net, **kwargs):
+            found.append({name for m in net.module_.modules() for name in vars(m)})
+
+    found = []
+    make([Looking()], trunk=dropout_trunk).fit(X, Y)
+    assert found
+    assert not any(names & {"forward", "generator"} for names in found)
+
+
+def test_states_of_a_training_can_be_taken_and_given_back():
+    draws = Draws(3, "cpu")
+    state = draws.state_dict()
+
+    def numbers():
+        with draws.drawing():
+            return torch.randn(4).tolist(), draws.order.random(3).tolist()
+
+    first, second = numbers(), numbers()
+    assert first != second
+    draws.load_state_dict(state)
+    assert (numbers(), numbers()) == (first, second)
+
+
+def test_default_dtype_of_the_process_is_never_changed():
+    """It is one for all threads."""
+    seen, stop = set(), threading.Event()
+
+    def look():
+        while not stop.is_set():
+            seen.add(torch.get_default_dtype())
+
+    expected = weights_of(make(random_state=0).fit(X, Y))
+    with default_dtype(torch.float64):
+        thread = threading.Thread(target=look)
+        thread.start()
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda _: weights_of(make(random_state=0).fit(X, Y)), range(2)))
+        stop.set()
+        thread.join()
+    assert seen == {torch.float64}
+    assert all(torch.equal(weights, expected) for weights in found)
