@@ -84,7 +84,7 @@ def test_the_other_bounds_come_with_their_rows():
     targets = EncodedTargets(values, np.ones_like(values), np.where(values % 2, np.inf, -values))
     recipe = Recipe(1, 5, 1e-3, "SGD", 0.0, "cpu", "float32", 0, {})
     rows, folds = np.arange(3, 23), np.arange(20) % 3
-    batches = Batches(source_of(values), targets, rows, recipe, 0, folds, 3)
+    batches = Batches(source_of(values), targets, rows, recipe, np.random.default_rng(0), folds, 3)
     for x, cells in batches:
         torch.testing.assert_close(cells.reach, torch.where(x % 2 == 1, torch.inf, -x))
     for x, *_, reach in LeftOut(batches):
