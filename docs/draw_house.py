@@ -24,13 +24,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sklearn_mtl"
 # Where a room stands from left to right, on a street of 12. How high, the imports say. A room has
 # to stand partly above each room that it needs, as all arrows point straight down.
 PLACES = {
-    "networks": (0.0, 3.3),
-    "losses": (3.6, 6.3),
+    "_memory": (2.1, 4.1),
+    "networks": (0.0, 2.9),
+    "losses": (4.4, 6.3),
     "_identity": (6.6, 9.0),
     "datasets": (9.3, 12.0),
     "kinds": (3.6, 9.0),
     "_data": (3.6, 12.0),
-    "_predict": (3.6, 5.3),
+    "_predict": (3.0, 5.3),
     "_fitted_module": (5.4, 7.1),
     "_score": (7.2, 9.0),
     "_intervals": (9.1, 12.0),

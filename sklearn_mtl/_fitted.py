@@ -26,6 +26,9 @@ __all__ = ["OPTIONAL", "Fitted", "fit_name", "fitted_of", "innermost", "steps_to
 
 FloatArray = NDArray[np.float64]
 
+# Standard deviations from the mean, above which outputs that are not finite are the fault of X.
+FAR = 1e4
+
 # Public attributes that not every fit sets.
 OPTIONAL = (
     *("classes_", "feature_names_in_", "thresholds_"),
@@ -89,14 +92,22 @@ class Fitted:
         reader.check_names(X)
         reader.check_shape(inputs)
         rows = range(inputs.shape[0])
-        raw = predict_raw(net.module_, reader.of(inputs), rows, net.device, net.amp_dtype_, embed)
+        source = reader.of(inputs)
+        raw = predict_raw(net.module_, source, rows, net.device, net.amp_dtype_, embed)
         finite = np.isfinite(raw)
         if not finite.all():
             bad = np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
+            first = bad[:5]
+            far = np.abs((source.read(first) - source.mean) / source.scale).max() > FAR
+            why = (
+                "their values are too far from those of the training rows to be computed with. "
+                "Check X."
+                if far
+                else "their values are like those of the training rows. Check what the trunk does."
+            )
             raise ValueError(
                 f"The network's output is not finite in {len(bad)} rows of X, the first "
-                f"{bad[:5].tolist()}: their values are too far from those of the training rows to "
-                "be computed with. Check X."
+                f"{first.tolist()}: {why}"
             )
         return raw
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_mtl._data.inputs import Rows, Source
+from sklearn_mtl._memory import naming_memory
 
 __all__ = ["CHUNK_ROWS", "Inputs", "infer", "predict_raw"]
 
@@ -73,7 +74,8 @@ def predict_raw(
     n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
     starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
     outputs: NDArray[np.floating[Any]] | None = None
-    with torch.inference_mode(), torch.autocast(inputs.device.type, enabled=False):
+    memory = naming_memory("Pass X in parts, or fit a smaller trunk.")
+    with memory, torch.inference_mode(), torch.autocast(inputs.device.type, enabled=False):
         for start, stop in itertools.pairwise(starts):
             x = inputs(rows[start:stop])
             chunk = module.embed(x) if embed else infer(module, x, amp_dtype)

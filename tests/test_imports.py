@@ -65,6 +65,7 @@ class Room(NamedTuple):
 # ground up; what a row like "losses.*" allows, it allows to all rooms of the folder.
 HOUSE = {
     "_identity": Room("", "numpy torch"),  # what is the same, of anything
+    "_memory": Room("", "torch"),
     # Torch only, as people build on them: a bare loop, networks of their own.
     "losses.*": Room("", "torch"),
     "losses.links": Room("", "scipy"),  # the same for tensors and arrays
@@ -81,7 +82,7 @@ HOUSE = {
     "networks.conv": Room("", "sklearn.base sklearn.utils._param_validation"),
     "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
     "networks.module": Room(".members"),
-    "networks.build": Room(".conv .dense .draws .extras .members .module"),
+    "networks.build": Room("_memory .conv .dense .draws .extras .members .module"),
     "networks": Room(".build .conv .dense .extras .members .module"),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
@@ -123,7 +124,7 @@ HOUSE = {
     "_data.tree": Room(".decoding .tasks"),
     "_data": Room(),
     # What a training leaves, and how it predicts: without skorch.
-    "_predict": Room("_data.inputs", "numpy torch"),
+    "_predict": Room("_data.inputs _memory", "numpy torch"),
     "_score": Room(
         "_data.tables _data.tasks kinds kinds.bounds kinds.concordance", "numpy sklearn"
     ),
@@ -154,7 +155,8 @@ HOUSE = {
         ".batches .copies .dealing .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
     "_training.run": Room(
-        ".averaging .batches .listeners .net .random .recipe", "skorch sklearn.exceptions"
+        "_memory .averaging .batches .listeners .net .random .recipe",
+        "skorch sklearn.exceptions",
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
     "_training.progress": Room(".listeners _identity", "skorch"),  # of a fit, for a file

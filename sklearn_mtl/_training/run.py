@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 
+from sklearn_mtl._memory import naming_memory
 from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut
 from sklearn_mtl._training.listeners import (
@@ -25,6 +26,8 @@ from sklearn_mtl._training.random import Draws
 from sklearn_mtl._training.recipe import Recipe
 
 __all__ = ["rescale_outputs", "run", "run_one_pass"]
+
+_SMALLER = "Lower batch_size, which is {}, or make the trunk smaller."
 
 
 def run(
@@ -49,7 +52,8 @@ def run(
     kept = list(net.callbacks_)
     net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
     try:
-        net.partial_fit((batches, valid))
+        with naming_memory(_SMALLER.format(recipe.batch_size)):
+            net.partial_fit((batches, valid))
     finally:
         net.callbacks_, net.left_out_, net.draws_ = kept, None, None
     _check_outcome(net, recipe)
@@ -76,7 +80,8 @@ def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches, draws: Draws) -
     _initialize(net, draws, has_valid=False)
     refuse_schedules(net)
     try:
-        net.partial_fit((batches, None))
+        with naming_memory(_SMALLER.format(recipe.batch_size)):
+            net.partial_fit((batches, None))
     finally:
         net.draws_ = None
     _check_outcome(net, recipe)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_mtl._memory import naming_memory
 from sklearn_mtl.networks.conv import ConvTrunk, PooledConv
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.draws import DrawsFrom, Generators
@@ -83,18 +84,7 @@ def build_trunk(
             raise ValueError(f"trunk={trunk!r} fails when it is called: {error!r}.") from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
-    training = module.training
-    try:
-        with torch.no_grad():
-            sample = _trial_shape(module, input_shape)
-            features = module.eval()(torch.zeros(2, *sample, dtype=_dtype_of(module)))
-    except Exception as error:  # whatever a user's module raises
-        raise ValueError(
-            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
-            f"{str(error).removesuffix('.')}. "
-            "Pass a trunk that takes samples of this shape, or another input_shape."
-        ) from error
-    module.train(training)
+    features = _features_of(module, input_shape)
     if (
         not isinstance(features, Tensor)
         or features.ndim not in (2, 3)
@@ -108,6 +98,25 @@ def build_trunk(
             "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
         )
     return module, features.shape[-1]
+
+
+def _features_of(module: nn.Module, input_shape: tuple[int, ...]) -> Any:
+    """Return what a trunk makes of two samples, in evaluation mode."""
+    training = module.training
+    try:
+        with torch.no_grad(), naming_memory("Make the trunk, or the samples, smaller."):
+            sample = _trial_shape(module, input_shape)
+            features = module.eval()(torch.zeros(2, *sample, dtype=_dtype_of(module)))
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a user's module raises
+        raise ValueError(
+            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
+            f"{str(error).removesuffix('.')}. "
+            "Pass a trunk that takes samples of this shape, or another input_shape."
+        ) from error
+    module.train(training)
+    return features
 
 
 def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
