@@ -89,6 +89,7 @@ VECTORS: dict[str, tuple[Any, list[Any] | None, Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Task .* holds .* only")
 @pytest.mark.parametrize("name", VECTORS)
 def test_vector_round_trip(name: str) -> None:
     y, labels, dtype = VECTORS[name]

@@ -391,6 +391,15 @@ class Stopping(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.fixture
+def _ctrl_c():
+    """Interrupts are heard, which those that run in the background may not be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_is_a_pause(tmp_path):
     path = tmp_path / "fit"
 
