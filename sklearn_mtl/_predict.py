@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
@@ -58,6 +59,13 @@ def infer(module: Callable[..., Tensor], x: Tensor, amp_dtype: torch.dtype | Non
         return module(x, by_member=True).float()
 
 
+def _without_autocast(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Let an autocast around say nothing, at no cost where there is none."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
+
+
 def predict_raw(
     module: Any,
     source: Source,
@@ -75,7 +83,7 @@ def predict_raw(
     starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
     outputs: NDArray[np.floating[Any]] | None = None
     memory = naming_memory("Pass X in parts, or fit a smaller trunk.")
-    with memory, torch.inference_mode(), torch.autocast(inputs.device.type, enabled=False):
+    with memory, torch.inference_mode(), _without_autocast(inputs.device.type):
         for start, stop in itertools.pairwise(starts):
             x = inputs(rows[start:stop])
             chunk = module.embed(x) if embed else infer(module, x, amp_dtype)

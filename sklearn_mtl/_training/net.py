@@ -167,9 +167,10 @@ class TaskNet(PlainNet):
                     super().notify(method_name, **kwargs)
                 return
             getattr(self, method_name)(self, **kwargs)
-            with self._watched("callbacks"):
-                for method in methods:
-                    method(self, **kwargs)
+            if methods:
+                with self._watched("callbacks"):
+                    for method in methods:
+                        method(self, **kwargs)
         except KeyboardInterrupt:
             self.asked_ = True
             raise
