@@ -1035,6 +1035,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         files.to_onnx(path, fitted_of(self))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, as a fit in another thread may set attributes while this one is pickled.
+        return dict(super().__getstate__())
+
     def _html_repr(self) -> str:
         # The tree of tasks below the parameters, once it is known.
         tasks = vars(self).get("tasks_")

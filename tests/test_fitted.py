@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -309,3 +315,69 @@ def test_attributes_that_not_every_fit_sets_go() -> None:
     estimator.set_params(tasks=[Task("y0", "regression")]).fit(X, Y[:, 1])
     assert not hasattr(estimator, "feature_names_in_")
     assert not hasattr(estimator, "classes_")
+
+
+# -- predictions beside a fit ----------------------------------------------------------------
+
+ROWS = np.random.default_rng(0).normal(size=(60, 3))
+SIGN = ROWS[:, 0] > 0
+STATES = [
+    pd.DataFrame({"k": np.where(SIGN, "a", "b"), "v": ROWS[:, 1]}),
+    pd.DataFrame({"k": np.where(SIGN, "d", "c"), "v": ROWS[:, 2] * 100 - 1000}),
+]
+
+
+def saved_predictions(model):
+    with TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model")
+        return type(model).load(Path(folder) / "model").predict(ROWS)
+
+
+CALLS = {
+    "predict": lambda model: model.predict(ROWS),
+    "predict_frame": lambda model: model.predict_frame(ROWS).to_numpy(),
+    "predict_proba_frame": lambda model: model.predict_proba_frame(ROWS).to_numpy(),
+    "score_tasks": lambda model: list(model.score_tasks(ROWS, STATES[0][["k", "v"]]).values()),
+    "predict_interval": lambda model: model.predict_interval(ROWS)[:, 1],
+    "embed": lambda model: model.embed(ROWS),
+    "view": lambda model: model.task_view("k").predict(ROWS),
+    "save": saved_predictions,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)).predict(ROWS),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_called_beside_a_refit_is_of_one_state():
+    """Of the old state or of the new one, by any method."""
+    model = MultiTaskCNNEstimator(max_epochs=1, random_state=0)
+    known: dict[str, list[Any]] = {name: [] for name in CALLS}
+    for y in STATES:
+        model.fit(ROWS, y)
+        for name, call in CALLS.items():
+            with contextlib.suppress(ValueError):  # labels of the other state have no score
+                known[name].append(call(model))
+    done, faults = threading.Event(), []
+
+    def hammer(name):
+        turns = 0
+        while not done.is_set() or turns < 3:
+            try:
+                found = CALLS[name](model)
+            except ValueError as error:
+                if name != "score_tasks" or "was not seen in fit" not in str(error):
+                    faults.append((name, repr(error)))
+            else:
+                if not any(np.array_equal(found, state) for state in known[name]):
+                    faults.append((name, found))
+            turns += 1
+
+    with ThreadPoolExecutor(len(CALLS)) as pool:
+        running = [pool.submit(hammer, name) for name in CALLS]
+        try:
+            for turn in range(10):
+                model.fit(ROWS, STATES[turn % 2])
+        finally:
+            done.set()
+        for future in running:
+            future.result()
+    assert not faults
