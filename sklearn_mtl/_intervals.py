@@ -103,6 +103,8 @@ def _scales_of_number(kind: Kind, errors: Errors, k: int, part: FloatArray) -> F
 
 def levels_of(confidence: Any) -> tuple[FloatArray, bool]:
     """Levels of confidence, and whether it was a single one."""
+    if isinstance(confidence, np.ndarray) and confidence.ndim == 0:
+        confidence = confidence.item()
     single = isinstance(confidence, Real)
     levels = [confidence] if single else confidence
     fits = isinstance(levels, Sequence | np.ndarray) and not isinstance(levels, str | bytes)

@@ -227,7 +227,9 @@ class _TaskView:
 def _named(view: type, task: str) -> type:
     """Return a class of views that is called as the task."""
     said = {name: getattr(view, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(task, (view,), said)
+    # Names of classes hold neither null characters nor half of a surrogate pair.
+    shown = task.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+    return type(shown, (view,), said)
 
 
 class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):

@@ -193,17 +193,25 @@ class TargetDecoder:
         return np.array(noise)
 
     def _seen(
-        self, raw: Outputs, targets: EncodedTargets
+        self, raw: Outputs, targets: EncodedTargets, as_they_are: bool = False
     ) -> Iterator[tuple[Kind, tuple[FloatArray, NDArray[Any], FloatArray]]]:
-        """Each kind, and raw outputs, targets and weights where it was observed."""
+        """Each kind, and raw outputs, targets and weights where it was observed.
+
+        Weights of classes do not count for rows `as_they_are`, and for kinds that are calibrated.
+        """
         for k, (kind, part) in enumerate(zip(self.kinds_, self._parts(raw), strict=True)):
             values, weight = self.codes_of(k, targets)
             class_weight = self._class_weights[k]
-            if class_weight is not None and kind.is_calibrated:  # of rows as they are
+            if class_weight is not None and (as_they_are or kind.is_calibrated):
                 codes = np.where(weight > 0, values, 0).astype(int)
                 weight = weight / np.where(class_weight > 0, class_weight, 1)[codes]
             seen = weight > 0
             yield kind, (part[seen], values[seen], weight[seen])
+
+    @property
+    def uses_unseen(self) -> bool:
+        """Whether anything is tuned or calibrated on rows that were not trained on."""
+        return any(kind.is_tuned or kind.is_calibrated for kind in self.kinds_)
 
     def needs_unseen(self) -> dict[str, str]:
         """Say by task what is found on rows that were not trained on, and only there."""
@@ -213,7 +221,7 @@ class TargetDecoder:
     def tuned(self, raw: Outputs, targets: EncodedTargets) -> Self:
         """Return a copy that decides best on these rows, which were not trained on."""
         copied = copy.copy(self)
-        copied.kinds_ = [kind.tuned(*seen) for kind, seen in self._seen(raw, targets)]
+        copied.kinds_ = [kind.tuned(*seen) for kind, seen in self._seen(raw, targets, True)]
         return copied
 
     def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:

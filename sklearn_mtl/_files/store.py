@@ -373,7 +373,8 @@ def _eighth(saved: Saved) -> Saved:
     """
     saved.fitted["errors"] = {}
     for kind in saved.fitted["encoder"].kinds_:
-        if kind.is_class and not isinstance(kind, UnobservedTarget):
+        kind = kind.kind if isinstance(kind, UnobservedTarget) else kind
+        if kind.is_class:
             names = ["threshold", "calibration"]
             names += [] if isinstance(kind, OrdinalTarget) else ["threshold_"]
             vars(kind).update(dict.fromkeys(names))

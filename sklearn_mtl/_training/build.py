@@ -122,10 +122,10 @@ def _module_of(
     n_hidden = int(parameters.head_hidden_units)
     try:
         return MultiTaskModule(trunk, n_features, encoder.n_outputs, bias, n_hidden, channels_last)
-    except RuntimeError as error:  # no memory
+    except (RuntimeError, TypeError, OverflowError) as error:  # no memory, or a size of no int64
         raise ValueError(
             f"Heads of {n_features} features and head_hidden_units={n_hidden} cannot be made: "
-            f"{error}"
+            f"{str(error).splitlines()[0]}"
         ) from error
 
 

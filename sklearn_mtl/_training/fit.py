@@ -105,7 +105,9 @@ def _trained(
     needs = plan.encoder.needs_unseen()
     if needs and plan.folds is None and valid is None:
         raise ValueError(_lacks_unseen(needs, "early_stopping=True, or pass X_val and y_val"))
-    learned = functools.partial(_learned, plan, samples, validation, valid if needs else None)
+    learned = functools.partial(
+        _learned, plan, samples, validation, valid if plan.encoder.uses_unseen else None
+    )
     epochs = None
     if listener is not None:
         scored, rows = (samples, plan.held_out) if validation is None else (validation, None)
@@ -143,7 +145,9 @@ def train_on(
     """
     plan = plan_stream(parameters, samples, previous, classes)
     if needs := plan.encoder.needs_unseen():
-        raise ValueError(_lacks_unseen(needs, "fit, or a number as threshold"))
+        is_threshold = next(iter(needs.values())).startswith("threshold")
+        mend = "fit, or a number as threshold" if is_threshold else "fit"
+        raise ValueError(_lacks_unseen(needs, mend))
     goes_on = (
         previous is not None
         and previous.built_by == built_by(parameters)
@@ -170,7 +174,7 @@ def _lacks_unseen(needs: dict[str, str], mend: str) -> str:
     name, what = next(iter(needs.items()))
     return (
         f"Task {name!r}: {what} needs rows that were not trained on, and there are none here: only "
-        f"fit with a dense trunk leaves rows out by itself. Use {mend}."
+        f"a first fit with a dense trunk leaves rows out by itself. Use {mend}."
     )
 
 

@@ -125,9 +125,9 @@ class EpochListener(Stopper, OfOneTraining):
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so."""
-        self.is_open = True
         with _aside(net):
             self.begin()
+        self.is_open = True  # not before: who was interrupted there has no epoch to tell of
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Say so, and end the training as skorch's own callbacks do."""

@@ -56,13 +56,19 @@ class Draws(Generators):
     def state_dict(self) -> dict[str, Any]:
         """Return all states, as they are now."""
         torch_states = {name: generator.get_state() for name, generator in self.by_type.items()}
-        return {"torch": torch_states, "numpy": self.order.bit_generator.state}
+        return {
+            "torch": torch_states,
+            "numpy": self.order.bit_generator.state,
+            "lends": self.lends,
+            "to_watch": dict(self.to_watch),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from states that `state_dict` has returned."""
         for name, generator in self.by_type.items():
             generator.set_state(state["torch"][name])
         self.order.bit_generator.state = state["numpy"]
+        self.lends, self.to_watch = state["lends"], dict(state["to_watch"])
 
     def drawing(self) -> DrawsFrom:
         """Let all operations draw from here."""

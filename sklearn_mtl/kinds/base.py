@@ -90,6 +90,11 @@ class Kind:
         return ""
 
     @property
+    def is_tuned(self) -> bool:
+        """Whether it decides by what is best on rows that were not trained on."""
+        return False
+
+    @property
     def is_calibrated(self) -> bool:
         """Whether weights of classes are to leave its probabilities alone."""
         return False

@@ -130,6 +130,7 @@ class CensoredAmount(CensoredTarget):
     (not of `partial_fit`), it is shifted to predict the mean of the amount.
     """
 
+    bounds = (0.0, np.inf)
     spread_: float
 
     def fit(

@@ -95,7 +95,8 @@ class ClassificationTarget(Kind):
         return self
 
     @property
-    def _is_tuned(self) -> bool:
+    def is_tuned(self) -> bool:
+        """Whether `threshold` is not a number."""
         return isinstance(self.threshold, str) or callable(self.threshold)
 
     @property
@@ -108,7 +109,7 @@ class ClassificationTarget(Kind):
         """Say which parameter needs rows that were not trained on, if it has not had any."""
         if self.calibration is not None:
             return f"calibration={self.calibration!r}"
-        return f"threshold={self.threshold!r}" if self._is_tuned and not self.threshold_ else ""
+        return f"threshold={self.threshold!r}" if self.is_tuned and not self.threshold_ else ""
 
     def shrink(
         self, raw: FloatArray, codes: FloatArray, weight: FloatArray
@@ -125,7 +126,7 @@ class ClassificationTarget(Kind):
 
     def tuned(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> ClassificationTarget:
         """Return the kind with the best threshold for rows that were not trained on."""
-        if not self._is_tuned or len(self.classes_) < 2:
+        if not self.is_tuned or len(self.classes_) < 2:
             return self
         kind = copy.copy(self)
         kind.threshold_ = find_threshold(self.proba(raw)[:, 1], codes, weight, self.threshold)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
 from sklearn_mtl.kinds.bounds import are_bounds, as_bounds, exact
 
@@ -62,6 +62,9 @@ def concordance_index(y_true: Any, y_pred: Any, sample_weight: Any = None) -> fl
     weight = np.ones(len(guess))
     if sample_weight is not None:
         weight = column_or_1d(sample_weight, dtype=np.float64, input_name="sample_weight")
+        if not (weight >= 0).all():
+            raise ValueError("sample_weight holds negative values or NaN. Pass weights >= 0.")
+    assert_all_finite(guess, input_name="y_pred")
     seen = ~np.isnan(bounds["lower"]) & (weight > 0)
     bounds, guess, weight = bounds[seen], guess[seen], weight[seen]
     concordant, tied, known = _count(bounds, guess, weight) if len(guess) else (0.0, 0.0, 0.0)
@@ -80,8 +83,8 @@ def pairs_of(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ndarray) and are_bounds(values):
         return values
     array = column_or_1d(np.asarray(values))
-    if array.dtype != object:
-        return as_bounds(array, array)
+    if array.dtype != object or not len(array):
+        return as_bounds(*[array.astype(np.float64)] * 2)
     of_pairs = [(v.left, v.right) if isinstance(v, pd.Interval) else (v, v) for v in array]
     lower, upper = (
         np.array([np.nan if pd.isna(end) else end for end in ends], dtype=np.float64)

@@ -37,13 +37,17 @@ class _Decided(ClassifierMixin, BaseEstimator):
 
 def fault_of_threshold(threshold: Any) -> str:
     """Say why this is no threshold, if it is not."""
-    if threshold is None or callable(threshold):
+    if threshold is None:
         return ""
-    if isinstance(threshold, str):
+    if isinstance(threshold, str) or callable(threshold):
         try:
-            get_scorer(threshold)
+            measure = _measure(threshold)
         except ValueError:
             return "names no scorer of scikit-learn; see sklearn.metrics.get_scorer_names()"
+        try:
+            float(measure(np.array([0, 1, 0, 1]), np.array([0, 1, 1, 1])))
+        except Exception as error:  # of a scorer of probabilities, or of anybody's function
+            return f"does not compare labels with labels ({str(error).splitlines()[0]})"
         return ""
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     return "" if is_number and 0 < threshold < 1 else "is not between 0 and 1"
@@ -82,6 +86,8 @@ def find_threshold(
     weights = {} if (weight == weight[0]).all() else {"sample_weight": weight}
     measure = _measure(scoring)
     values = [measure(truth, (proba >= t).astype(int), **weights) for t in between]
+    if np.isnan(values).all():
+        raise ValueError(f"threshold={scoring!r} is NaN for each threshold. Tune another metric.")
     best = np.flatnonzero(np.asarray(values) == np.nanmax(values))
     return float(between[best[np.abs(between[best] - 0.5).argmin()]])
 

@@ -307,3 +307,42 @@ def test_a_fold_with_one_class_predicts_that() -> None:
         random_state=0,
     ).fit(X, one)
     assert set(model.predict(X).ravel().tolist()) == {"no"}
+
+
+# -- what reviewers found ---------------------------------------------------------------------
+
+
+def test_class_weights_do_not_count_in_what_a_threshold_is_tuned_for() -> None:
+    model = MultiTaskCNNEstimator(
+        tasks=tasks(threshold="f1"), class_weight={"sick": "balanced"}, random_state=0
+    ).fit(X, Y)
+    truth, proba = Y["sick"] == "yes", model.oob_decision_function_[:, 1]
+    best = max(f1_score(truth, proba >= t) for t in np.unique(proba))
+    assert f1_score(truth, proba >= model.thresholds_["sick"]) >= best - 0.02
+
+
+def test_a_warm_start_tunes_anew_on_validation_data() -> None:
+    model = fitted(threshold="f1").set_params(warm_start=True, early_stopping=True)
+    before = model.thresholds_["sick"]
+    flipped = Y.assign(sick=np.where(X[:, 2] > -0.5, "yes", "no"), size=np.nan)
+    flipped.loc[0, "size"] = 1.0 if flipped["sick"][0] == "yes" else np.nan
+    model.fit(X, flipped, X_val=X[:200], y_val=flipped[:200])
+    assert model.thresholds_["sick"] != before
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        ("roc_auc", "does not compare labels with labels"),
+        (lambda y_true: 1.0, "does not compare labels with labels"),
+        (lambda y_true, y_pred: "good", "does not compare labels with labels"),
+    ],
+)
+def test_what_cannot_tune_is_refused_at_once(threshold: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"Task 'k': threshold=.*{said}"):
+        Task("k", "classification", threshold=threshold)
+
+
+def test_a_metric_that_is_never_a_number_is_told_of() -> None:
+    with pytest.raises(ValueError, match="is NaN for each threshold"):
+        fitted(threshold=lambda y_true, y_pred, sample_weight=None: np.nan)

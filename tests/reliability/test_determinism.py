@@ -90,7 +90,7 @@ SETTINGS: dict[str, Callable[[], Any]] = {
     "depth of recursion": lambda: setting(
         sys.getrecursionlimit, sys.setrecursionlimit, sys.getrecursionlimit() * 2
     ),
-    "who takes turns": lambda: setting(sys.getswitchinterval, sys.setswitchinterval, 1e-4),
+    "who takes turns": lambda: setting(sys.getswitchinterval, sys.setswitchinterval, 0.5),
     "locale": lambda: setting(
         lambda: locale.setlocale(locale.LC_ALL), lambda v: locale.setlocale(locale.LC_ALL, v), "C"
     ),
