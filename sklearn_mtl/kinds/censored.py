@@ -146,7 +146,8 @@ class CensoredAmount(CensoredTarget):
     def check(self, values: NDArray[Any]) -> None:
         """Refuse what is not above 0."""
         bounds = _pairs(values)
-        wrong = (bounds["lower"] < 0) | (bounds["upper"] <= 0)
+        # No lower bound is one of 0.
+        wrong = (np.isfinite(bounds["lower"]) & (bounds["lower"] < 0)) | (bounds["upper"] <= 0)
         if wrong.any():
             low, high = bounds[wrong][0].tolist()
             known = f"{low!r}" if low == high else f"bounds {low:g} and {high:g}"
@@ -227,7 +228,8 @@ def _moved(bounds: NDArray[Any], center: float, scale: float) -> NDArray[Any]:
 
 def _logarithms(bounds: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(divide="ignore"):
-        return as_bounds(np.log(bounds["lower"]), np.log(bounds["upper"]))
+        lower = np.maximum(bounds["lower"], 0)  # -inf: of amounts, no bound is 0
+        return as_bounds(np.log(lower), np.log(bounds["upper"]))
 
 
 def _leave_open(bounds: NDArray[Any]) -> bool:

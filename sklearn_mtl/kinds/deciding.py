@@ -69,7 +69,8 @@ def find_threshold(
     Returns
     -------
     threshold : float or None
-        Between two values of `proba`; None if only one class was observed.
+        Between two values of `proba`, or before or behind all of them, or 0.5; None if only one
+        class was observed.
     """
     if len(np.unique(codes)) < 2:
         return None
@@ -80,8 +81,8 @@ def find_threshold(
         # By rank: as many rows lie between two candidates, wherever the probabilities are.
         steps = np.linspace(0, len(between) - 1, CANDIDATES).round().astype(int)
         between = between[steps]
-    if not len(between):
-        return None
+    # Never and always predicting it are candidates too, and so is the most probable class.
+    between = np.array([levels[0] / 2, *between, (1 + levels[-1]) / 2, 0.5])
     # Weights are left out where they say nothing, as not every scorer takes them.
     weights = {} if (weight == weight[0]).all() else {"sample_weight": weight}
     measure = _measure(scoring)

@@ -53,7 +53,6 @@ def test_a_weight_is_as_good_as_a_row_twice() -> None:
 
 def test_there_is_no_threshold_with_one_class() -> None:
     assert find_threshold(np.array([0.1, 0.2]), np.ones(2), np.ones(2), "f1") is None
-    assert find_threshold(np.array([0.3, 0.3]), np.arange(2.0), np.ones(2), "f1") is None
 
 
 def test_a_threshold_says_from_where_on_the_second_class_is_predicted() -> None:
@@ -61,6 +60,20 @@ def test_a_threshold_says_from_where_on_the_second_class_is_predicted() -> None:
     raw = np.zeros((3, 1, 2))
     raw[:, 0, 1] = logit([0.19, 0.2000001, 0.9])
     assert kind.decode(raw).tolist() == ["no", "yes", "yes"]
+
+
+def test_tuning_is_never_worse_than_not_tuning() -> None:
+    """Where folds differ by their constants alone, what divides them says nothing."""
+    proba = np.repeat([0.10, 0.11], 50)
+    codes = (np.arange(100) % 10 == 0).astype(float)
+    threshold = find_threshold(proba, codes, np.ones(100), "accuracy")
+    assert threshold is not None
+    assert threshold > 0.11
+    constant = np.full(10, 0.1)
+    assert find_threshold(constant, codes[:10], np.ones(10), "accuracy") == 0.5
+    always = find_threshold(constant, codes[:10], np.ones(10), "recall")
+    assert always is not None
+    assert always < 0.1
 
 
 # -- calibration by hand ----------------------------------------------------------------------
