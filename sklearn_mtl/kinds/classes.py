@@ -109,7 +109,7 @@ class ClassificationTarget(Kind):
         """Say which parameter needs rows that were not trained on, if it has not had any."""
         if self.calibration is not None:
             return f"calibration={self.calibration!r}"
-        return f"threshold={self.threshold!r}" if self.is_tuned and not self.threshold_ else ""
+        return f"threshold={self.threshold!r}" if self.is_tuned and self.threshold_ is None else ""
 
     def shrink(
         self, raw: FloatArray, codes: FloatArray, weight: FloatArray

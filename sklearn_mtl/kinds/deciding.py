@@ -83,6 +83,7 @@ def find_threshold(
         between = between[steps]
     # Never and always predicting it are candidates too, and so is the most probable class.
     between = np.array([levels[0] / 2, *between, (1 + levels[-1]) / 2, 0.5])
+    between = between[(between > 0) & (between < 1)]  # where probabilities are certain, or nearly
     # Weights are left out where they say nothing, as not every scorer takes them.
     weights = {} if (weight == weight[0]).all() else {"sample_weight": weight}
     measure = _measure(scoring)

@@ -76,6 +76,16 @@ def test_tuning_is_never_worse_than_not_tuning() -> None:
     assert always < 0.1
 
 
+@pytest.mark.parametrize("scoring", ["recall", "precision", "accuracy"])
+def test_a_threshold_is_a_probability_that_files_take(scoring: str) -> None:
+    """Also where the probabilities are certain: 0 and 1 would be refused by `load`."""
+    proba = np.array([0.0, 0.0, 1.0, 1.0, 5e-324, 1 - 1e-16])
+    codes = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])
+    threshold = find_threshold(proba, codes, np.ones(6), scoring)
+    assert threshold is not None
+    assert 0 < threshold < 1
+
+
 # -- calibration by hand ----------------------------------------------------------------------
 
 
