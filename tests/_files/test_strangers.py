@@ -13,32 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from _saved import Change, make, opened, put, put_tensor, rewrite
+from _small_table import TASKS, X, Y
 
-from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._files.store import FORMAT_VERSION
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MB = 2**20
-N = 40
-X = np.random.default_rng(4).normal(size=(N, 3))
-Y = pd.DataFrame(
-    {
-        "size": X[:, 0] + 1,
-        "class": pd.Categorical(np.where(X[:, 1] > 0, "in", "out")),
-        "rate": np.where(X[:, 1] > 0, np.exp(X[:, 2]), np.nan),
-        "grade": pd.Categorical(np.arange(N) % 3, ordered=True),
-    }
-)
-TASKS = [
-    Task("size", "quantile", quantile=0.6),
-    Task("class", "classification"),
-    Task("rate", "gamma", given=("class", "in")),
-    Task("grade", "ordinal"),
-]
 
 
 @pytest.fixture(scope="module")

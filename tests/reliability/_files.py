@@ -15,33 +15,18 @@ import pandas as pd
 import polars as pl
 import torch
 from _saved import make
+from _small_table import TASKS, N, X, Y
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from sklearn import config_context
 from sklearn.base import clone
 from torch import Tensor
 
-from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._files.store import seal
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MB = 2**20
-N = 40
-X = np.random.default_rng(4).normal(size=(N, 3))
-Y = pd.DataFrame(
-    {
-        "size": X[:, 0] + 1,
-        "class": pd.Categorical(np.where(X[:, 1] > 0, "in", "out")),
-        "rate": np.where(X[:, 1] > 0, np.exp(X[:, 2]), np.nan),
-        "grade": pd.Categorical(np.arange(N) % 3, ordered=True),
-    }
-)
-TASKS = [
-    Task("size", "quantile", quantile=0.6),
-    Task("class", "classification"),
-    Task("rate", "gamma", given=("class", "in")),
-    Task("grade", "ordinal"),
-]
 
 
 def every_kind() -> MultiTaskCNNEstimator:
