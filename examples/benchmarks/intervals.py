@@ -42,6 +42,7 @@ from never_worse import FOLDERS, HALVES, Rows, entries, folds
 from numpy.typing import NDArray
 from real_data import DataSet, half_interval, make_model
 from shipped_data import cut
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
 CONFIDENCE = 0.9
@@ -85,6 +86,27 @@ def ours(data: DataSet, train: Rows, test: Rows, seed: int) -> Record:
     return out
 
 
+class Flat(RegressorMixin, BaseEstimator):
+    """A fitted view that takes images as rows of numbers: mapie tries it on one."""
+
+    def __init__(self, view: Any, shape: tuple[int, ...]) -> None:
+        self.view = view
+        self.shape = shape
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of values in one sample."""
+        return int(np.prod(self.shape))
+
+    def fit(self, X: Any, y: Any = None) -> Flat:
+        """Do nothing."""
+        return self
+
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Predict the task."""
+        return self.view.predict(X.reshape(-1, *self.shape))
+
+
 def split(data: DataSet, train: Rows, test: Rows, seed: int) -> Record:
     """Coverage and width of numbers by mapie, per task."""
     from mapie.regression import SplitConformalRegressor
@@ -101,9 +123,11 @@ def split(data: DataSet, train: Rows, test: Rows, seed: int) -> Record:
         if hasattr(view, "classes_") or name not in measured:
             continue
         rows, known = measured[name]
-        mapie = SplitConformalRegressor(view, confidence_level=CONFIDENCE, prefit=True)
-        mapie.conformalize(through(_rows(data.X, rows)), known)
-        _, bounds = mapie.predict_interval(through(_rows(data.X, new)))
+        X, X_new = through(_rows(data.X, rows)), through(_rows(data.X, new))
+        flat = Flat(view, X.shape[1:])
+        mapie = SplitConformalRegressor(flat, confidence_level=CONFIDENCE, prefit=True)
+        mapie.conformalize(X.reshape(len(X), -1), known)
+        _, bounds = mapie.predict_interval(X_new.reshape(len(X_new), -1))
         out[name] = _of_intervals(bounds[:, 0, 0], bounds[:, 1, 0], y)
     return out
 
