@@ -104,7 +104,7 @@ HOUSE = {
     "_data.contents": Room(".opening"),
     "_data.weights": Room(".opening"),
     "_data.tables": Room(".contents .opening"),
-    "_data.bounds": Room(".tables"),
+    "_data.bounds": Room(".contents .tables"),
     "_data.tasks": Room(".bounds .tables kinds.censored"),
     "_data.gates": Room(".tables .tasks"),
     "_data.observed": Room(".tables .tasks kinds.censored"),

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.contents import listed_values
 from sklearn_mtl._data.tables import Column, RawColumn, Table, clean
 from sklearn_mtl.kinds.bounds import are_bounds, as_bounds, exact
 from sklearn_mtl.kinds.values import are_numbers, is_hole
@@ -98,7 +99,7 @@ def are_overlapping(values: NDArray[Any]) -> bool:
     return any(after[0] < before[1] for before, after in itertools.pairwise(found))
 
 
-def within_bounds(name: str, column: Column, least: float) -> Column:
+def within_bounds(name: str, column: Column, least: float, missing_values: Any = None) -> Column:
     """Read the intervals of a column of numbers, if it holds some, as pairs of bounds.
 
     Parameters
@@ -108,6 +109,8 @@ def within_bounds(name: str, column: Column, least: float) -> Column:
     column : Column
     least : float
         The smallest number that there can be: not to be below that is not to be known.
+    missing_values : object
+        Ends that are one of these are no bounds.
 
     Returns
     -------
@@ -117,6 +120,7 @@ def within_bounds(name: str, column: Column, least: float) -> Column:
     values, seen = column.values, column.seen
     if values.dtype == object and any(isinstance(v, pd.Interval) for v in values[seen]):
         lower, upper = np.zeros((2, len(values)))
+        missing = listed_values(missing_values)
         for row in np.flatnonzero(seen):
             value = values[row]
             ends = (value.left, value.right) if isinstance(value, pd.Interval) else (value, value)
@@ -125,7 +129,8 @@ def within_bounds(name: str, column: Column, least: float) -> Column:
                     f"Task {name!r}: row {row} of y holds {value!r} beside intervals of numbers. "
                     "Pass numbers, or intervals of them."
                 )
-            lower[row], upper[row] = ends
+            lower[row] = -np.inf if ends[0] in missing else ends[0]
+            upper[row] = np.inf if ends[1] in missing else ends[1]
         column = Column(as_bounds(lower, upper), seen, False, None)
     return _known(column, least) if are_bounds(column.values) else column
 

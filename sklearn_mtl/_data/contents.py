@@ -14,9 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.opening import as_numpy
-from sklearn_mtl.kinds.values import narrow
+from sklearn_mtl.kinds.values import is_hole, narrow
 
-__all__ = ["as_array", "check_cells", "check_container", "hide_missing", "holes", "to_numbers"]
+__all__ = [
+    "as_array",
+    "check_cells",
+    "check_container",
+    "hide_missing",
+    "holes",
+    "listed_values",
+    "to_numbers",
+]
 
 MENDS = {
     "M": "A date is no target: pass the days since a first one, (column - first).dt.days, for "
@@ -139,9 +147,24 @@ def _check_digits(values: NDArray[Any], name: str) -> None:
         )
 
 
+def listed_values(missing_values: Any) -> list[Any]:
+    """List the values that mean *not observed*, besides those that are holes by themselves."""
+    several = isinstance(missing_values, list | tuple | set | frozenset)
+    listed = list(missing_values) if several else [missing_values]
+    return [value for value in listed if not is_hole(value)]
+
+
 def hide_missing(values: NDArray[Any], missing: Sequence[Any], name: str) -> NDArray[np.bool_]:
-    """Tell where observed values are none of those that mean *not observed*."""
+    """Tell where observed values are none of those that mean *not observed*.
+
+    An interval from a number to itself is that number.
+    """
     seen, of_text = np.ones(len(values), dtype=bool), values.dtype.kind in "OU"
+    if values.dtype == object:
+        values = values.copy()
+        for row, value in enumerate(values):
+            if isinstance(value, pd.Interval) and value.left == value.right:
+                values[row] = value.left
     for value in missing:
         if isinstance(value, Collection) and not isinstance(value, str):
             raise ValueError(f"missing_values holds {value!r}. List single values.")

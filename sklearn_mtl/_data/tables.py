@@ -15,9 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.contents import as_array, check_cells, hide_missing, holes, to_numbers
+from sklearn_mtl._data.contents import (
+    as_array,
+    check_cells,
+    hide_missing,
+    holes,
+    listed_values,
+    to_numbers,
+)
 from sklearn_mtl._data.opening import opened
-from sklearn_mtl.kinds.values import is_hole
 
 __all__ = [
     "Column",
@@ -150,9 +156,7 @@ class Column(NamedTuple):
 def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     """Tell observed values from holes: NaN, None, ``pd.NA`` and `missing_values`."""
     values = raw.values
-    several = isinstance(missing_values, list | tuple | set | frozenset)
-    missing = list(missing_values) if several else [missing_values]
-    missing = [value for value in missing if not is_hole(value)]
+    missing = listed_values(missing_values)
     check_cells(values, name)
     seen = ~holes(values)
     if missing:  # compared where seen, as pd.NA compares to nothing

@@ -135,7 +135,9 @@ class TargetEncoder(TargetDecoder):
         """Read intervals of numbers as pairs of bounds, where there are some."""
         known: Any = zip(self.tasks_, self.kinds_, columns, strict=True)
         return [
-            column if kind.is_class else within_bounds(task.name, column, least_of(kind))
+            column
+            if kind.is_class
+            else within_bounds(task.name, column, least_of(kind), self.missing_values)
             for task, kind, column in known
         ]
 
@@ -235,7 +237,7 @@ class TargetEncoder(TargetDecoder):
         column = (
             raw
             if self.kinds_[k].is_class
-            else within_bounds(task.name, raw, least_of(self.kinds_[k]))
+            else within_bounds(task.name, raw, least_of(self.kinds_[k]), self.missing_values)
         )
         weight = check_weights(sample_weight, len(column.seen), [task.name])[:, 0]
         column = column._replace(seen=column.seen & (weight > 0))

@@ -246,3 +246,43 @@ def test_bounds_after_exact_numbers() -> None:
         encoder.encode_more(INTERVALS, add=True)
     bounded, _ = encoded({"y0": "regression"}, INTERVALS)
     assert (bounded.encode([1.0, 2.0]).reach == 0).all()
+
+
+# -- values that mean *not observed* -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [-9, [-9, 99], {-9.0}, (99.0, -9)], ids=repr)
+@pytest.mark.parametrize("dtype", [object, "interval"])
+def test_missing_values_are_looked_for_in_intervals(missing: Any, dtype: Any) -> None:
+    """As in a pair of columns: from -9 to -9 is a hole, and an end of -9 is no bound."""
+    given = [(1, 1), (-9, -9), (2, INF), (-9, 5), (4, 6), (-INF, -9), (3, 3)]
+    intervals = [pd.Interval(float(low), float(high)) for low, high in given]
+    held = intervals if dtype is object else pd.arrays.IntervalArray(intervals)
+    column = pd.DataFrame({"dose": pd.Series(held, dtype=object if dtype is object else None)})
+    pair = pd.DataFrame({"low": [g[0] for g in given], "high": [g[1] for g in given]})
+    found = TargetEncoder({"dose": "regression"}, missing).fit_encode(column)
+    expected = TargetEncoder([PAIR], missing).fit_encode(pair)
+    assert found.weight.ravel().tolist() == [1, 0, 1, 1, 1, 0, 1]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_missing_values_are_looked_for_in_exact_numbers_that_stand_among_intervals() -> None:
+    y = [pd.Interval(2, INF), pd.Interval(-9, -9), -9, 1.0, 2.0, pd.Interval(0, 3)]
+    encoder = TargetEncoder({"y0": "regression"}, -9)
+    assert encoder.fit_encode(y).weight.ravel().tolist() == [1, 0, 0, 1, 1, 1]
+    column, _ = encoder.read_task(0, y)
+    assert column.seen.tolist() == [True, False, False, True, True, True]
+
+
+def test_text_that_spells_a_missing_value_is_a_hole() -> None:
+    y = to_intervals(["-9", "<1", "2.5", "3", "=-9"]).to_frame("dose")
+    encoder = TargetEncoder({"dose": "regression"}, -9)
+    assert encoder.fit_encode(y).weight.ravel().tolist() == [0, 1, 1, 1, 0]
+
+
+def test_exact_intervals_and_holes_alone_are_numbers() -> None:
+    y = pd.DataFrame({"dose": [pd.Interval(v, v) for v in (1.0, -9.0, 2.0, 5.0)]})
+    encoder = TargetEncoder(None, -9)
+    assert encoder.fit_encode(y).weight.ravel().tolist() == [1, 0, 1, 1]
+    assert encoder.kinds_ == [RegressionTarget()]
