@@ -87,7 +87,6 @@ class TaskNet(PlainNet):
     averaged_: nn.Module | None = None
     left_out_: LeftOut | None = None
     draws_: Draws | None = None
-    unknown_: frozenset[str] = frozenset()  # parts of a step that may draw from global generators
     watched_: Tensor | None = None
     constant_losses_: NDArray[np.float64]
     pressed_ = False
@@ -192,19 +191,19 @@ class TaskNet(PlainNet):
             for method in methods
         )
         if self.draws_ is not None:
-            self.draws_.look_at(self.module_)
             is_known = {
                 "callbacks": not self.disturbed_,
                 "loss": type(_plain(self.criterion_).combine) in LOSSES.values(),
                 "optimizer": self.optimizer.__module__.startswith("torch.optim"),
             }
-            self.unknown_ = frozenset(part for part, known in is_known.items() if not known)
+            self.draws_.look_at(
+                self.module_, {part for part, known in is_known.items() if not known}
+            )
 
     def _watched(self, part: str) -> contextlib.AbstractContextManager[Any]:
         """Let a part of a step, unless it is known to draw nothing, draw from where we do."""
-        if self.draws_ is None or part not in self.unknown_:
-            return NOTHING
-        return self.draws_.watched(part)
+        draws = self.draws_
+        return NOTHING if draws is None or part not in draws.unknown else draws.watched(part)
 
     def _drawing(self) -> contextlib.AbstractContextManager[Any]:
         """Let callbacks of the user draw from where we do."""
@@ -239,7 +238,7 @@ class TaskNet(PlainNet):
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
         """Step; once more, if what it draws can come from nowhere but torch's global generators."""
         draws = self.draws_
-        if draws is None:
+        if draws is None or draws.is_idle:
             return super().train_step(batch, **fit_params)
         if not draws.lends:
             try:
@@ -258,7 +257,10 @@ class TaskNet(PlainNet):
         return self._run(module, x.to(self.device, non_blocking=True))
 
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        with NOTHING if self.draws_ is None else self.draws_.forward():
+        draws = self.draws_
+        if draws is None or draws.is_idle:  # without a context, which takes 1 % of a small step
+            return infer(module, x, self.amp_dtype_)
+        with draws.forward():
             return infer(module, x, self.amp_dtype_)
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:

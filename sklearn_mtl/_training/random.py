@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,16 @@ class Draws(Generators):
     ----------
     order : numpy.random.Generator
         Shuffles the rows.
+    is_idle : bool
+        Whether nothing draws in a step.
     """
 
     def __init__(self, seed: int, device: Any) -> None:
         super().__init__(seed, device)
         self.order = np.random.default_rng(seed)
         self.held: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self.is_unknown = self.lends = self.is_lent = False
+        self.unknown: frozenset[str] = frozenset()  # parts of a step whose code is not known
+        self.is_idle = self.lends = self.is_lent = False
         self.to_watch: dict[str, int] = {}  # calls of unknown parts that are still to be watched
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,13 +81,16 @@ class Draws(Generators):
         """Let all operations draw what they would draw from here, and yet change nothing here."""
         return DrawsFrom(self.copy())
 
-    def look_at(self, module: nn.Module) -> None:
-        """Look which layers of a network draw; callbacks may have changed it."""
+    def look_at(self, module: nn.Module, unknown: Set[str]) -> None:
+        """Look which layers of a network draw, beside unknown parts; callbacks may change it."""
         layers = list(module.modules())
         plain = [layer for layer in layers if "_orig_mod" not in layer._modules]
-        self.held, self.is_unknown = drawing_layers(module, self), not all(map(is_known, plain))
+        is_unknown = not all(map(is_known, plain))
+        self.held = drawing_layers(module, self)
+        self.unknown = frozenset(unknown | {"module"} if is_unknown else unknown)
         # Compiled code draws from global generators only.
-        self.lends |= len(plain) < len(layers) and bool(self.held or self.is_unknown)
+        self.lends |= len(plain) < len(layers) and bool(self.held or is_unknown)
+        self.is_idle = not (self.held or self.unknown or self.lends)
 
     @contextlib.contextmanager
     def lending(self) -> Iterator[None]:
@@ -109,7 +115,7 @@ class Draws(Generators):
         for layer, held in self.held:
             layer.update(held)
         try:
-            if self.is_unknown:
+            if "module" in self.unknown:
                 with self._once(), self.watched("module"):
                     yield
             else:
