@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -17,13 +19,15 @@ from sklearn_mtl._data.tables import Column, RawColumn, Table, clean
 from sklearn_mtl.kinds.bounds import are_bounds, as_bounds, exact
 from sklearn_mtl.kinds.values import are_numbers, is_hole
 
-__all__ = ["are_overlapping", "columns_of", "read_columns", "to_intervals", "within_bounds"]
+__all__ = ["are_measured", "columns_of", "read_columns", "to_intervals", "within_bounds"]
 
 FloatArray = NDArray[np.float64]
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 ONE = re.compile(rf"(<=|>=|<|>|≤|≥|=|)\s*({NUMBER})")
 TWO = re.compile(rf"({NUMBER})\s*(?:-|\u2013|to)\s*({NUMBER})")
+
+TOO_LARGE = "a number that float64 cannot hold. Pass another unit."
 
 
 def to_intervals(values: Any) -> pd.Series:
@@ -56,6 +60,10 @@ Interval(3.2, 3.2, closed='both'), nan]
     index, name = getattr(values, "index", None), getattr(values, "name", None)
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise TypeError(f"values={values!r} is no column. Pass a series, or a list.")
+    if len(shape := getattr(values, "shape", (0,))) != 1:
+        raise TypeError(
+            f"values is a {type(values).__name__} of shape {shape}. Pass one column of it."
+        )
     ends = [_ends_of(value, row) for row, value in enumerate(values)]
     lower, upper = zip(*ends, strict=True) if ends else ((), ())
     intervals = pd.arrays.IntervalArray.from_arrays(
@@ -68,33 +76,73 @@ def _ends_of(value: Any, row: int) -> tuple[float, float]:
     """Bounds that a value spells; NaN for a hole."""
     if is_hole(value) or (isinstance(value, str) and not value.strip()):
         return np.nan, np.nan
-    if isinstance(value, pd.Interval):
-        return float(value.left), float(value.right)
-    if isinstance(value, Real):
-        return float(value), float(value)
     if not isinstance(value, str):
-        raise ValueError(f"Row {row} holds {value!r}, which is neither text nor a number.")
+        ends = _ends_of_number(value, f"Row {row}")
+        if ends is None:
+            raise ValueError(f"Row {row} holds {value!r}, which is neither text nor a number.")
+        return ends
     if found := ONE.fullmatch(value.strip()):
         sign, number = found[1], float(found[2])
         at_most, at_least = sign in ("<", "<=", "≤"), sign in (">", ">=", "≥")
-        return -np.inf if at_most else number, np.inf if at_least else number
-    if found := TWO.fullmatch(value.strip()):
-        low, high = float(found[1]), float(found[2])
-        if low <= high:
-            return low, high
+        ends = -np.inf if at_most else number, np.inf if at_least else number
+    elif found := TWO.fullmatch(value.strip()):
+        number = max(ends := (float(found[1]), float(found[2])), key=abs)
+    else:
+        raise ValueError(
+            f"Row {row} holds {value!r}, which is no number behind '<', '<=', '>', '>=' or "
+            "nothing. Strip units, write decimals with a point, and make None of what was not "
+            "measured."
+        )
+    if np.isinf(number):
+        raise ValueError(f"Row {row} holds {value!r}, {TOO_LARGE}")
+    if ends[0] > ends[1]:
         raise ValueError(f"Row {row} holds {value!r}, a range that ends below its beginning.")
-    raise ValueError(
-        f"Row {row} holds {value!r}, which is no number behind '<', '<=', '>', '>=' or nothing. "
-        "Strip units, write decimals with a point, and make None of what was not measured."
-    )
+    return ends
 
 
-def are_overlapping(values: NDArray[Any]) -> bool:
-    """Tell intervals that are measurements from bins, which are labels: these do not overlap."""
-    if values.dtype != object or not all(isinstance(v, pd.Interval) for v in values):
+def _ends_of_number(value: Any, where: str) -> tuple[float, float] | None:
+    """Both ends of an interval of numbers, and of a number; None for what is neither.
+
+    Raises
+    ------
+    ValueError
+        If it is an interval of dates, or no float can hold an end.
+    """
+    ends = (value.left, value.right) if isinstance(value, pd.Interval) else (value, value)
+    if not all(isinstance(end, Real | Decimal) for end in ends):
+        if not isinstance(value, pd.Interval):
+            return None
+        are_dates = isinstance(value.left, pd.Timestamp)
+        how = "(left - first).days" if are_dates else "left / pd.Timedelta('1h')"
+        raise ValueError(
+            f"{where} holds {value!r}, an interval of {'dates' if are_dates else 'durations'}. "
+            f"Pass numbers for both ends, such as {how}, as intervals or as two columns."
+        )
+    try:
+        return float(ends[0]), float(ends[1])
+    except OverflowError:
+        raise ValueError(f"{where} holds {reprlib.repr(value)}, {TOO_LARGE}") from None
+
+
+def are_measured(values: NDArray[Any]) -> bool:
+    """Tell intervals that are measurements from bins, which are labels.
+
+    Bins are half open and finite, as `pandas.cut` makes them, and do not overlap. Intervals beside
+    numbers are measurements, and so are those that cannot be compared: they are to be refused.
+    """
+    if values.dtype != object:
         return False
-    found = sorted({(v.left, v.right) for v in values})
-    if any(left == right for left, right in found):
+    intervals = [v for v in values if isinstance(v, pd.Interval)]
+    if not intervals or len(intervals) < len(values):
+        others = (v for v in values if not isinstance(v, pd.Interval))
+        return bool(intervals) and all(isinstance(v, Real | Decimal) for v in others)
+    if any(v.closed in ("both", "neither") for v in intervals):
+        return True
+    try:
+        found = sorted({(v.left, v.right) for v in intervals})
+    except TypeError:
+        return True
+    if any(left == right or right - left == np.inf for left, right in found):
         return True
     return any(after[0] < before[1] for before, after in itertools.pairwise(found))
 
@@ -122,12 +170,17 @@ def within_bounds(name: str, column: Column, least: float, missing_values: Any =
         lower, upper = np.zeros((2, len(values)))
         missing = listed_values(missing_values)
         for row in np.flatnonzero(seen):
-            value = values[row]
-            ends = (value.left, value.right) if isinstance(value, pd.Interval) else (value, value)
-            if not all(isinstance(end, Real) for end in ends):
+            where = f"Task {name!r}: row {row} of y"
+            ends = _ends_of_number(values[row], where)
+            if ends is None:
                 raise ValueError(
-                    f"Task {name!r}: row {row} of y holds {value!r} beside intervals of numbers. "
-                    "Pass numbers, or intervals of them."
+                    f"{where} holds {values[row]!r} beside intervals of numbers. Pass numbers, or "
+                    "intervals of them."
+                )
+            if np.isinf(ends).all() and ends[0] == ends[1]:
+                raise ValueError(
+                    f"{where} holds {values[row]!r}, infinity. Use NaN where a target was not "
+                    "observed."
                 )
             lower[row] = -np.inf if ends[0] in missing else ends[0]
             upper[row] = np.inf if ends[1] in missing else ends[1]
@@ -154,6 +207,8 @@ def columns_of(task: Any) -> tuple[str, ...]:
 def read_columns(table: Table, tasks: Any, missing_values: Any, by_name: bool) -> dict[str, Column]:
     """Columns of y by name; those of a task's lower and upper bounds as one, by that of the task.
 
+    Where columns are found by place, the names are not those of the tasks, but in their order.
+
     Parameters
     ----------
     table : Table
@@ -169,7 +224,7 @@ def read_columns(table: Table, tasks: Any, missing_values: Any, by_name: bool) -
     pairs = [task for task in listed if len(columns_of(task)) == 2]
     if not pairs:
         return {name: clean(column, name, missing_values) for name, column in raw.items()}
-    ends = _by_name(raw, pairs) if by_name else _by_position(list(raw), listed)
+    ends = _by_name(raw, pairs, listed) if by_name else _by_position(list(raw), listed)
     taken = {name for pair in ends.values() for name in pair}
     at = {low: name for name, (low, _) in ends.items()}
     columns = {}
@@ -177,13 +232,24 @@ def read_columns(table: Table, tasks: Any, missing_values: Any, by_name: bool) -
         if name in at:
             task = at[name]
             low, high = ((end, raw[end]) for end in ends[task])
-            columns[task] = _paired(task, low, high, missing_values)
+            pair = _paired(task, low, high, missing_values)
+            columns[task if by_name else name] = pair  # y0 may be the name of another task
         elif name not in taken:
             columns[name] = clean(column, name, missing_values)
     return columns
 
 
-def _by_name(raw: Mapping[str, RawColumn], pairs: Sequence[Any]) -> dict[str, tuple[str, str]]:
+def _by_name(
+    raw: Mapping[str, RawColumn], pairs: Sequence[Any], listed: Sequence[Any]
+) -> dict[str, tuple[str, str]]:
+    taken: dict[str, str] = {}
+    for task in listed:
+        for column in columns_of(task):
+            if taken.setdefault(column, task.name) != task.name:
+                raise ValueError(
+                    f"Tasks {taken[column]!r} and {task.name!r} both take the column {column!r} of "
+                    "y. Give each task columns of its own."
+                )
     for task in pairs:
         if lacking := [end for end in (task.lower, task.upper) if end not in raw]:
             raise ValueError(

@@ -171,6 +171,5 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     if observed.dtype != values.dtype:
         values = np.zeros(len(seen), dtype=observed.dtype)
         values[seen] = observed
-    categorical = raw.categorical or observed.dtype.kind in "bOU"
     order = raw.order and tuple(label for label in raw.order if label not in missing)
-    return Column(values, seen, categorical, order)
+    return Column(values, seen, raw.categorical, order)

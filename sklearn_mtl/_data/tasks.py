@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.bounds import are_overlapping
+from sklearn_mtl._data.bounds import are_measured
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl.kinds import KINDS, Kind
 from sklearn_mtl.kinds.bounds import are_bounds
@@ -204,13 +204,15 @@ def _known(labels: Iterable[Any]) -> list[Any] | tuple[Any, ...]:
 def _infer_kind(column: Column) -> str:
     """Classification for bools, strings, categories and 0/1 numbers; else regression.
 
-    Intervals that do not overlap are bins, and classes; others are numbers within bounds.
+    Intervals that are bins are classes, too; others are numbers within bounds.
     """
     values = column.values[column.seen]
-    if are_bounds(values) or are_overlapping(values):
+    if column.categorical:
+        return "classification"
+    if are_bounds(values) or are_measured(values):
         return "regression"
     zero_one = len(values) > 0 and bool(np.isin(values, (0, 1)).all())
-    return "classification" if column.categorical or zero_one else "regression"
+    return "classification" if values.dtype.kind in "bOU" or zero_one else "regression"
 
 
 def resolve_tasks(

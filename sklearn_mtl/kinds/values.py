@@ -70,4 +70,6 @@ def positions(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]
         order = labels.argsort()
         slot = np.searchsorted(labels, values, sorter=order).clip(max=len(labels) - 1)
         return np.where(labels[order][slot] == values, order[slot], -1).astype(np.float64)
-    return pd.Index(labels).get_indexer(values).astype(np.float64)
+    # One by one: pandas would make ranges of intervals, and levels of tuples.
+    known, found = (pd.Index(v, dtype=object, tupleize_cols=False) for v in (labels, values))
+    return known.get_indexer(found).astype(np.float64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -113,6 +115,122 @@ def test_bins_are_classes_and_overlapping_intervals_numbers() -> None:
     assert encoded(None, [*bins, pd.Interval(1, 3)])[0].tasks_ == [Task("y0", "regression")]
 
 
+FROM, TO = pd.Timestamp("2021-03-01"), pd.Timestamp("2021-03-04")
+DATES = pd.Interval(FROM, TO)
+HOURS = pd.Interval(pd.Timedelta("1h"), pd.Timedelta("3h"))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        [pd.Interval(5, INF), pd.Interval(-INF, 3), pd.Interval(3, 4)],
+        [pd.Interval(-INF, 0), pd.Interval(0, 1), pd.Interval(1, INF)],
+        to_intervals(["2-4", "5-7", "8-9"]),
+        [1.0, pd.Interval(3, 4), pd.Interval(5, 6)],
+        [pd.Interval(0, 1), 3, None],
+        [pd.Interval(0, 1), Decimal("2.5")],
+    ],
+    ids=["limits", "the whole line", "ranges", "a number", "a whole number", "a decimal"],
+)
+def test_what_pandas_does_not_cut_is_measured(held: Any) -> None:
+    """Bins are half open and finite, or of a type that says so; nothing else is a class unsaid."""
+    encoder, targets = encoded(None, held)
+    assert [task.kind for task in encoder.tasks_] == ["regression"]
+    assert np.isfinite(targets.values).all()
+    declared, _ = encoded({encoder.names[0]: "regression"}, held)
+    assert vars(declared.kinds_[0]).keys() == vars(encoder.kinds_[0]).keys()
+
+
+def test_bins_of_a_type_are_classes_to_infinity() -> None:
+    cut = pd.Series(pd.cut([1.0, 2.0, 3.0] * 2, [-INF, 1.5, 2.5, INF]))
+    assert encoded(None, cut)[0].tasks_ == [Task("y0", "classification")]
+
+
+def test_intervals_are_classes_where_they_are_declared() -> None:
+    """Also where they overlap, or are of dates: labels are compared one by one."""
+    for held in ([pd.Interval(1, 3), pd.Interval(2, 4)] * 3, [DATES, pd.Interval(FROM, FROM)] * 3):
+        encoder, targets = encoded({"y0": "classification"}, held)
+        assert targets.values[:, 0].tolist() in ([0, 1] * 3, [1, 0] * 3)
+        assert list(encoder.decode(np.array([[2.0, 0.0]]))[0]) == [encoder.kinds_[0].classes_[0]]
+
+
+OF_DATES: dict[str, list[Any]] = {
+    "dates": [DATES, pd.Interval(FROM, FROM + pd.Timedelta("9D"))],
+    "durations": [HOURS, pd.Interval(pd.Timedelta("2h"), pd.Timedelta("9h"))],
+    "an index": list(pd.IntervalIndex.from_arrays([FROM, FROM], [TO, TO.ceil("9D")])),
+    "dates among intervals of numbers": [pd.Interval(1, 3), DATES, pd.Interval(2, 5)],
+    "dates after exact intervals": [pd.Interval(1, 1), DATES],
+    "dates among numbers": [1.0, DATES, 2.5],
+    "durations among dates": [DATES, HOURS],
+    "time zones": [DATES, pd.Interval(FROM.tz_localize("UTC"), TO.tz_localize("UTC"))],
+}
+
+
+@pytest.mark.parametrize("kind", [None, "regression", "gamma", "quantile"])
+@pytest.mark.parametrize("held", OF_DATES)
+def test_intervals_of_dates_are_refused_by_name(held: str, kind: str | None) -> None:
+    values = OF_DATES[held]
+    row = next(i for i, v in enumerate(values) if v in (DATES, HOURS))
+    what = "durations" if values[row] == HOURS else "dates"
+    for y in (values, pd.DataFrame({"seen": pd.Series(values, dtype=object)})):
+        name = "seen" if isinstance(y, pd.DataFrame) else "y0"
+        message = f"Task {name!r}: row {row} of y holds {values[row]!r}, an interval of {what}. "
+        with pytest.raises(ValueError, match=re.escape(message) + "Pass numbers for both ends"):
+            encoded(None if kind is None else {name: kind}, y)
+
+
+@pytest.mark.parametrize("held", OF_DATES)
+def test_text_beside_intervals_of_dates(held: str) -> None:
+    with pytest.raises(ValueError, match=r"Row \d holds Interval\(.*, an interval of d\w+. Pass"):
+        to_intervals(OF_DATES[held])
+
+
+def test_classes_of_dates_and_numbers() -> None:
+    with pytest.raises(ValueError, match=r"Task 'y0': labels such as Interval.* have no order"):
+        encoded({"y0": "classification"}, [DATES, pd.Interval(1, 2)])
+
+
+def test_infinity_is_no_measurement() -> None:
+    for value in (pd.Interval(INF, INF), pd.Interval(-INF, -INF)):
+        with pytest.raises(ValueError, match=r"Task 'y0': row 1 of y holds .*, infinity. Use NaN"):
+            encoded({"y0": "regression"}, [pd.Interval(1, 2), value])
+    with pytest.raises(ValueError, match="Row 1 holds '>1e999', a number that float64 cannot"):
+        to_intervals(["2", ">1e999"])
+
+
+def test_names_of_an_array_are_the_tasks_alone() -> None:
+    """Columns without names are known by their places: y0, y1, ... may be names of tasks."""
+    y = np.column_stack([[0.0, 1, 0], [1.0, 2, 3], [1.0, 2, NAN], [1.0, 2, 4]])
+    for names in itertools.permutations(["y0", "y1", "y2", "y3"], 3):
+        first, pair, last = names
+        tasks = [
+            Task(first, "classification"),
+            Task(pair, "regression", lower="y3", upper="y0"),
+            Task(last, "regression"),
+        ]
+        encoder, targets = encoded(tasks, y)
+        assert encoder.names == list(names)
+        assert encoder.bounded.tolist() == [False, True, False]
+        assert targets.reach[:, 1].tolist() == [0, 0, INF]
+        assert targets.values[:, 2] == pytest.approx((y[:, 3] - 7 / 3) / y[:, 3].std())
+        columns, _ = encoder.read(y)
+        assert columns[2].values.tolist() == [1, 2, 4]
+        frame = pd.DataFrame(y, columns=["a", "b", "c", "d"])
+        assert encoder.read(frame)[0][2].values.tolist() == [1, 2, 4]
+        column, _ = encoder.read_task(1, y[:, 1:3])
+        assert column.seen.all()
+        unnamed = pd.DataFrame(y)  # whose columns are called 0, 1, ...
+        assert encoded(tasks, unnamed)[0].bounded.tolist() == [False, True, False]
+
+
+def test_bounds_belong_to_one_task() -> None:
+    both = [PAIR, Task("high", "regression")], [PAIR, Task("b", "gamma", lower="low", upper="b")]
+    for tasks, taken in zip(both, ("high", "low"), strict=True):
+        y = pd.DataFrame({"low": LOW, "high": HIGH, "b": LOW})
+        with pytest.raises(ValueError, match=f"'dose' and {tasks[1].name!r} both take .*{taken!r}"):
+            encoded(tasks, y)
+
+
 def test_pairs_beside_others() -> None:
     y = pd.DataFrame({"a": [0, 1, 0], "low": [1.0, 2, 3], "high": [1.0, 2, NAN], "b": [1.0, 2, 4]})
     tasks = [Task("b", "regression"), PAIR, Task("a", "classification")]
@@ -163,6 +281,8 @@ def test_text_keeps_its_index_and_name() -> None:
         (["~5"], ValueError, "Row 0 holds '~5'"),
         (["4-2"], ValueError, "a range that ends below its beginning"),
         ([(1, 2)], ValueError, "neither text nor a number"),
+        (pd.DataFrame({"a": ["<5"]}), TypeError, "values is a DataFrame of shape (1, 1)"),
+        (np.array([["<5", "2"]]), TypeError, "values is a ndarray of shape (1, 2)"),
         ("<5", TypeError, "values='<5' is no column"),
         (5, TypeError, "values=5 is no column"),
     ],
@@ -205,7 +325,7 @@ FRAME = pd.DataFrame({"low": [1.0, 2.0, 3.0], "high": [1.0, 5.0, NAN]})
         (
             {"y0": "regression"},
             list(pd.interval_range(pd.Timestamp("2020-01-01"), periods=3)),
-            "beside intervals of numbers",
+            "an interval of dates",
         ),
         ({"y0": "quantile"}, INTERVALS, "Task 'y0': QuantileTarget takes no bounds"),
         ({"y0": "poisson"}, INTERVALS, "Task 'y0': PoissonTarget takes no bounds"),
