@@ -188,7 +188,7 @@ HOUSE = {
         ".disk _fitted_module", "importlib"
     ),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
-        ".limits .onnx .schema .store _fitted _identity"
+        ".limits .onnx .schema .store _data.tasks _fitted _identity kinds"
         " _training.build _training.copies _training.listeners _training.plan _training.random"
         " _training.recipe"
     ),

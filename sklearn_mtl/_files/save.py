@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._files import onnx, schema, store
 from sklearn_mtl._files.limits import Within
 from sklearn_mtl._fitted import OPTIONAL, Fitted, fitted_of
@@ -22,6 +24,7 @@ from sklearn_mtl._training.listeners import plain_module
 from sklearn_mtl._training.plan import parameter_names, parameters_of
 from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.recipe import DTYPES, device_or_cpu, resolve
+from sklearn_mtl.kinds import KINDS
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS, MultiTaskModule, build_trunk, named_spec
 
@@ -47,6 +50,7 @@ def save(path: str | PathLike[str], estimator: Any, optimizer: bool = False) -> 
     fitted_of(estimator)
     attributes = dict(vars(estimator))  # at once: it may be fitted anew in another thread
     fitted: Fitted = attributes["_fitted"]
+    _refuse_foreign(estimator.tasks, fitted)
     net = fitted.net
     # In the order of the class, those of its bases last.
     names = dict.fromkeys([*estimator.get_params(deep=False), *parameter_names(type(estimator))])
@@ -83,6 +87,30 @@ def save(path: str | PathLike[str], estimator: Any, optimizer: bool = False) -> 
             "was fitted. Set it back, or fit again."
         )
     store.write(path, packed)
+
+
+def _refuse_foreign(declared: Any, fitted: Fitted) -> None:
+    """Refuse tasks that no file can hold: tuned by a function, or of a kind without a name."""
+    listed = declared.values() if isinstance(declared, Mapping) else declared or ()
+    thresholds = fitted.attributes().get("thresholds_", {})
+    for task in [*fitted.encoder.tasks_, *(task for task in listed if isinstance(task, Task))]:
+        kind = task.make_kind()
+        threshold = getattr(kind, "threshold", None)
+        if callable(threshold):
+            found = thresholds.get(task.name)
+            number = f", or with the number that was found, {found!r}" if found is not None else ""
+            raise TypeError(
+                f"Task {task.name!r}: threshold={threshold!r} is a function, which a file that can "
+                "run no code cannot hold. Fit with the name of a scorer of scikit-learn, such as "
+                f"'f1'{number}, or pickle the estimator."
+            )
+        if type(kind) not in KINDS.values():
+            name = type(kind).__name__
+            raise TypeError(
+                f"Task {task.name!r}: {name} is a kind of your own, which files know by its name "
+                f"alone. Give it one, sklearn_mtl.kinds.KINDS['...'] = {name}, wherever you save "
+                "and load, or pickle the estimator."
+            )
 
 
 def _type_of(loss: Any) -> Any:

@@ -203,6 +203,8 @@ def _are_task_weights(value: Any, fitted: Any) -> bool:
 
 
 def _are_losses(value: Any, fitted: Any) -> bool:
+    if type(value) is not dict or type(value.get("train_loss")) is not np.ndarray:
+        return False
     n_epochs = len(value["train_loss"])
     return all(
         type(name) is str and _is_float64(rows, n_epochs, _n_tasks(fitted))
@@ -212,10 +214,12 @@ def _are_losses(value: Any, fitted: Any) -> bool:
 
 def _are_of_rows_left_out(value: Any, fitted: Any) -> bool:
     """Attributes that are there or not, but say something of each task or class."""
-    if type(value) is not dict or value == {}:
-        return value == {}
+    if type(value) is not dict or not value:
+        return type(value) is dict
     encoder = fitted["encoder"]
-    predicted, scores = value["oob_prediction_"], value["oob_score_"]
+    predicted, scores = value.get("oob_prediction_"), value.get("oob_score_")
+    if type(predicted) is not np.ndarray or type(scores) is not dict:
+        return False
     proba = value.get("oob_decision_function_", [])
     proba = proba if isinstance(proba, list) else [proba]
     n_rows, *n_columns = predicted.shape
@@ -229,16 +233,17 @@ def _are_of_rows_left_out(value: Any, fitted: Any) -> bool:
 
 def _are_errors(value: Any, fitted: Any) -> bool:
     """Errors that are not known, or those of each task: NaN, or numbers that make intervals."""
-    if type(value) is not dict or value == {}:
-        return value == {}
+    if type(value) is not dict or not value:
+        return type(value) is dict
     n_tasks = _n_tasks(fitted)
-    shapes = all(_is_float64(value[name], n_tasks, *shape) for name, shape in SHAPES.items())
+    if set(value) != set(SHAPES):
+        return False
+    if not all(_is_float64(value[name], n_tasks, *shape) for name, shape in SHAPES.items()):
+        return False
     known = np.isfinite(value["n"])
     numbers = np.isfinite(value["std"])
     return (
-        shapes
-        and set(value) == set(SHAPES)
-        and not (value["n"][known] < 1 - 1e-9).any()
+        not (value["n"][known] < 1 - 1e-9).any()
         and not (np.diff(value["quantiles"][known]) < 0).any()
         and bool(np.isfinite(value["quantiles"][known]).all())
         and all(_is_finite(value[name][numbers]) for name in SHAPES)
@@ -293,12 +298,15 @@ def check_stream(stream: dict[str, Any], n_tasks: int) -> None:
     """Refuse what the next rows of a stream could not go on with, as far as it is known here."""
     if not stream:
         return
-    optimizer, losses = stream["optimizer"], stream["constant_losses"]
-    noise = stream.get("noise", losses)
-    known = {"optimizer", "constant_losses", *("noise",) * ("noise" in stream)}
-    shapes = all(_is_float64(value, n_tasks) for value in (losses, noise))
-    if set(stream) != known or not shapes or (noise < 0).any():
+    right = type(stream) is dict and set(stream) - {"noise"} == {"optimizer", "constant_losses"}
+    right = right and all(
+        _is_float64(value, n_tasks) and not (name == "noise" and (value < 0).any())
+        for name, value in stream.items()
+        if name != "optimizer"
+    )
+    if not right:
         raise ValueError("the state of the stream is not what it should be")
+    optimizer = stream["optimizer"]
     if optimizer is not None and not _are_finite(optimizer):
         raise ValueError("the state of the optimizer is not finite")
 

@@ -227,8 +227,14 @@ def _check_version(path: str | os.PathLike[str], text: str, is_sealed: bool | No
     """Refuse what has changed since it was written, and what a newer version has written."""
     with blaming(path):
         header = json.loads(text)
-        if CHECKPOINT in header:
-            raise ValueError("it is a checkpoint, which fit goes on from: pass it as checkpoint")
+        is_checkpoint = CHECKPOINT in header
+    if is_checkpoint:
+        raise ValueError(
+            f"{path} is a checkpoint: the state of a fit that has not ended, and no estimator. Go "
+            f"on with it, fit of an estimator with checkpoint={str(path)!r} and the parameters, X "
+            "and y of then, and save what that returns."
+        )
+    with blaming(path):
         version, package = header["format_version"], header["package_version"]
         if type(version) is not int or version < 1:
             raise ValueError(f"there is no format {version!r}")

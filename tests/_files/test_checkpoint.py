@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import stat
 import time
@@ -151,8 +152,12 @@ def test_an_estimator_is_no_checkpoint_and_stays(path):
 
 
 def test_a_checkpoint_is_no_estimator(broken):
-    with pytest.raises(ValueError, match="it is a checkpoint, which fit goes on from"):
-        MultiTaskCNNEstimator.load(broken)
+    said = f"{broken} is a checkpoint: the state of a fit that has not ended, and no estimator. "
+    mend = f"Go on with it, fit of an estimator with checkpoint={str(broken)!r} and the"
+    for trunk in (None, "dense"):
+        with pytest.raises(ValueError, match=re.escape(said + mend)) as raised:
+            MultiTaskCNNEstimator.load(broken, trunk=trunk)
+        assert "damaged" not in str(raised.value)
 
 
 @pytest.mark.parametrize("content", [b"my,own,file", b"\x80\x04"])

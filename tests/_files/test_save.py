@@ -34,7 +34,12 @@ from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._files.codec import encode
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training.copies import frozen_of, rule_of
-from sklearn_mtl.kinds import OrdinalTarget, QuantileTarget
+from sklearn_mtl.kinds import (
+    ClassificationTarget,
+    OrdinalTarget,
+    QuantileTarget,
+    RegressionTarget,
+)
 from sklearn_mtl.losses import LogProd, MaskedMSE, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -732,6 +737,50 @@ def test_what_is_no_data_is_refused_by_name(params, said, path):
         estimator.save(path)
     assert path.read_bytes() == b"an older file"
     assert list(path.parent.iterdir()) == [path]
+
+
+def half(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+    """A metric of a user, by which a threshold is tuned."""
+    return float(np.mean(np.asarray(y_true) == y_pred) + 0.5)
+
+
+class OwnTarget(RegressionTarget):
+    """A kind of a user, not in `KINDS`."""
+
+
+TASK_OF_A_USER: dict[str, tuple[Task, str]] = {
+    "threshold": (
+        Task("c", "classification", threshold=half),
+        r"Task 'c': threshold=<function half.* is a function, .* cannot hold\. Fit with the name of "
+        r"a scorer of .*, such as 'f1', or with the number that was found, 0\.\d+, or pickle",
+    ),
+    "threshold of a kind": (
+        Task("c", ClassificationTarget(threshold=half)),
+        r"Task 'c': threshold=<function half",
+    ),
+    "kind": (
+        Task("c", OwnTarget()),
+        r"Task 'c': OwnTarget is a kind of your own, .*KINDS\['\.\.\.'\] = OwnTarget, wherever",
+    ),
+}
+
+
+@pytest.mark.parametrize("declared", ["list", "dict"])
+@pytest.mark.parametrize("what", TASK_OF_A_USER)
+def test_tasks_that_are_no_data_are_refused_by_name(what, declared, path):
+    """As they were fitted, and as they were set after that."""
+    task, said = TASK_OF_A_USER[what]
+    tasks = {"c": task} if declared == "dict" else [task]
+    y = pd.DataFrame({"c": (X[:, 0] > 0).astype(float)})
+    fitted = make(tasks=tasks, max_epochs=1).fit(X, y)
+    plain = make(tasks=[Task("c", "classification")], max_epochs=1).fit(X, y)
+    with pytest.raises(TypeError, match=said):
+        fitted.save(path)
+    with pytest.raises(TypeError, match=said):  # what was fitted is still of it
+        fitted.set_params(tasks=None).save(path)
+    with pytest.raises(TypeError, match=said.split(" or with")[0]):
+        plain.set_params(tasks=tasks).save(path)
+    assert not path.exists()
 
 
 def test_attributes_of_the_user_are_written_or_refused(path):

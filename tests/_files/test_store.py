@@ -25,8 +25,10 @@ from _saved import (
 from safetensors.torch import save_file
 
 from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._files import schema
 from sklearn_mtl._files.store import FORMAT_VERSION
 from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._intervals import SHAPES
 from sklearn_mtl._training.copies import rule_of
 
 
@@ -207,6 +209,46 @@ def test_what_a_file_cannot_name_is_named(name, fitted, path):
     rewrite(path, CHANGES[f"unknown {name}"])
     with pytest.raises(ValueError, match=r"'(os.system|subprocess.Popen|eval)' is not a.* knows"):
         MultiTaskCNNEstimator.load(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("errors", {"n": 1}),
+        ("errors", {"n": None, "std": None}),
+        ("errors", {1: 2}),
+        ("errors", dict.fromkeys(SHAPES)),
+        ("errors", dict.fromkeys(SHAPES, np.zeros((1, 1)))),
+        ("errors", dict.fromkeys(SHAPES, "text")),
+        ("errors", []),
+        ("oob", {"oob_score_": 1}),
+        ("oob", {"oob_prediction_": None, "oob_score_": {}}),
+        ("oob", [1]),
+        ("history", {}),
+        ("history", {"train_loss": 1}),
+        ("history", None),
+    ],
+)
+def test_what_was_fitted_is_refused_by_name(part, value, fitted):
+    """Names are compared before anything is read, so that no other exception can come of it."""
+    state = fitted_of(fitted).state()
+    with pytest.raises(ValueError, match=f"^{part}=.* is not what it should be"):
+        schema.check(state | {part: value}, {})
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"noise": 1},
+        {"optimizer": None},
+        {"optimizer": None, "constant_losses": None},
+        {"optimizer": None, "constant_losses": np.ones(3), "more": 1},
+        [1],
+    ],
+)
+def test_a_stream_is_refused_by_name(stream):
+    with pytest.raises(ValueError, match="the state of the stream is not what it should be"):
+        schema.check_stream(stream, 3)
 
 
 def test_rewriting_alone_does_no_damage(fitted, path):
