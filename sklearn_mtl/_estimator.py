@@ -29,6 +29,7 @@ from sklearn_mtl._intervals import (
     why_no_intervals,
     why_no_sets,
 )
+from sklearn_mtl._training.ctrl_c import CtrlC
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of
@@ -489,16 +490,18 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         check_callers(self.tasks, y)
-        fitted = train(
-            parameters_of(self),
-            Samples(X, y, sample_weight, groups),
-            self._previous() if self.warm_start else None,
-            validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
-            listener=FitTasks(self),
-            checkpoint=None
-            if self.checkpoint is None
-            else Checkpoint(self.checkpoint, self.checkpoint_every),
-        )
+        with CtrlC() as ctrl_c:
+            fitted = train(
+                parameters_of(self),
+                Samples(X, y, sample_weight, groups),
+                self._previous() if self.warm_start else None,
+                ctrl_c=ctrl_c,
+                validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
+                listener=FitTasks(self),
+                checkpoint=None
+                if self.checkpoint is None
+                else Checkpoint(self.checkpoint, self.checkpoint_every),
+            )
         fitted.keep_in(self)
         return self
 
@@ -544,8 +547,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             If `early_stopping` is set, or `class_weight` is 'balanced': they need all rows at once.
         """
         self._validate_params()  # scikit-learn does that for the first call alone
-        samples = Samples(X, y, sample_weight)
-        train_on(parameters_of(self), samples, self._previous(), classes).keep_in(self)
+        parameters, samples = parameters_of(self), Samples(X, y, sample_weight)
+        with CtrlC() as ctrl_c:
+            fitted = train_on(parameters, samples, self._previous(), classes, ctrl_c=ctrl_c)
+        fitted.keep_in(self)
         return self
 
     def _previous(self) -> Fitted | None:
@@ -922,7 +927,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._validate_params()
-        files.save(path, self, optimizer)
+        with CtrlC():
+            files.save(path, self, optimizer)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, trunk: Any = None) -> Self:
@@ -953,7 +959,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         --------
         save : Write the file.
         """
-        return files.load(path, cls, trunk)
+        with CtrlC():
+            return files.load(path, cls, trunk)
 
     def as_module(self, task: str | None = None) -> FittedModule:
         """Return the fitted network as a PyTorch module, from X to predictions.
@@ -1033,7 +1040,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         The network is computed in float32, whatever `precision` is. A `trunk` of your own must be
         one that `torch.onnx.export` takes, with any number of rows.
         """
-        files.to_onnx(path, fitted_of(self))
+        with CtrlC():
+            files.to_onnx(path, fitted_of(self))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, as a fit in another thread may set attributes while this one is pickled.

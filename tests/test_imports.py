@@ -46,6 +46,10 @@ FOREIGN = {
     ),
     "operations of torch, and what they say of themselves": "_python_dispatch _schema",
     "what torch.compile wraps": "_orig_mod",
+    "contexts of torch that an interrupt has not let end": (
+        "_C _len_torch_function_stack _pop_torch_function_stack"
+        " _len_torch_dispatch_stack _pop_torch_dispatch_stack"
+    ),
     "the base of torch's losses, to tell them from ours": "_Loss",
 }
 
@@ -138,6 +142,7 @@ HOUSE = {
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks networks.draws", "numpy torch"),
     "_training.random": Room(),
+    "_training.ctrl_c": Room(),
     "_training.recipe": Room(),
     "_training.batches": Room(".recipe _predict"),
     "_training.listeners": Room(".recipe", "skorch"),
@@ -146,7 +151,8 @@ HOUSE = {
     "_training.pickling": Room("", "skorch"),
     "_training.groups": Room(),
     "_training.net": Room(
-        ".averaging .batches .criterion .groups .listeners .pickling .random _predict", "skorch"
+        ".averaging .batches .criterion .ctrl_c .groups .listeners .pickling .random _predict",
+        "skorch",
     ),
     "_training.build": Room(".batches .criterion .listeners .net .random .recipe _identity kinds"),
     "_training.copies": Room(".listeners .net", "skorch"),
@@ -155,7 +161,7 @@ HOUSE = {
         ".batches .copies .dealing .recipe _fitted _identity", "sklearn.base sklearn.utils"
     ),
     "_training.run": Room(
-        "_memory .averaging .batches .listeners .net .random .recipe",
+        "_memory .averaging .batches .ctrl_c .listeners .net .random .recipe",
         "skorch sklearn.exceptions",
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
@@ -165,8 +171,8 @@ HOUSE = {
     "_training.calibrate": Room(".line .net .plan .run"),
     "_training.errors": Room(".net .plan _intervals _predict kinds kinds.values", "scipy"),
     "_training.fit": Room(
-        ".batches .build .calibrate .copies .errors .fingerprints .fit_tasks .net .plan .progress"
-        " .random .run"
+        ".batches .build .calibrate .copies .ctrl_c .errors .fingerprints .fit_tasks .net .plan"
+        " .progress .random .run"
         " _fitted _identity _predict _score"
     ),
     "_training": Room(),
@@ -208,9 +214,9 @@ HOUSE = {
     ),
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
-        "_data.rows _fitted _training.fit _training.fit_tasks _training.plan _training.recipe"
-        " _callers _files.checkpoint _files.save _fitted_module _intervals _through _views"
-        " losses networks",
+        "_data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks _training.plan"
+        " _training.recipe _callers _files.checkpoint _files.save _fitted_module _intervals"
+        " _through _views losses networks",
         "numpy sklearn",
     ),
     "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),

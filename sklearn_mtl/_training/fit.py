@@ -21,6 +21,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, built_by, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
+from sklearn_mtl._training.ctrl_c import CtrlC
 from sklearn_mtl._training.errors import column_of, errors_left_out, errors_of_validation
 from sklearn_mtl._training.fingerprints import given_to, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
@@ -45,6 +46,7 @@ def train(
     samples: Samples,
     previous: Fitted | None = None,
     *,
+    ctrl_c: CtrlC,
     validation: Samples | None = None,
     listener: FitTasks | None = None,
     checkpoint: Store | None = None,
@@ -59,6 +61,8 @@ def train(
         X, y and weights.
     previous : Fitted, optional
         What to go on from: its weights, and what it has learned of X and y.
+    ctrl_c : CtrlC
+        The context around this call, which knows of interrupts.
     validation : Samples, optional
         Validation data; without, early stopping holds some rows out.
     listener : FitTasks, optional
@@ -79,19 +83,21 @@ def train(
         )
     plan = planned(parameters)
     if checkpoint is None:
-        return _trained(plan, samples, previous, validation, listener)
+        return _trained(ctrl_c, plan, samples, previous, validation, listener)
     valid = None if validation is None else validation_batches(plan, validation)
     with checkpoint.of(given_to(plan, samples, valid, previous)) as file:
         saved = file.read()
         if saved is not None and parameters.random_state is None:
             plan = planned(SimpleNamespace(**vars(parameters) | {"random_state": saved.seed}))
         progress = Progress(file, plan.seed, made_of(plan), saved)
-        fitted = _trained(plan, samples, previous, validation, listener, progress)
+        fitted = _trained(ctrl_c, plan, samples, previous, validation, listener, progress)
+        ctrl_c.check()
         file.remove()
     return fitted
 
 
 def _trained(
+    ctrl_c: CtrlC,
     plan: Plan,
     samples: Samples,
     previous: Fitted | None,
@@ -116,7 +122,7 @@ def _trained(
         net = _new_net(plan, batches, previous, draws)
         net.watched_ = watched_tasks(plan, valid)
         own = [callback for callback in (epochs, progress) if callback is not None]
-        run(net, plan.recipe, batches, valid, own, plan.task_weights, draws)
+        run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
     del batches, valid  # room for the predictions
     fitted = learned(net)
     if listener is not None:
@@ -125,7 +131,12 @@ def _trained(
 
 
 def train_on(
-    parameters: Any, samples: Samples, previous: Fitted | None = None, classes: Any = None
+    parameters: Any,
+    samples: Samples,
+    previous: Fitted | None = None,
+    classes: Any = None,
+    *,
+    ctrl_c: CtrlC,
 ) -> Fitted:
     """Train a network for one pass over some rows of a stream, at a constant rate.
 
@@ -133,7 +144,7 @@ def train_on(
 
     Parameters
     ----------
-    parameters, samples, previous
+    parameters, samples, previous, ctrl_c
         As in `train`.
     classes : object
         Labels that are yet to come, as in `partial_fit`.
@@ -163,7 +174,7 @@ def train_on(
             net.max_epochs, net.batch_size = plan.recipe.max_epochs, plan.recipe.batch_size
         else:
             net = _new_net(plan, batches, previous, draws)
-        run_one_pass(net, plan.recipe, batches, draws)
+        run_one_pass(net, plan.recipe, batches, draws, ctrl_c)
     del batches
     # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
     return _learned_on(plan, net, built_by(parameters), previous)

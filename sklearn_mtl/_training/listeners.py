@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Any
 
@@ -31,7 +29,6 @@ __all__ = [
     "check_callbacks",
     "check_losses",
     "check_whose",
-    "noting_ctrl_c",
     "plain_module",
     "refuse_schedules",
 ]
@@ -243,24 +240,3 @@ def check_losses(net: Any, prefix: str, losses: NDArray[np.float64]) -> None:
             f"{len(net.history)}. Lower learning_rate (learning_rate={net.lr}), or check "
             f"{'X_val and y_val' if held_out else 'X and y'} for extreme values."
         )
-
-
-@contextlib.contextmanager
-def noting_ctrl_c(net: Any) -> Iterator[None]:
-    """Tell Ctrl-C from a callback that raises a KeyboardInterrupt."""
-    default = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or (
-        signal.getsignal(signal.SIGINT) is not default
-    ):
-        yield
-        return
-
-    def note(signum: int, frame: Any) -> None:
-        net.pressed_ = True
-        default(signum, frame)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, default)

@@ -18,12 +18,12 @@ from sklearn_mtl._predict import infer
 from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut, Unlabelled
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
+from sklearn_mtl._training.ctrl_c import CtrlC
 from sklearn_mtl._training.groups import check_groups, spare_vectors
 from sklearn_mtl._training.listeners import (
     CosineSchedule,
     Stopper,
     check_losses,
-    noting_ctrl_c,
 )
 from sklearn_mtl._training.pickling import PlainNet
 from sklearn_mtl._training.random import Draws
@@ -66,6 +66,8 @@ class TaskNet(PlainNet):
         asked for after each epoch.
     draws_ : Draws or None
         In training, what random numbers come from.
+    ctrl_c_ : CtrlC or None
+        In training, what knows whether Ctrl-C was pressed.
     constant_losses_ : ndarray of shape (n_tasks,)
         Losses of the best constant predictor on the training rows.
     watched_ : Tensor of bool of shape (n_tasks,) or None
@@ -87,6 +89,7 @@ class TaskNet(PlainNet):
     averaged_: nn.Module | None = None
     left_out_: LeftOut | None = None
     draws_: Draws | None = None
+    ctrl_c_: CtrlC | None = None
     watched_: Tensor | None = None
     constant_losses_: NDArray[np.float64]
     pressed_ = False
@@ -281,10 +284,9 @@ class TaskNet(PlainNet):
         self.interrupted_ = self.pressed_ = self.asked_ = False
         epochs = self.max_epochs if epochs is None else epochs
         try:
-            with noting_ctrl_c(self):
-                super().fit_loop(X, y, epochs - len(self.history), **params)
+            super().fit_loop(X, y, epochs - len(self.history), **params)
         except KeyboardInterrupt:
-            self.pressed_ |= not self.asked_
+            self.pressed_ = not self.asked_ or (self.ctrl_c_ is not None and self.ctrl_c_.pressed)
             self.interrupted_ = not any(
                 callback.stopped
                 if isinstance(callback, Stopper)
@@ -318,6 +320,8 @@ class TaskNet(PlainNet):
                 rows[-1][f"{prefix}_loss"] = step["loss"].item()
                 rows[-1][f"{prefix}_batch_size"] = len(batch[0])
                 self.notify("on_batch_end", batch=batch, training=training, **step)
+                if self.ctrl_c_ is not None:
+                    self.ctrl_c_.check()
         finally:
             self.tally_, self.in_epoch_, self.modules_set_ = Tally(), False, False
             self.listeners_ = {}

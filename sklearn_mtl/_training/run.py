@@ -13,6 +13,7 @@ from skorch.callbacks import Callback, LRScheduler
 from sklearn_mtl._memory import naming_memory
 from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut
+from sklearn_mtl._training.ctrl_c import CtrlC
 from sklearn_mtl._training.listeners import (
     ConstantSchedule,
     CosineSchedule,
@@ -38,12 +39,13 @@ def run(
     own: list[OfOneTraining],
     task_weights: NDArray[np.float64],
     draws: Draws,
+    ctrl_c: CtrlC,
 ) -> None:
     """Train the net in place, with our schedule, and callbacks of the caller behind all others.
 
     The caller holds it back until all went well.
     """
-    net.draws_ = draws
+    net.draws_, net.ctrl_c_ = draws, ctrl_c
     watches = recipe.patience is not None and recipe.patience.watched == "oob_loss"
     net.left_out_ = LeftOut(batches) if watches else None
     _initialize(net, draws, has_valid=valid is not None)
@@ -55,7 +57,7 @@ def run(
         with naming_memory(_SMALLER.format(recipe.batch_size)):
             net.partial_fit((batches, valid))
     finally:
-        net.callbacks_, net.left_out_, net.draws_ = kept, None, None
+        net.callbacks_, net.left_out_, net.draws_, net.ctrl_c_ = kept, None, None, None
     _check_outcome(net, recipe)
 
 
@@ -74,16 +76,18 @@ def _own_callbacks(
     return [callback.initialize() for callback in callbacks]
 
 
-def run_one_pass(net: TaskNet, recipe: Recipe, batches: Batches, draws: Draws) -> None:
+def run_one_pass(
+    net: TaskNet, recipe: Recipe, batches: Batches, draws: Draws, ctrl_c: CtrlC
+) -> None:
     """Train the net in place for one pass over some rows of a stream, at a constant rate."""
-    net.draws_ = draws
+    net.draws_, net.ctrl_c_ = draws, ctrl_c
     _initialize(net, draws, has_valid=False)
     refuse_schedules(net)
     try:
         with naming_memory(_SMALLER.format(recipe.batch_size)):
             net.partial_fit((batches, None))
     finally:
-        net.draws_ = None
+        net.draws_ = net.ctrl_c_ = None
     _check_outcome(net, recipe)
 
 

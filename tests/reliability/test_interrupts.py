@@ -1,7 +1,7 @@
 """Ctrl-C at any moment: always a KeyboardInterrupt, and everything is as it was before the call.
 
-A moment is a call of a function, in whatever library: a trial counts calls, and presses Ctrl-C at
-one of them.
+A moment is a call of a function, in whatever library, also of a generator that Python ends: a trial
+counts calls, and presses Ctrl-C at one of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,9 @@ from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl.networks import DenseTrunk
 
 X, Y = make_table(40)
+
+# What Python loses, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class AtCall:
@@ -98,6 +103,12 @@ def call_predict(est: Any) -> None:
     est.predict(X)
 
 
+def call_save_and_load(est: Any) -> None:
+    with TemporaryDirectory() as folder:
+        est.save(Path(folder) / "model")
+        est.load(Path(folder) / "model")
+
+
 CALLS = {
     f.__name__: f
     for f in (
@@ -107,8 +118,10 @@ CALLS = {
         call_warm_start,
         call_partial_fit,
         call_predict,
+        call_save_and_load,
     )
 }
+OF_FITTED = ("call_predict", "call_save_and_load")
 
 
 def run(act: Callable[[], Any], n: int) -> tuple[bool, int]:
@@ -139,7 +152,7 @@ def n_calls() -> dict[Any, int]:
 def test_an_interrupt_is_one_and_changes_nothing(trials, fitted, n_calls):
     for rng in trials:
         name = list(CALLS)[rng.integers(len(CALLS))]
-        begun = name != "call_predict" and rng.random() < 0.3  # not fitted before
+        begun = name not in OF_FITTED and rng.random() < 0.3  # not fitted before
         est = clone(fitted) if begun else copy.deepcopy(fitted)
         if (name, begun) not in n_calls:
             once = copy.deepcopy(est)
@@ -159,6 +172,8 @@ def test_an_interrupt_is_one_and_changes_nothing(trials, fitted, n_calls):
         assert all(torch.equal(a, b) for a, b in zip(weights, _weights(est), strict=True)), what
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, what
         assert torch.is_grad_enabled(), what
+        assert not torch._C._len_torch_dispatch_stack(), what
+        assert not torch._C._len_torch_function_stack(), what
         assert torch.get_default_dtype() is torch.float32, what
         trials.saw(name)
 
