@@ -25,7 +25,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sklearn_mtl"
 # to stand partly above each room that it needs, as all arrows point straight down.
 PLACES = {
     "_memory": (2.1, 4.1),
-    "networks": (0.0, 2.9),
+    "networks": (0.7, 2.9),
+    "augmentation": (0.0, 2.0),
     "losses": (4.4, 6.3),
     "_identity": (6.6, 9.0),
     "datasets": (9.3, 12.0),

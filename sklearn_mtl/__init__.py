@@ -71,6 +71,7 @@ __all__ = [
 
 # Imported when they are first asked for, if nothing else has done so.
 SUBMODULES = (
+    "augmentation",
     "datasets",
     "inspection",
     "kinds",

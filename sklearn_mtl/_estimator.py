@@ -35,6 +35,7 @@ from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of
 from sklearn_mtl._training.recipe import DTYPES
 from sklearn_mtl._views import TaskClassifier, TaskRegressor, log_of, task_view
+from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import MultiTaskModule
 
@@ -148,6 +149,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         pretrained models of images expect; images are then (C, H, W) with C = 3 (red, green,
         blue), and their pixels from 0 to 1, or from 0 to 255 if any training row has one above 1.
         A tuple: by these, each a number, or one per feature or channel, in the units of X.
+    augment : Augment, default=None
+        Images are changed at random in training, by parameters that can be searched, e.g.
+        ``augment__rotation``; targets with a `geometry`, see `Task`, move with them. `max_shift` of
+        a `ConvTrunk` rests then. None shifts images by that, and targets with a geometry too.
     trunk : {'auto', 'dense', 'conv', 'tabm'}, spec, nn.Module or callable, default='auto'
         The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
         (`DenseTrunk`, `ConvTrunk`, `TabMTrunk` and `TimmTrunk` of `sklearn_mtl.networks`) has
@@ -322,6 +327,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "input_shape": [None, tuple, list],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
         "standardize": ["boolean", StrOptions({"imagenet"}), tuple, list],
+        "augment": [None, Augment],
         "trunk": [str, HasMethods("build"), callable],  # names are looked up when it is built
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
         "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -355,6 +361,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         input_shape: tuple[int, ...] | None = None,
         data_format: str = "channels_first",
         standardize: bool | str | Sequence[Any] = True,
+        augment: Augment | None = None,
         trunk: Any = "auto",
         head_hidden_units: int = 0,
         max_epochs: int | str = "auto",
@@ -384,6 +391,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         self.input_shape = input_shape
         self.data_format = data_format
         self.standardize = standardize
+        self.augment = augment
         self.trunk = trunk
         self.head_hidden_units = head_hidden_units
         self.max_epochs = max_epochs
@@ -407,7 +415,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     # -- parameters --------------------------------------------------------------------------
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, those of a trunk spec by ``trunk__name``.
+        """Set parameters, those of a trunk spec by ``trunk__name``, and ``augment__name``.
 
         Parameters
         ----------
@@ -421,7 +429,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is unknown, or `trunk` is a name, which has none.
+            If a parameter is unknown, or `trunk` is a name, or `augment` None, which have none.
         """
         trunk = params.get("trunk", self.trunk)
         nested = next((name for name in params if name.startswith("trunk__")), None)
@@ -429,6 +437,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"{nested} cannot be set: trunk={trunk!r} is a name and has no parameters. Pass a "
                 "spec instead, such as trunk=ConvTrunk() of sklearn_mtl.networks."
+            )
+        nested = next((name for name in params if name.startswith("augment__")), None)
+        if params.get("augment", self.augment) is None and nested is not None:
+            raise ValueError(
+                f"{nested} cannot be set: augment is None. Pass a spec, such as augment=Augment() "
+                "of sklearn_mtl.augmentation."
             )
         return super().set_params(**params)
 

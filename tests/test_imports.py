@@ -88,6 +88,7 @@ HOUSE = {
     "networks.module": Room(".members"),
     "networks.build": Room("_memory .conv .dense .draws .extras .members .module"),
     "networks": Room(".build .conv .dense .extras .members .module"),
+    "augmentation": Room("", "numpy torch sklearn.base sklearn.utils._param_validation"),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
     "kinds.values": Room("", "pandas"),
@@ -109,7 +110,8 @@ HOUSE = {
     "_data.weights": Room(".opening"),
     "_data.tables": Room(".contents .opening"),
     "_data.bounds": Room(".contents .tables"),
-    "_data.tasks": Room(".bounds .tables kinds.censored"),
+    "_data.geometry": Room(),
+    "_data.tasks": Room(".bounds .geometry .tables kinds.censored"),
     "_data.gates": Room(".tables .tasks"),
     "_data.observed": Room(".tables .tasks kinds.censored"),
     "_data.labels": Room(".tables .tasks .weights"),
@@ -144,7 +146,8 @@ HOUSE = {
     "_training.random": Room(),
     "_training.ctrl_c": Room(),
     "_training.recipe": Room(),
-    "_training.batches": Room(".recipe _predict"),
+    "_training.augmenting": Room("augmentation networks.conv"),
+    "_training.batches": Room(".augmenting .recipe _predict"),
     "_training.listeners": Room(".recipe", "skorch"),
     "_training.averaging": Room(".listeners .recipe", "skorch"),
     "_training.criterion": Room(),
@@ -158,7 +161,8 @@ HOUSE = {
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.dealing": Room(),
     "_training.plan": Room(
-        ".batches .copies .dealing .recipe _fitted _identity", "sklearn.base sklearn.utils"
+        ".augmenting .batches .copies .dealing .recipe _fitted _identity",
+        "sklearn.base sklearn.utils",
     ),
     "_training.run": Room(
         "_memory .averaging .batches .ctrl_c .listeners .net .random .recipe",
@@ -171,8 +175,8 @@ HOUSE = {
     "_training.calibrate": Room(".line .net .plan .run"),
     "_training.errors": Room(".net .plan _intervals _predict kinds kinds.values", "scipy"),
     "_training.fit": Room(
-        ".batches .build .calibrate .copies .ctrl_c .errors .fingerprints .fit_tasks .net .plan"
-        " .progress .random .run"
+        ".augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints .fit_tasks"
+        " .net .plan .progress .random .run"
         " _fitted _identity _predict _score"
     ),
     "_training": Room(),
@@ -181,7 +185,9 @@ HOUSE = {
     "_files.arrays": Room(),
     "_files.disk": Room(),
     "_files.columns": Room(".arrays", "pandas narwhals", "pyarrow"),
-    "_files.codec": Room(".arrays .columns", "pandas sklearn.utils._metadata_requests"),
+    "_files.codec": Room(
+        ".arrays .columns augmentation", "pandas sklearn.utils._metadata_requests"
+    ),
     "_files.store": Room(".codec .disk", "safetensors", "sklearn_mtl.__version__"),
     "_files.checkpoint": Room(
         ".codec .disk .store _identity _training.progress", "", "sklearn_mtl.__version__"
@@ -216,7 +222,7 @@ HOUSE = {
     "_estimator": Room(
         "_data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks _training.plan"
         " _training.recipe _callers _files.checkpoint _files.save _fitted_module _intervals"
-        " _through _views losses networks",
+        " _through _views augmentation losses networks",
         "numpy sklearn",
     ),
     "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.bounds import are_measured
+from sklearn_mtl._data.geometry import Geometry
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl.kinds import KINDS, Kind
 from sklearn_mtl.kinds.bounds import are_bounds
@@ -72,6 +73,20 @@ class Task:
         kinds 'regression' and 'gamma'. Both are the same where it is exact; NaN in one is no bound
         on that side, NaN in both is a hole. An array holds the two side by side. Without, a column
         of `pandas.Interval` says the same.
+    geometry : str or tuple (str, low, high), default=None
+        What a number says of an image, with which it moves when images are changed at random in
+        training (``augment=``, and the shifts of `ConvTrunk`):
+
+        - 'x', 'y': a place, as a share of the width from the left edge, or of the height from the
+          upper one; ``('x', 0, 64)`` in pixels of 64. It counts as not observed where it has left
+          the image.
+        - 'length', 'area', 'log_length', 'log_area': a size, or the natural logarithm of one.
+        - 'angle': a direction in degrees, from the x axis to the right towards the y axis,
+          downwards, from 0 to 360; ``('angle', 0, 180)`` of an axis, which has two ends; with a
+          range of 2 pi or pi, in radians.
+        - 'invariant': what stays the same, such as a count.
+
+        None stays the same too, and is refused where images are mirrored, turned or scaled.
 
     See Also
     --------
@@ -101,6 +116,7 @@ class Task:
     calibration: str | None = None
     lower: str | None = None
     upper: str | None = None
+    geometry: str | tuple[str, float, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -135,6 +151,7 @@ class Task:
         with naming(self):
             self.make_kind()
             self._check_bounds()
+            self._check_geometry()
         if self.categories is not None:  # arrays would not compare as one
             object.__setattr__(self, "categories", tuple(plain(self.categories)))
 
@@ -152,6 +169,24 @@ class Task:
         if self.lower == self.upper:
             raise ValueError(f"lower and upper are both {self.lower!r}. Name two columns.")
         censored(self.make_kind())
+
+    def _check_geometry(self) -> None:
+        """Refuse what is not understood, and what the kind cannot hold."""
+        if self.geometry is None:
+            return
+        given: Any = self.geometry
+        if isinstance(given, list):
+            object.__setattr__(self, "geometry", tuple(given))
+        geometry, kind = Geometry.of(given), self.make_kind()
+        if kind.is_class:
+            raise ValueError(f"geometry={self.geometry!r} is of numbers, not of classes.")
+        is_free = kind.bounds == (-np.inf, np.inf)
+        is_amount = self.kind_name == "gamma" and geometry.name in ("length", "area")
+        if geometry.moves and not (is_free or is_amount):
+            raise ValueError(
+                f"kind={self.kind_name!r} holds no {geometry.name!r}. Declare it as 'regression', "
+                "or pass geometry='invariant' if it stays the same."
+            )
 
     @property
     def kind_name(self) -> str:

@@ -38,6 +38,7 @@ from sklearn_mtl._files.arrays import (
     unpack_scalar,
 )
 from sklearn_mtl._files.columns import COLUMNS, Rule, exactly
+from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.kinds import KINDS, CensoredAmount, CensoredTarget, Kind, UnobservedTarget
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import TRUNKS
@@ -187,9 +188,9 @@ def _registered(
 
 
 def _pack_task(task: Task) -> dict[str, Any]:
-    """Fields of a task; bounds, which came with format 8, only where there are some."""
+    """Fields of a task; those that came with formats 8 and 9 only where there are some."""
     state = {field.name: getattr(task, field.name) for field in fields(task)}
-    new = ("lower", "upper")
+    new = ("lower", "upper", "geometry")
     return {name: v for name, v in state.items() if v is not None or name not in new}
 
 
@@ -270,6 +271,9 @@ RULES: dict[str, Rule] = {
     "unobserved": Rule(exactly(UnobservedTarget), lambda v: v.kind, UnobservedTarget),
     "trunk": _registered(
         TRUNKS, lambda v: v.get_params(deep=False), lambda kind, params: kind(**params)
+    ),
+    "augment": Rule(
+        exactly(Augment), lambda v: v.get_params(deep=False), lambda params: Augment(**params)
     ),
     "loss": _registered(LOSSES, _pack_loss, _unpack_loss),
     "optimizer": Rule(

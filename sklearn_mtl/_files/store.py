@@ -36,7 +36,7 @@ __all__ = [
 
 # Raised whenever older versions could not read the file, or would read it wrongly; a step of
 # `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 
 # All metadata stand under one key: in safetensors, the order of several differs from run to run.
 KEY = "sklearn_mtl"
@@ -387,4 +387,9 @@ def _eighth(saved: Saved) -> Saved:
     return saved._replace(channels_last=None, stream={})
 
 
-STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh, _eighth)
+def _ninth(saved: Saved) -> Saved:
+    """Say that images were not changed but by trunks."""
+    return saved._replace(params=saved.params | {"augment": None})
+
+
+STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh, _eighth, _ninth)

@@ -14,6 +14,7 @@ from torch import Tensor
 from sklearn_mtl._data.decoding import EncodedTargets
 from sklearn_mtl._data.inputs import Source, as_input
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
+from sklearn_mtl._training.augmenting import Augmenter
 from sklearn_mtl._training.recipe import DTYPES, Recipe
 from sklearn_mtl.losses import Cells
 
@@ -44,6 +45,8 @@ class Batches:
         Fold of each of the rows; the member of an ensemble of that number leaves it out.
     n_folds : int, default=0
         Number of members.
+    augmenter : Augmenter, optional
+        Changes images and their targets at random, by numbers of `order`.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Batches:
         order: np.random.Generator | None = None,
         folds: NDArray[np.intp] | None = None,
         n_folds: int = 0,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.dtype, self.device = DTYPES[recipe.precision], torch.device(recipe.device)
         self.inputs = Inputs(source, self.dtype, self.device)
@@ -73,7 +77,7 @@ class Batches:
         if folds is not None:  # the share of each member in the loss of a row
             sees = torch.from_numpy(folds[:, None] != np.arange(n_folds))
             self.members = (sees / (n_folds - 1)).to(self.device, self.dtype)
-        self.order = order
+        self.order, self.augmenter = order, augmenter
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
 
     def __len__(self) -> int:
@@ -114,11 +118,15 @@ class Batches:
         X = self.inputs(self.rows[taken])
         index = torch.from_numpy(taken).to(self.device)
         target, weight = self.targets[index], self.weight[index]
+        complete = self.complete
+        if self.augmenter is not None and self.order is not None:
+            X, target, weight = self.augmenter(X, target, weight, self.order)
+            complete = complete and bool(weight.all())
         counts = torch.stack([part.sum(dim=0) for part in weight.split(sizes)])
         lengths = torch.tensor(sizes, device=self.device)
         least = torch.finfo(self.dtype).tiny
         share = weight / counts.clamp_min(least).repeat_interleave(lengths, dim=0)
-        observed = [None] * len(parts) if self.complete else (weight > 0).split(sizes)
+        observed = [None] * len(parts) if complete else (weight > 0).split(sizes)
         members, reach = (
             [None] * len(parts) if part is None else part[index].split(sizes)
             for part in (self.members, self.reach)

@@ -17,6 +17,7 @@ from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
+from sklearn_mtl._training.augmenting import resting
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, built_by, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
@@ -122,7 +123,8 @@ def _trained(
         net = _new_net(plan, batches, previous, draws)
         net.watched_ = watched_tasks(plan, valid)
         own = [callback for callback in (epochs, progress) if callback is not None]
-        run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
+        with resting(net.module, plan.augmenter):
+            run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
     del batches, valid  # room for the predictions
     fitted = learned(net)
     if listener is not None:
@@ -174,7 +176,8 @@ def train_on(
             net.max_epochs, net.batch_size = plan.recipe.max_epochs, plan.recipe.batch_size
         else:
             net = _new_net(plan, batches, previous, draws)
-        run_one_pass(net, plan.recipe, batches, draws, ctrl_c)
+        with resting(net.module, plan.augmenter):
+            run_one_pass(net, plan.recipe, batches, draws, ctrl_c)
     del batches
     # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
     return _learned_on(plan, net, built_by(parameters), previous)

@@ -20,6 +20,7 @@ from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._data.weights import read_weights
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
+from sklearn_mtl._training.augmenting import Augmenter, augmenter_of
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.dealing import all_left_out, deal_rows, equal_rows
@@ -81,6 +82,8 @@ class Plan(NamedTuple):
     recipe : Recipe
         Every 'auto' resolved.
     seed : int
+    augmenter : Augmenter or None
+        Changes images in training.
     """
 
     parameters: Any
@@ -96,6 +99,7 @@ class Plan(NamedTuple):
     alike: RowIndex | None
     recipe: Recipe
     seed: int
+    augmenter: Augmenter | None
 
     @property
     def trained_targets(self) -> EncodedTargets:
@@ -111,6 +115,7 @@ class Plan(NamedTuple):
             order=order,
             folds=self.folds,
             n_folds=self.n_folds,
+            augmenter=self.augmenter,
         )
 
 
@@ -242,6 +247,7 @@ def _plan(
         *(parameters, encoder, targets, task_weights, reader, source),
         *(rows, held_out, folds, n_folds),
         *(alike, recipe, seed),
+        augmenter_of(parameters, encoder, targets, reader.input_shape_),
     )
 
 

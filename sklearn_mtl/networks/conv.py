@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-__all__ = ["ConvTrunk", "PooledConv"]
+__all__ = ["ConvTrunk", "PooledConv", "Shift"]
 
 
 class ConvTrunk(BaseEstimator):
@@ -64,7 +64,7 @@ class ConvTrunk(BaseEstimator):
                 f"{input_shape}. Pass input_shape= to say how to read a row as an image."
             )
         n_stages = max(1, round(math.log2(max(max(input_shape[1:]) / 4, 2))))
-        layers: list[nn.Module] = [_Shift(round(self.max_shift * size) for size in input_shape[1:])]
+        layers: list[nn.Module] = [Shift(round(self.max_shift * size) for size in input_shape[1:])]
         channels = input_shape[0]
         for stage in range(n_stages):
             width = self.width * 2 ** min(stage, 2)
@@ -90,7 +90,7 @@ ADAPTIVE_POOL: dict[int, Any] = {
 }
 
 
-class _Shift(nn.Module):
+class Shift(nn.Module):
     """In training, each sample moved at random by up to `reach` steps along every dimension.
 
     Drawn on the CPU, from its generator, or torch's global one.
@@ -103,9 +103,11 @@ class _Shift(nn.Module):
         self.reach = tuple(reach)
 
     def extra_repr(self) -> str:
+        """Say how far."""
         return f"reach={self.reach}"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Move samples (n, C, ...) in training."""
         if not self.training or not any(self.reach):
             return x
         n, n_dims = x.shape[0], len(self.reach)

@@ -299,6 +299,7 @@ PARAMS: dict[str, list[Any]] = {
     "conditional_output": ["nan"],
     "input_shape": [(3,), [1, 3], (np.int64(3),)],
     "data_format": ["channels_last"],
+    "augment": [None],  # of images: see test_augmentation.py
     "standardize": [False, np.False_, (0.5, [1, 2.0, 3]), [np.zeros(3), np.float32(2)]],
     "trunk": ["auto", "dense", DenseTrunk([5, 4]), DenseTrunk(np.array([5])), DenseTrunk(())],
     "head_hidden_units": [2, np.int64(3)],

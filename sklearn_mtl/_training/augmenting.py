@@ -1,0 +1,182 @@
+"""Batches of images that are changed at random, with the targets that move with them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
+from sklearn_mtl._data.geometry import Geometry, moved_pair
+from sklearn_mtl.augmentation import Augment, Moves
+from sklearn_mtl.networks import ConvTrunk
+from sklearn_mtl.networks.conv import Shift
+
+__all__ = ["Augmenter", "augmenter_of", "resting"]
+
+FloatArray = NDArray[np.float64]
+
+
+class Moving(NamedTuple):
+    """A task whose targets move: its position, and how codes become values."""
+
+    k: int
+    geometry: Geometry
+    scale: float
+    center: float
+
+
+class Augmenter:
+    """Changes batches of images, and the targets that move with them.
+
+    Parameters
+    ----------
+    augment : Augment
+    moving : list of Moving
+    sides : tuple of int
+        H and W of the images.
+    """
+
+    def __init__(self, augment: Augment, moving: list[Moving], sides: tuple[int, int]) -> None:
+        self.augment, self.moving, self.sides = augment, moving, sides
+        by_name = {axis: [m for m in moving if m.geometry.name == axis] for axis in "xy"}
+        n_pairs = max(map(len, by_name.values()))
+        fill = {axis: [*of, *[None] * (n_pairs - len(of))] for axis, of in by_name.items()}
+        self.pairs = list(zip(fill["x"], fill["y"], strict=True))
+
+    def __call__(
+        self, X: Tensor, target: Tensor, weight: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Change images (n, C, H, W), their encoded targets and weights (n, n_tasks)."""
+        moves = self.augment.draw(len(X), self.sides, rng)
+        X = self.augment.recolor(self.augment.move(X, moves), rng)
+        if self.moving:
+            target, weight = self._moved(target, weight, moves)
+        return X, target, weight
+
+    def _moved(self, target: Tensor, weight: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
+        ks = [moving.k for moving in self.moving]
+        codes = target[:, ks].cpu().double().numpy()
+        seen = (weight[:, ks] > 0).cpu().numpy()
+        values = {
+            m.k: np.where(seen[:, i], codes[:, i] * m.scale + m.center, np.nan)
+            for i, m in enumerate(self.moving)
+        }
+        size = np.sqrt(np.abs(np.linalg.det(moves.matrix)))
+        for m in self.moving:
+            if m.geometry.name == "angle":
+                values[m.k] = m.geometry.turned(values[m.k], moves.matrix)
+            elif not m.geometry.is_place:
+                values[m.k] = m.geometry.resized(values[m.k], size)
+        for pair in self.pairs:
+            places = [None if m is None else values[m.k] for m in pair]
+            geometries = [None if m is None else m.geometry for m in pair]
+            found = moved_pair(geometries, places, self.sides, *moves)
+            values |= {m.k: v for m, v in zip(filter(None, pair), found, strict=True)}
+        moved = np.stack([(values[m.k] - m.center) / m.scale for m in self.moving], axis=1)
+        lost = torch.from_numpy(np.isnan(moved)).to(weight.device)
+        target, weight = target.clone(), weight.clone()
+        target[:, ks] = torch.from_numpy(np.nan_to_num(moved)).to(target)
+        weight[:, ks] = weight[:, ks].masked_fill(lost, 0)
+        return target, weight
+
+
+def augmenter_of(
+    parameters: Any,
+    encoder: TargetDecoder,
+    targets: EncodedTargets,
+    input_shape: tuple[int, ...],
+) -> Augmenter | None:
+    """Return what changes the images in training; None if nothing does but their trunk.
+
+    Raises
+    ------
+    ValueError
+        If samples are no images, or targets cannot move as images do.
+    """
+    geometries = [Geometry.of(t.geometry) if t.geometry else None for t in encoder.tasks_]
+    moves = any(geometry is not None and geometry.moves for geometry in geometries)
+    augment = parameters.augment
+    if augment is None:
+        reach = _reach_of(parameters.trunk, input_shape) if moves else 0.0
+        if reach == 0:
+            return None
+        augment = Augment(shift=reach)
+    else:
+        augment._validate_params()
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"augment changes images (C, H, W), but samples have the shape {input_shape}. Pass "
+            "input_shape= to say how to read a row as an image, or augment=None."
+        )
+    moving = []
+    for k, (task, kind, geometry) in enumerate(
+        zip(encoder.tasks_, encoder.kinds_, geometries, strict=True)
+    ):
+        if geometry is None and augment.turns and not kind.is_class:
+            raise ValueError(
+                f"Task {task.name!r}: augment={augment!r} changes images in ways by which numbers "
+                "may change. Say what this one is: Task(..., geometry='x'), 'y', 'length', ..., or "
+                "'invariant' if it stays."
+            )
+        if geometry is None or not geometry.moves or encoder.unobserved[k]:
+            continue
+        if encoder.bounded[k]:
+            raise ValueError(
+                f"Task {task.name!r}: geometry={task.geometry!r} is of numbers, and some are known "
+                "within bounds only. Leave geometry out, or the bounds."
+            )
+        scale, center = kind.units
+        _check_range(task, geometry, targets, k, scale, center)
+        moving.append(Moving(k, geometry, scale, center))
+    augmenter = Augmenter(augment, moving, (input_shape[1], input_shape[2]))
+    if augment.rotation and any(None in pair for pair in augmenter.pairs):
+        names = [encoder.names[m.k] for pair in augmenter.pairs for m in pair if m is not None]
+        raise ValueError(
+            f"augment turns images, for which places need both coordinates, in pairs: {names} are "
+            "not as many of geometry 'x' as of 'y'. Declare the others, or rotation=0."
+        )
+    return augmenter
+
+
+def _reach_of(trunk: Any, input_shape: tuple[int, ...]) -> float:
+    """Share of a side by which a trunk shifts images itself."""
+    if len(input_shape) != 3:
+        return 0.0
+    if isinstance(trunk, str) and trunk in ("auto", "conv"):
+        trunk = ConvTrunk()
+    return float(trunk.max_shift) if isinstance(trunk, ConvTrunk) else 0.0
+
+
+def _check_range(
+    task: Any, geometry: Geometry, targets: EncodedTargets, k: int, scale: float, center: float
+) -> None:
+    """Refuse values outside of the image, which are in other units than declared."""
+    seen = targets.weight[:, k] > 0
+    values = targets.values[seen, k] * scale + center
+    outside = geometry.is_outside(values)
+    if outside.any():
+        raise ValueError(
+            f"Task {task.name!r}: geometry={task.geometry!r} goes from {geometry.low:g} to "
+            f"{geometry.high:g}, and y holds {values[outside][0]:g} (in {outside.sum()} rows). "
+            f"Pass geometry=({geometry.name!r}, low, high), such as ('x', 0, 64) for pixels of 64."
+        )
+
+
+@contextlib.contextmanager
+def resting(module: nn.Module, augmenter: Augmenter | None) -> Iterator[None]:
+    """Let shifts of the trunk itself rest while images are changed before it."""
+    layers = [m for m in module.modules() if isinstance(m, Shift)] if augmenter else []
+    reaches = [layer.reach for layer in layers]
+    for layer in layers:
+        layer.reach = (0,) * len(layer.reach)
+    try:
+        yield
+    finally:
+        for layer, reach in zip(layers, reaches, strict=True):
+            layer.reach = reach
