@@ -13,6 +13,7 @@ import sklearn_mtl
 
 # Each submodule, and something in it.
 OFFERED = {
+    "augmentation": "Augment",
     "datasets": "make_digit_scenes",
     "inspection": "transfer_report",
     "kinds": "KINDS",

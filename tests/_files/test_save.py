@@ -752,8 +752,8 @@ class OwnTarget(RegressionTarget):
 TASK_OF_A_USER: dict[str, tuple[Task, str]] = {
     "threshold": (
         Task("c", "classification", threshold=half),
-        r"Task 'c': threshold=<function half.* is a function, .* cannot hold\. Fit with the name of "
-        r"a scorer of .*, such as 'f1', or with the number that was found, 0\.\d+, or pickle",
+        r"Task 'c': threshold=<function half.* is a function, .* cannot hold\. Fit with the name "
+        r"of a scorer of .*, such as 'f1', or with the number that was found, 0\.\d+, or pickle",
     ),
     "threshold of a kind": (
         Task("c", ClassificationTarget(threshold=half)),
