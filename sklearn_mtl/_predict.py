@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,21 @@ class Inputs:
     """
 
     def __init__(self, source: Source, dtype: torch.dtype, device: torch.device) -> None:
-        self.read, self.dtype, self.device = source.read, dtype, device
+        self.source, self.dtype, self.device = source, dtype, device
         self.place = device if device.type == "cuda" else torch.device("cpu")  # knows float64
         self.mean = torch.tensor(source.mean, device=self.place)
         self.scale = torch.tensor(source.scale, device=self.place)
 
     def __call__(self, rows: Rows) -> Tensor:
         """Return the samples of `rows`."""
-        x = torch.from_numpy(self.read(rows)).to(self.place)
+        return self._standardized(self.source.read(rows))
+
+    def parts(self, rows: Iterable[Rows]) -> Iterator[Tensor]:
+        """Return the samples of one part of the rows after the other."""
+        return map(self._standardized, self.source.parts(rows))
+
+    def _standardized(self, samples: NDArray[Any]) -> Tensor:
+        x = torch.from_numpy(samples).to(self.place)
         return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
 
 
@@ -84,8 +91,9 @@ def predict_raw(
     outputs: NDArray[np.floating[Any]] | None = None
     memory = naming_memory("Pass X in parts, or fit a smaller trunk.")
     with memory, torch.inference_mode(), _without_autocast(inputs.device.type):
-        for start, stop in itertools.pairwise(starts):
-            x = inputs(rows[start:stop])
+        places = list(itertools.pairwise(starts))
+        parts = inputs.parts(rows[start:stop] for start, stop in places)
+        for (start, stop), x in zip(places, parts, strict=True):
             chunk = module.embed(x) if embed else infer(module, x, amp_dtype)
             chunk = chunk.to(dtype).cpu().numpy()
             if outputs is None:  # at once: small arrays in between would pin the memory of chunks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names
 
+from sklearn_mtl._data.ahead import read_ahead
 from sklearn_mtl._data.levels import Levels
 from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
@@ -41,9 +42,9 @@ GLANCE_ELEMENTS = 2**17  # that are looked at more closely
 def as_input(X: Any, name: str = "X") -> Any:
     """Return X as something with ``shape`` and rows that can be read, without a float copy.
 
-    HDF5 and Zarr arrays are returned as they are (they are read batch by batch), and sparse ones in
-    CSR format (rows become dense when they are read); all else becomes a numeric numpy array of at
-    least two dimensions. Finiteness is checked when rows are read.
+    Arrays of HDF5 and Zarr and images in files are returned as they are (they are read batch by
+    batch), and sparse ones in CSR format (rows become dense when they are read); all else becomes a
+    numeric numpy array of at least two dimensions. Finiteness is checked when rows are read.
     """
     # Numbers in an array are what they are: what is left to check, the readers check.
     plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
@@ -79,7 +80,7 @@ def _checked(X: Any, name: str) -> Any:
 
 
 def _is_on_disk(X: Any) -> bool:
-    """Tell chunked array-likes (HDF5, Zarr) from arrays in memory."""
+    """Tell chunked array-likes (HDF5, Zarr, `ImageFiles`) from arrays in memory."""
     return not isinstance(X, np.ndarray) and all(
         hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
     )
@@ -114,12 +115,19 @@ class Source(NamedTuple):
         Shape of a sample.
     mean, scale : ndarray of float64
         Broadcastable to a sample.
+    is_on_disk : bool
+        Whether samples come from files.
     """
 
     read: Callable[[Rows], NDArray[Any]]
     shape: tuple[int, ...]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    is_on_disk: bool = False
+
+    def parts(self, rows: Iterable[Rows]) -> Iterator[NDArray[Any]]:
+        """Read one part of the rows after the other; those of files one ahead."""
+        return read_ahead(self.read, rows) if self.is_on_disk else map(self.read, rows)
 
 
 class InputReader:
@@ -204,7 +212,7 @@ class InputReader:
     def of(self, X: Any, name: str = "X") -> Source:
         """Bind the reader to an X, which errors call by `name`."""
         read = functools.partial(self._read, X, name)
-        return Source(read, self.input_shape_, self.mean_, self.scale_)
+        return Source(read, self.input_shape_, self.mean_, self.scale_, _is_on_disk(X))
 
     def check_shape(self, X: Any, name: str = "X") -> None:
         """Refuse an X whose samples differ in shape from those seen in `fit`."""
@@ -328,8 +336,13 @@ class InputReader:
 
     def _bounds(self, X: Any, rows: NDArray[np.intp]) -> tuple[float, float]:
         """Return the least and the greatest value of `rows`."""
-        parts = [self._samples(X, rows[chunk]) for chunk in self.chunks(np.arange(len(rows)))]
-        return float(min(p.min() for p in parts)), float(max(p.max() for p in parts))
+        ends = [(part.min(), part.max()) for part in self._parts(X, rows)]
+        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
+    def _parts(self, X: Any, rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
+        """Return the samples of `rows` in pieces."""
+        read = functools.partial(self._samples, X)
+        return (read_ahead if _is_on_disk(X) else map)(read, self.chunks(rows))
 
     def _statistics(
         self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels
@@ -337,8 +350,9 @@ class InputReader:
         """One pass over `rows`, merging chunks by Chan, Golub and LeVeque (1979)."""
         n_channels, n_spatial = self.input_shape_[0], math.prod(self.input_shape_[1:])
         total, mean, square, shift = 0.0, *np.zeros((3, n_channels))
-        for chunk in self.chunks(np.arange(len(rows))):
-            batch = self._samples(X, rows[chunk]).astype(np.float64, order="C")
+        places = self.chunks(np.arange(len(rows)))
+        for chunk, samples in zip(places, self._parts(X, rows), strict=True):
+            batch = samples.astype(np.float64, order="C")
             levels.look(batch.reshape(len(chunk), -1))
             batch = batch.reshape(len(chunk), n_channels, n_spatial)
             if total == 0:  # sums of what is left of a huge offset lose no digits

@@ -103,19 +103,26 @@ class Batches:
         parts = np.array_split(order, len(self))
         for part in parts:
             part.sort()  # files and memory are read forwards
-        done = 0
-        while done < len(parts):
-            together = parts[done : done + self.ahead]
-            for X, cells in self._read(together):
-                yield X, cells
-            done += len(together)
-            self.ahead = max(1, READ_VALUES // X.numel())
+        together = list(self._together(parts))
+        places = [np.concatenate(group) for group in together]
+        samples = self.inputs.parts(self.rows[taken] for taken in places)
+        for group, taken, X in zip(together, places, samples, strict=True):
+            yield from self._batches(group, taken, X)
 
-    def _read(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[tuple[Tensor, Cells]]:
-        """Read some batches at once."""
+    def _together(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[Sequence[NDArray[np.intp]]]:
+        """Say which batches are read at once."""
+        done, n_values = 0, math.prod(self.source.shape)
+        while done < len(parts):
+            group = parts[done : done + self.ahead]
+            yield group
+            done += len(group)
+            self.ahead = max(1, READ_VALUES // (len(group[-1]) * n_values))
+
+    def _batches(
+        self, parts: Sequence[NDArray[np.intp]], taken: NDArray[np.intp], X: Tensor
+    ) -> Iterator[tuple[Tensor, Cells]]:
+        """Take apart what was read at once."""
         sizes = [len(part) for part in parts]
-        taken = np.concatenate(parts)
-        X = self.inputs(self.rows[taken])
         index = torch.from_numpy(taken).to(self.device)
         target, weight = self.targets[index], self.weight[index]
         complete = self.complete
@@ -186,5 +193,6 @@ class Unlabelled:
 
     def __iter__(self) -> Iterator[tuple[Tensor, None]]:
         """Read batch by batch."""
-        for start in range(0, self.n_rows, self.batch_size):
-            yield self.inputs(range(start, min(start + self.batch_size, self.n_rows))), None
+        starts = range(0, self.n_rows, self.batch_size)
+        rows = (range(start, min(start + self.batch_size, self.n_rows)) for start in starts)
+        yield from ((X, None) for X in self.inputs.parts(rows))

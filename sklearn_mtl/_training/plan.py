@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -276,7 +277,10 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
-    return Batches(reader.of(inputs, "X_val"), targets, rows, plan.recipe)
+    source = reader.of(inputs, "X_val")
+    if source.is_on_disk:  # what cannot be read is told before the training, as of X
+        deque(source.parts(reader.chunks(rows)), maxlen=0)
+    return Batches(source, targets, rows, plan.recipe)
 
 
 def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
