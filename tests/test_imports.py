@@ -105,6 +105,7 @@ HOUSE = {
     "kinds": Room(".base .censored .classes .numbers .unobserved"),
     # X and y as people hold them -> arrays.
     "_data.*": Room("kinds kinds.bounds kinds.values", "numpy pandas narwhals sklearn.utils"),
+    "_data.ahead": Room(),
     "_data.opening": Room("", "torch scipy.sparse"),  # what numpy reads by half
     "_data.contents": Room(".opening"),
     "_data.weights": Room(".opening"),
@@ -120,7 +121,7 @@ HOUSE = {
     "_data.levels": Room(),
     "_data.scaling": Room(),
     "_data.refusals": Room(".contents", "scipy.sparse"),
-    "_data.inputs": Room(".levels .opening .refusals .scaling", "scipy.sparse"),
+    "_data.inputs": Room(".ahead .levels .opening .refusals .scaling", "scipy.sparse"),
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),
@@ -206,7 +207,13 @@ HOUSE = {
     ),
     "_files": Room(),
     # Tools: they take any fitted estimator with tasks, and know nothing of training and files.
-    "datasets": Room("", "numpy sklearn pandas"),
+    "datasets.*": Room("", "numpy"),
+    "datasets.scenes": Room("", "pandas sklearn"),
+    "datasets.pictures": Room("", "", "PIL"),  # Pillow, once a picture is read
+    "datasets.reading": Room(".pictures", "joblib pandas torch"),
+    "datasets.images": Room(".pictures .reading"),
+    "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
+    "datasets": Room(".images .reader .scenes"),
     "_views": Room("_fitted _intervals", "numpy sklearn"),
     "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions
     "metrics": Room(
@@ -675,7 +682,7 @@ def test_importing_the_package_brings_no_extra() -> None:
     code = """
 import sys
 import sklearn_mtl
-extras = {"matplotlib", "polars", "h5py", "zarr", "onnx", "onnxscript"}
+extras = {"PIL", "matplotlib", "polars", "h5py", "zarr", "onnx", "onnxscript"}
 extras |= {"tabm", "timm", "torchvision", "torchjd"}
 print(sorted(extras & set(sys.modules)))
 """

@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_mtl import datasets
-from sklearn_mtl.datasets import make_digit_scenes
+from sklearn_mtl.datasets import make_digit_scenes, scenes
 
 
 def noiseless_ink(n_samples, **kwargs):
@@ -103,7 +102,7 @@ def test_same_seed_same_bits(noise):
 
 def test_bits_do_not_depend_on_the_batches(monkeypatch):
     X, y = make_digit_scenes(50, random_state=0)
-    monkeypatch.setattr(datasets, "_BATCH_SIZE", 7)
+    monkeypatch.setattr(scenes, "_BATCH_SIZE", 7)
     X_batched, y_batched = make_digit_scenes(50, random_state=0)
     assert_array_equal(X, X_batched)
     pd.testing.assert_frame_equal(y, y_batched, check_exact=True)
@@ -235,7 +234,7 @@ def test_digits_come_from_their_subset(subset):
                 - images.sum(axis=1) @ cells / total * side / 8,
             ]
         )
-        candidates = datasets._place(images, np.full(len(images), side), corner, 28)
+        candidates = scenes._place(images, np.full(len(images), side), corner, 28)
         cosine = (candidates * drawn).sum(axis=(1, 2)) / (
             np.linalg.norm(candidates, axis=(1, 2)) * np.linalg.norm(drawn)
         )
@@ -246,7 +245,7 @@ def test_digits_come_from_their_subset(subset):
 
 
 def test_subsets_are_disjoint_and_complete():
-    train, test = datasets._load_glyphs("train"), datasets._load_glyphs("test")
+    train, test = scenes._load_glyphs("train"), scenes._load_glyphs("test")
     assert (len(train), len(test)) == (1347, 450)
     assert_array_equal(np.concatenate([train, test]), load_digits().images / 16)
     assert len({glyph.tobytes() for glyph in train} & {glyph.tobytes() for glyph in test}) == 0
@@ -255,28 +254,28 @@ def test_subsets_are_disjoint_and_complete():
 def test_every_digit_fills_the_height():
     # This is why the side of the 8x8 box is the height of the digit.
     for subset in ("train", "test"):
-        glyphs = datasets._load_glyphs(subset)
+        glyphs = scenes._load_glyphs(subset)
         assert (glyphs[:, [0, -1]].max(axis=2) > 0.25).all()
 
 
 def test_place_reproduces_a_glyph_at_its_own_size():
-    glyph = datasets._load_glyphs("train")[:1]
-    image = datasets._place(glyph, np.array([8.0]), np.array([[3.0], [5.0]]), 20)
+    glyph = scenes._load_glyphs("train")[:1]
+    image = scenes._place(glyph, np.array([8.0]), np.array([[3.0], [5.0]]), 20)
     assert_array_equal(image[0, 3:11, 5:13], glyph[0])
     assert_allclose(image.sum(), glyph.sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("side", [4.0, 5.7, 8.0, 13.3, 16.0])
 def test_place_scales_the_amount_of_ink_with_the_area(side):
-    glyph = datasets._load_glyphs("train")[:1]
-    image = datasets._place(glyph, np.array([side]), np.array([[4.2], [3.1]]), 24)
+    glyph = scenes._load_glyphs("train")[:1]
+    image = scenes._place(glyph, np.array([side]), np.array([[4.2], [3.1]]), 24)
     assert_allclose(image.sum(), glyph.sum() * (side / 8) ** 2, rtol=0.03)
     assert image.max() <= glyph.max() + 1e-6
 
 
 def test_a_straight_stroke_is_straight():
     controls = np.array([[[[2.5, 1.0], [2.5, 4.0], [2.5, 7.0]]]])
-    stroke = datasets._draw_strokes(controls)
+    stroke = scenes._draw_strokes(controls)
     assert stroke.shape == (1, 8, 8)
     assert_array_equal(stroke[0].argmax(axis=0)[1:7], 2)
     assert (stroke[0, 2, 1:7] > 0.5).all()

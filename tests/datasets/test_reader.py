@@ -1,0 +1,184 @@
+"""Tests of the step of a pipeline that reads images, and of images in files as X of all else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from _broken import Breaking, break_off
+from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
+from sklearn.pipeline import make_pipeline
+
+from sklearn_mtl import MultiTaskCNNEstimator, predict_frame, task_view
+from sklearn_mtl.datasets import ImageFiles, ImageReader, load_images
+from sklearn_mtl.networks import ConvTrunk
+
+N = 48
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: Any) -> pd.DataFrame:
+    """Pictures of one colour each, in a folder, and what is known of them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    red = np.random.default_rng(0).integers(20, 230, size=N)
+    for i, r in enumerate(red.tolist()):
+        Image.new("RGB", (30 + i % 7, 40 - i % 5), (r, 100, 250 - r)).save(folder / f"{i}.png")
+    files = [f"{i}.png" for i in range(N)]
+    holes = np.where(np.arange(N) % 5 == 0, np.nan, red)
+    return pd.DataFrame({"file": files, "warm": red > 120, "red": holes}).assign(root=str(folder))
+
+
+def small(**params: Any) -> MultiTaskCNNEstimator:
+    trunk = ConvTrunk(width=4, n_features=16)
+    return MultiTaskCNNEstimator(
+        **{"max_epochs": 3, "trunk": trunk, "random_state": 0, "batch_size": 16} | params
+    )
+
+
+def targets(table: pd.DataFrame) -> pd.DataFrame:
+    return table[["warm", "red"]]
+
+
+def files(table: pd.DataFrame, **params: Any) -> ImageFiles:
+    return ImageFiles(table["file"], size=16, root=table["root"].iloc[0], **params)
+
+
+# -- files instead of an array -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"warm_start": True}])
+@pytest.mark.parametrize("cache", [0, 10 * 3 * 16 * 16, 2**28])
+def test_files_train_and_predict_like_the_array(
+    table: pd.DataFrame, params: dict[str, Any], cache: int
+) -> None:
+    X, y = files(table, cache=cache), targets(table)
+    of_files, of_array = small(**params).fit(X, y), small(**params).fit(np.asarray(X), y)
+    np.testing.assert_array_equal(of_files.predict(X), of_array.predict(np.asarray(X)))
+    np.testing.assert_array_equal(of_files.predict(X), of_files.predict(np.asarray(X)))
+    assert of_files.score(X, y) == of_array.score(np.asarray(X), y)
+    np.testing.assert_array_equal(of_files.embed(X[3:9]), of_array.embed(np.asarray(X)[3:9]))
+
+
+def test_streams_validation_data_and_views(table: pd.DataFrame) -> None:
+    X, y = files(table), targets(table)
+    A = np.asarray(X)
+    est, same = small(), small()
+    for rows in (slice(0, 20), slice(20, N)):
+        est.partial_fit(X[rows], y[rows])
+        same.partial_fit(A[rows], y[rows])
+    np.testing.assert_array_equal(est.predict(X), same.predict(A))
+    est.fit(X[:30], y[:30], X_val=X[30:], y_val=y[30:])
+    same.fit(A[:30], y[:30], X_val=A[30:], y_val=y[30:])
+    np.testing.assert_array_equal(est.history_["valid_loss"], same.history_["valid_loss"])
+    assert task_view(est, "warm").score(X, y["warm"]) == task_view(est, "warm").score(A, y["warm"])
+
+
+def test_searches_and_splits_in_other_processes(table: pd.DataFrame) -> None:
+    X, y = files(table), targets(table)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    assert isinstance(X_train, ImageFiles)
+    grid = {"learning_rate": [1e-3, 1e-2]}
+    search = GridSearchCV(small(), grid, cv=2, n_jobs=2).fit(X_train, y_train)
+    alone = GridSearchCV(small(), grid, cv=2).fit(np.asarray(X_train), y_train)
+    for name in ("mean_test_score", "std_test_score"):
+        np.testing.assert_allclose(search.cv_results_[name], alone.cv_results_[name], rtol=1e-5)
+    assert np.isfinite(search.score(X_test, y_test))
+    scores = cross_validate(small(), X, y, cv=2, n_jobs=2)["test_score"]
+    expected = cross_validate(small(), np.asarray(X), y, cv=2)["test_score"]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_a_fit_of_files_goes_on_after_a_break(table: pd.DataFrame, tmp_path: Path) -> None:
+    """The checkpoint knows the images again, and refuses others."""
+    X, y = files(table), targets(table)
+    unbroken = small(max_epochs=6).fit(X, y)
+    params = {"max_epochs": 6, "checkpoint": tmp_path / "fit", "checkpoint_every": 0}
+    params["net_params"] = {"callbacks": [Breaking()]}
+    est = small(**params)
+    break_off(est, (3, 1), X, y)
+    with pytest.raises(ValueError, match="X"):
+        small(**params).fit(X[::-1], y)
+    est = small(**params).fit(X, y)
+    np.testing.assert_array_equal(est.predict(X), unbroken.predict(X))
+
+
+@pytest.mark.parametrize("others", ["val", "train"])
+def test_broken_files_are_named_before_training(
+    table: pd.DataFrame, tmp_path: Path, others: str
+) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(50, 50, 3), dtype=np.uint8)
+    paths = [str(tmp_path / f"{i}.jpg") for i in range(8)]
+    for path in paths:
+        Image.fromarray(noise).save(path)
+    for path in (paths[2], paths[5]):
+        Path(path).write_bytes(Path(path).read_bytes()[:900])
+    X, y = files(table), targets(table)
+    bad = ImageFiles([*X.paths[:20], *paths], size=16)
+    est, val = small(), {"X_val": bad, "y_val": y[:28]}
+    given = (X, y, val) if others == "val" else (bad, y[:28], {})
+    with pytest.raises(ValueError, match=r"2 of 28 images.*2.jpg' \(.*5.jpg' \("):
+        est.fit(*given[:2], **given[2])
+    assert not hasattr(est, "net_")
+
+
+# -- a column of paths ---------------------------------------------------------------------------
+
+
+def test_a_table_goes_through_a_pipeline(table: pd.DataFrame) -> None:
+    reader = ImageReader("file", size=16, root=table["root"][0])
+    y, X = targets(table), files(table)
+    pipeline = make_pipeline(reader, small()).fit(table, y)
+    expected = small().fit(X, y).predict(X)
+    np.testing.assert_array_equal(pipeline.predict(table), expected)
+    found = predict_frame(pipeline, table[["file"]].set_index(np.arange(N) + 7))
+    assert found.index.tolist() == list(range(7, N + 7))
+    grid = {"imagereader__size": [8, 16], "imagereader__resize": ["crop"]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(table, y)
+    assert search.best_estimator_[0].resize == "crop"
+
+
+@pytest.mark.parametrize(
+    ("column", "held"),
+    [
+        (None, lambda t: t["file"]),
+        (None, lambda t: t[["file"]]),
+        (None, lambda t: t["file"].tolist()),
+        ("file", lambda t: t),
+        ("file", lambda t: pl.DataFrame(t.to_dict("list"))),
+        (0, lambda t: t),
+        (-1, lambda t: t[["red", "file"]].to_numpy(dtype=object)),
+    ],
+)
+def test_columns_by_name_and_place(table: pd.DataFrame, column: Any, held: Any) -> None:
+    reader = ImageReader(column, size=(8, 9), root=table["root"][0], mode="L", background=3)
+    X = clone(reader).fit_transform(held(table))
+    assert isinstance(X, ImageFiles)
+    expected = load_images(table["file"], (8, 9), root=table["root"][0], mode="L", background=3)
+    np.testing.assert_array_equal(np.asarray(X), expected)
+    np.testing.assert_array_equal(np.asarray(reader.transform(held(table))), expected)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"column": "path"}, "X has no column 'path', but ['file', 'warm', 'red', 'root']."),
+        ({"column": "file", "size": 0}, "size=0"),
+        ({"column": "file", "mode": "BGR"}, "mode='BGR'"),
+        ({"column": None}, "a frame of 4 columns"),
+    ],
+)
+def test_mistakes_are_told_by_fit(
+    table: pd.DataFrame, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ImageReader(**params).fit(table)
+    pipeline = make_pipeline(ImageReader(**params), small())
+    with pytest.raises(ValueError, match=re.escape(message)):
+        pipeline.fit(table, targets(table))
