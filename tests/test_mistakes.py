@@ -43,6 +43,7 @@ RNG = np.random.default_rng(0)
 ROWS, IMAGES, TARGET = RNG.normal(size=(N, 3)), RNG.random((N, 3, 8, 8)), RNG.normal(size=N)
 NAMED = pd.DataFrame(ROWS, columns=["length", "width", "weight"])
 DAYS = pd.date_range("2024-01-01", periods=N)
+PATHS = [f"a/{i}.JPG" for i in range(N)]
 
 
 class Mistake(NamedTuple):
@@ -114,6 +115,36 @@ MISTAKES_X = [
         ValueError,
         ("X is a list of dicts", "pd.DataFrame(X)"),
     ),
+    # Files of images
+    *(
+        Mistake(
+            f"paths in {what}",
+            fit(held),
+            ValueError,
+            ("X holds paths of images, such as 'a/0.JPG'", "ImageFiles(X, size=64)"),
+        )
+        for what, held in [
+            ("a list", PATHS),
+            ("a list of Path", [Path(path) for path in PATHS]),
+            ("an array", np.array(PATHS)),
+            ("an array of objects", np.array([None, *PATHS[:-1]], dtype=object)),
+            ("a series", pd.Series(PATHS)),
+        ]
+    ),
+    *(
+        Mistake(
+            f"paths in {what}",
+            fit(held),
+            ValueError,
+            (f"Column {label!r} of X holds paths of images", f"ImageReader({label!r}, size=64)"),
+        )
+        for what, label, held in [
+            ("a frame", "file", NAMED.assign(file=PATHS)),
+            ("a frame of one column", "file", pd.DataFrame({"file": PATHS})),
+            ("a frame of Path", "file", pd.DataFrame({"file": [Path(path) for path in PATHS]})),
+            ("a column of an array", 1, np.array([["1", path] for path in PATHS], dtype=object)),
+        ]
+    ),
     # Samples of different shapes
     Mistake(
         "images of different sizes",
@@ -124,6 +155,8 @@ MISTAKES_X = [
             "(9, 8, 3) in row 0",
             "(10, 8, 3) in row 1",
             "Resize, crop",
+            "load_images of sklearn_mtl.datasets",
+            "ImageFiles",
         ),
     ),
     Mistake(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import re
 import reprlib
 import warnings
 from collections import Counter
@@ -27,11 +29,18 @@ TWO_INPUTS = (
     "X is one array: put the inputs side by side, as np.hstack([a.reshape(n, -1), b.reshape(n, "
     "-1)]), and pass a trunk of your own, an nn.Module that takes the columns apart"
 )
+OF_UNEQUAL_SIZE = (
+    "as load_images of sklearn_mtl.datasets does with uint8 images (H, W) or (H, W, C), and "
+    "ImageFiles with files"
+)
 NUMBERS = (*"biufc",)  # kinds of dtypes
 FEW = 9  # so many items of a list may be inputs, more are samples
 DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
 
 COMPLEX = (complex, np.complexfloating)
+
+# How names of files of images end.
+IMAGE = re.compile(r"\.(jpe?g|png|tiff?|bmp|gif|webp|avif|jp2|p[gp]m|heic)$", re.IGNORECASE)
 
 # What may be wrong with columns, and how to mend it.
 MENDS = {
@@ -67,7 +76,7 @@ def refusal(X: Any, error: Exception, name: str = "X") -> Exception:
     name : str, default='X'
         Of the parameter.
     """
-    for why in (_no_array, _unequal_samples, _columns_without_numbers, _no_rows):
+    for why in (_image_paths, _no_array, _unequal_samples, _columns_without_numbers, _no_rows):
         if text := why(X, name):
             break
     else:
@@ -175,6 +184,31 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return tuple(int(s) for s in np.shape(value))
     except Exception:  # it holds values of different shapes itself, or cannot be read at all
         return None
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def _image_paths(X: Any, name: str) -> str | None:
+    """Say how files of images are read."""
+    of_one_axis = isinstance(X, list | tuple) or getattr(X, "ndim", 2) == 1
+    if of_one_axis and (path := _image_path(X)):
+        how = f"Pass ImageFiles({name}, size=64) of sklearn_mtl.datasets."
+        return f"{name} holds paths of images, such as {path!r}. {how}"
+    for label, values in _columns(X):
+        if path := _image_path(values):
+            return (
+                f"Column {label!r} of {name} holds paths of images, such as {path!r}. Read them by "
+                f"a first step of a pipeline: sklearn_mtl.datasets.ImageReader({label!r}, size=64)."
+            )
+    return None
+
+
+def _image_path(values: Any) -> str | None:
+    """Return the first text or path, if it is that of an image."""
+    path = next((value for value in values if isinstance(value, str | os.PathLike)), "")
+    is_path = not isinstance(path, str) or IMAGE.search(path)
+    return str(os.fspath(path)) if is_path else None
 
 
 # -- containers ----------------------------------------------------------------------------------
@@ -322,10 +356,12 @@ def _unequal_samples(X: Any, name: str) -> str | None:
         first = [f"{shape} in row {row}" for shape, row in shapes.items()]
         rest = f", and {len(first) - 4} more" if len(first) > 4 else ""
         flat = all(len(shape) <= 1 for shape in shapes)
-        what, how = ("length", "Crop or pad") if flat else ("size", "Resize, crop or pad")
+        what, how, by = "size", "Resize, crop or pad", f", {OF_UNEQUAL_SIZE}"
+        if flat:
+            what, how, by = "length", "Crop or pad", ""
         return (
             f"Samples of {name} differ in {what}: {', '.join(first[:4])}{rest}. {how} them to one "
-            f"{what} first."
+            f"{what} first{by}."
         )
     if len(next(iter(shapes), ())) > 0 and getattr(X, "ndim", 0) == 1:
         return f"{name} is a column of arrays. Pass one array: np.stack({name})."
