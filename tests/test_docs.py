@@ -31,3 +31,12 @@ def test_the_loop_with_gradient_aggregators_runs():
     names = {}
     exec(textwrap.dedent(block), names)
     assert all(p.grad is not None for p in names["module"].parameters())
+
+
+def test_from_a_folder_to_pictures_it_takes_fifteen_lines():
+    page = (ROOT / "examples" / "plot_7_image_folder.py").read_text()
+    (block,) = re.findall(r"# %%\n# From the folder.*?\n(?!#)(.*?)# %%", page, flags=re.DOTALL)
+    lines = [line for line in block.splitlines() if line and not line.startswith("#")]
+    assert 10 < len(lines) <= 15
+    assert "read_csv" in lines[0]
+    assert "imshow" in lines[-2]
