@@ -154,8 +154,10 @@ HOUSE = {
     "_training.criterion": Room(),
     "_training.pickling": Room("", "skorch"),
     "_training.groups": Room(),
+    "_training.undoing": Room(),
     "_training.net": Room(
-        ".averaging .batches .criterion .ctrl_c .groups .listeners .pickling .random _predict",
+        ".averaging .batches .criterion .ctrl_c .groups .listeners .pickling .random .undoing"
+        " _predict",
         "skorch",
     ),
     "_training.build": Room(".batches .criterion .listeners .net .random .recipe _identity kinds"),

@@ -32,6 +32,12 @@ class Tally:
         """Return the number of batches."""
         return self.n_batches
 
+    def copy(self) -> Tally:
+        """Return another one of the same batches."""
+        twin = copy.copy(self)
+        twin.batches = list(self.batches)
+        return twin
+
     def add(self, losses: Tensor, counts: Tensor) -> None:
         """Add a batch."""
         self.n_batches += 1
@@ -42,7 +48,7 @@ class Tally:
     def _sum(self) -> None:
         losses, counts = (torch.stack(t).double() for t in zip(*self.batches, strict=True))
         sums = torch.stack([losses * counts, counts]).sum(dim=1)
-        self.sums = sums if self.sums is None else self.sums.add_(sums)
+        self.sums = sums if self.sums is None else self.sums + sums
         self.batches.clear()
 
     def means(self) -> tuple[Tensor, Tensor]:

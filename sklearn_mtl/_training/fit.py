@@ -126,7 +126,8 @@ def _trained(
         with resting(net.module, plan.augmenter):
             run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
     del batches, valid  # room for the predictions
-    fitted = learned(net)
+    with draws.predicting():
+        fitted = learned(net)
     if listener is not None:
         listener.end(fitted)
     return fitted
@@ -180,7 +181,9 @@ def train_on(
             run_one_pass(net, plan.recipe, batches, draws, ctrl_c)
     del batches
     # As they are now: callbacks, which the net shares with the parameters, may have taken notes.
-    return _learned_on(plan, net, built_by(parameters), previous)
+    by = built_by(parameters)
+    with draws.predicting():
+        return _learned_on(plan, net, by, previous)
 
 
 def _lacks_unseen(needs: dict[str, str], mend: str) -> str:

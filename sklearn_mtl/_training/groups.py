@@ -1,4 +1,4 @@
-"""Groups of parameters that an optimizer treats alike."""
+"""Parameters as optimizers take them: groups that are treated alike, and gradients."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from fnmatch import fnmatch
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import nn
 
-__all__ = ["check_groups", "spare_vectors"]
+__all__ = ["align_gradients", "check_groups", "spare_vectors"]
 
 
 def check_groups(prefix: str, groups: Sequence[Any], optimizer: Any, names: list[str]) -> None:
@@ -75,3 +76,16 @@ def _spared(module: nn.Module) -> set[int]:
             names = set(name_them())
             spared |= {id(p) for name, p in part.named_parameters() if name in names}
     return spared
+
+
+def align_gradients(params: Any) -> None:
+    """Put gradients in the memory order of their parameters, as autograd does.
+
+    Fused optimizers on a CPU take both as they stand in memory.
+    """
+    for p in params:
+        grad = p.grad
+        if grad is None or not grad.layout == p.layout == torch.strided:
+            continue
+        if grad.stride() != p.stride():
+            p.grad = torch.empty_like(p).copy_(grad)

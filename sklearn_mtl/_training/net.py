@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, GradientNormClipping, PrintLog
 from torch import Tensor, nn
 
 from sklearn_mtl._data.inputs import InputReader
@@ -19,20 +20,24 @@ from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut, Unlabelled
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
 from sklearn_mtl._training.ctrl_c import CtrlC
-from sklearn_mtl._training.groups import check_groups, spare_vectors
+from sklearn_mtl._training.groups import align_gradients, check_groups, spare_vectors
 from sklearn_mtl._training.listeners import (
     CosineSchedule,
     Stopper,
     check_losses,
+    plain_module,
 )
 from sklearn_mtl._training.pickling import PlainNet
 from sklearn_mtl._training.random import Draws
+from sklearn_mtl._training.undoing import undoing
 from sklearn_mtl.losses import LOSSES, Cells
-from sklearn_mtl.networks.draws import Again
 
 __all__ = ["TaskNet"]
 
 BETWEEN_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+# Callbacks that draw nothing.
+QUIET = (EpochTimer, PrintLog, CosineSchedule, Stopper, GradientNormClipping)
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -91,6 +96,7 @@ class TaskNet(PlainNet):
     draws_: Draws | None = None
     ctrl_c_: CtrlC | None = None
     watched_: Tensor | None = None
+    tally_: Tally
     constant_losses_: NDArray[np.float64]
     pressed_ = False
     asked_ = False  # whether a callback raised a KeyboardInterrupt
@@ -165,19 +171,19 @@ class TaskNet(PlainNet):
         methods = self.listeners_.get(method_name)
         try:
             if methods is None:
-                with self._drawing():
+                with self._drawing(callback for _, callback in self.callbacks_):
                     super().notify(method_name, **kwargs)
                 return
             getattr(self, method_name)(self, **kwargs)
             if methods:
-                with self._watched("callbacks"):
+                with self._drawing(getattr(method, "__self__", None) for method in methods):
                     for method in methods:
                         method(self, **kwargs)
         except KeyboardInterrupt:
             self.asked_ = True
             raise
         if methods and method_name == "on_grad_computed":
-            _align_gradients(self.module_.parameters())
+            align_gradients(self.module_.parameters())
 
     def _look_who_listens(self) -> None:
         """Look which callbacks do something between two steps, and whether others than ours do."""
@@ -195,7 +201,6 @@ class TaskNet(PlainNet):
         )
         if self.draws_ is not None:
             is_known = {
-                "callbacks": not self.disturbed_,
                 "loss": type(_plain(self.criterion_).combine) in LOSSES.values(),
                 "optimizer": self.optimizer.__module__.startswith("torch.optim"),
             }
@@ -203,15 +208,9 @@ class TaskNet(PlainNet):
                 self.module_, {part for part, known in is_known.items() if not known}
             )
 
-    def _watched(self, part: str) -> contextlib.AbstractContextManager[Any]:
-        """Let a part of a step, unless it is known to draw nothing, draw from where we do."""
-        draws = self.draws_
-        return NOTHING if draws is None or part not in draws.unknown else draws.watched(part)
-
-    def _drawing(self) -> contextlib.AbstractContextManager[Any]:
-        """Let callbacks of the user draw from where we do."""
-        ours = (EpochTimer, PrintLog, CosineSchedule, Stopper)
-        if self.draws_ is None or all(isinstance(c, ours) for _, c in self.callbacks_):
+    def _drawing(self, callbacks: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
+        """Let callbacks, unless they are known to draw nothing, draw from where we do."""
+        if self.draws_ is None or all(isinstance(callback, QUIET) for callback in callbacks):
             return NOTHING
         return self.draws_.drawing()
 
@@ -239,18 +238,43 @@ class TaskNet(PlainNet):
                 param.grad = None
 
     def train_step(self, batch: Any, **fit_params: Any) -> Any:
-        """Step; once more, if what it draws can come from nowhere but torch's global generators."""
+        """Step; once more, if an optimizer that is not known is found to draw."""
+        draws, step = self.draws_, super().train_step
+        if draws is None or "optimizer" not in draws.unknown:
+            return step(batch, **fit_params)
+        act = functools.partial(step, batch, **fit_params)
+        return draws.run("optimizer", act, functools.partial(self._undoing, self.optimizer_))
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> Any:
+        """Go forwards and backwards; once more, if unknown code is found to draw."""
+        return self._evaluated(super().train_step_single, batch, **fit_params)
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> Any:
+        """Evaluate a batch; once more, if unknown code is found to draw."""
+        return self._evaluated(super().validation_step, batch, **fit_params)
+
+    def _evaluated(self, evaluate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         draws = self.draws_
-        if draws is None or draws.is_idle:
-            return super().train_step(batch, **fit_params)
-        if not draws.lends:
-            try:
-                with self._watched("optimizer"):
-                    return super().train_step(batch, **fit_params)
-            except Again:
-                draws.lends = True
-        with draws.lending():
-            return super().train_step(batch, **fit_params)
+        if draws is None or draws.knows_evaluation:
+            return evaluate(*args, **kwargs)
+        act = functools.partial(evaluate, *args, **kwargs)
+        return draws.run("evaluation", act, self._undoing)
+
+    def _undoing(self, *optimizers: torch.optim.Optimizer) -> Callable[[], None]:
+        """Return what undoes a step, or an evaluation, that is yet to come."""
+        modules = [plain_module(self), self.criterion_]
+        if self.averaged_ is not None:
+            modules.append(self.averaged_)
+        put_back = undoing(*modules, *optimizers)
+        tally, trains = self.tally_.copy(), self.module_.training
+
+        def undo() -> None:
+            put_back()
+            self.tally_ = tally
+            if trains:
+                self._zero_grad_optimizer()
+
+        return undo
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
@@ -268,8 +292,7 @@ class TaskNet(PlainNet):
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""
-        with self._watched("loss"):
-            loss, losses = _plain(self.criterion_)(y_pred, y_true)
+        loss, losses = _plain(self.criterion_)(y_pred, y_true)
         self.tally_.add(losses, y_true.counts)
         return loss
 
@@ -303,7 +326,7 @@ class TaskNet(PlainNet):
             self._look_at_left_out(self.left_out_)
         if iterator is None:
             return
-        self.tally_ = tally = Tally()
+        self.tally_ = Tally()
         if training and not any(p.requires_grad for p in self.module_.parameters()):
             raise ValueError(
                 "All parameters of the network are frozen. Set requires_grad of those in module_ "
@@ -323,7 +346,8 @@ class TaskNet(PlainNet):
                 if self.ctrl_c_ is not None:
                     self.ctrl_c_.check()
         finally:
-            self.tally_, self.in_epoch_, self.modules_set_ = Tally(), False, False
+            tally, self.tally_ = self.tally_, Tally()
+            self.in_epoch_ = self.modules_set_ = False
             self.listeners_ = {}
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
@@ -335,7 +359,7 @@ class TaskNet(PlainNet):
         tally = Tally()
         with torch.no_grad():
             for X, *targets in left_out:
-                raw = self._run(self.averaged_, X).flatten(0, 1)
+                raw = self._evaluated(self._run, self.averaged_, X).flatten(0, 1)
                 tally.add(*self.criterion_.task_losses(raw, *targets))
         self._record("oob", tally)
 
@@ -372,16 +396,3 @@ def _plain(criterion: Any) -> MultiTaskLoss:
 def _is_frozen(module: nn.Module) -> bool:
     params = list(module.parameters())
     return bool(params) and not any(p.requires_grad for p in params)
-
-
-def _align_gradients(params: Any) -> None:
-    """Put gradients in the memory order of their parameters, as autograd does.
-
-    Fused optimizers on a CPU take both as they stand in memory.
-    """
-    for p in params:
-        grad = p.grad
-        if grad is None or not grad.layout == p.layout == torch.strided:
-            continue
-        if grad.stride() != p.stride():
-            p.grad = torch.empty_like(p).copy_(grad)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sklearn_mtl.networks.draws import (
@@ -16,8 +16,10 @@ from sklearn_mtl.networks.draws import (
     DrawsFrom,
     Generators,
     drawing_layers,
+    global_states,
     is_known,
     lent,
+    set_global_states,
 )
 
 __all__ = ["Draws", "float32_by_default", "undisturbed"]
@@ -33,7 +35,7 @@ class Draws(Generators):
 
     First weights, and what callbacks draw, come from it by `DrawsFrom`. In steps, layers that are
     known to draw are handed generators, which costs nothing. Code that is not known, such as
-    a module of the user, runs in `DrawsFrom`, until it has been seen not to draw.
+    a module of the user, is run by `run`.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ class Draws(Generators):
         Shuffles the rows.
     is_idle : bool
         Whether nothing draws in a step.
+    knows_evaluation : bool
+        Whether all that draws on the way forwards and backwards are layers that are known to.
     """
 
     def __init__(self, seed: int, device: Any) -> None:
@@ -53,14 +57,13 @@ class Draws(Generators):
         self.order = np.random.default_rng(seed)
         self.held: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.unknown: frozenset[str] = frozenset()  # parts of a step whose code is not known
-        self.is_idle = self.lends = self.is_lent = False
-        self.to_watch: dict[str, int] = {}  # calls of unknown parts that are still to be watched
+        self.is_idle = self.knows_evaluation = self.lends = self.is_lent = False
+        self.to_watch: dict[str, int] = {}  # runs of unknown parts that are still to be watched
 
     def state_dict(self) -> dict[str, Any]:
         """Return all states, as they are now."""
-        torch_states = {name: generator.get_state() for name, generator in self.by_type.items()}
         return {
-            "torch": torch_states,
+            "torch": self._states(),
             "numpy": self.order.bit_generator.state,
             "lends": self.lends,
             "to_watch": dict(self.to_watch),
@@ -68,14 +71,24 @@ class Draws(Generators):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from states that `state_dict` has returned."""
-        for name, generator in self.by_type.items():
-            generator.set_state(state["torch"][name])
+        self._set_states(state["torch"])
         self.order.bit_generator.state = state["numpy"]
         self.lends, self.to_watch = state["lends"], dict(state["to_watch"])
+
+    def _states(self) -> dict[str, Tensor]:
+        return {name: generator.get_state() for name, generator in self.by_type.items()}
+
+    def _set_states(self, states: dict[str, Tensor]) -> None:
+        for name, generator in self.by_type.items():
+            generator.set_state(states[name])
 
     def drawing(self) -> DrawsFrom:
         """Let all operations draw from here."""
         return DrawsFrom(self)
+
+    def predicting(self) -> contextlib.AbstractContextManager[Any]:
+        """Let a network whose code is not known draw from here where it predicts."""
+        return self.drawing() if "module" in self.unknown else contextlib.nullcontext()
 
     def aside(self) -> DrawsFrom:
         """Let all operations draw what they would draw from here, and yet change nothing here."""
@@ -91,6 +104,7 @@ class Draws(Generators):
         # Compiled code draws from global generators only.
         self.lends |= len(plain) < len(layers) and bool(self.held or is_unknown)
         self.is_idle = not (self.held or self.unknown or self.lends)
+        self.knows_evaluation = not (self.unknown & {"module", "loss"} or self.lends)
 
     @contextlib.contextmanager
     def lending(self) -> Iterator[None]:
@@ -107,7 +121,7 @@ class Draws(Generators):
 
     @contextlib.contextmanager
     def forward(self) -> Iterator[None]:
-        """Draw from here in a forward pass of the network."""
+        """Let layers that are known to draw do so from here, in a forward pass of the network."""
         if self.lends:
             with self.lending():
                 yield
@@ -115,10 +129,7 @@ class Draws(Generators):
         for layer, held in self.held:
             layer.update(held)
         try:
-            if "module" in self.unknown:
-                with self._once(), self.watched("module"):
-                    yield
-            else:
+            with self._once() if "module" in self.unknown else contextlib.nullcontext():
                 yield
         finally:
             for layer, held in self.held:
@@ -142,21 +153,60 @@ class Draws(Generators):
         finally:
             self.runs_once = False
 
-    @contextlib.contextmanager
-    def watched(self, part: str) -> Iterator[None]:
-        """Draw from here in code that is not known."""
+    def run(
+        self, part: str, act: Callable[[], Any], undoing: Callable[[], Callable[[], None]]
+    ) -> Any:
+        """Run a part of a step whose code is not known, so that all that it draws comes from here.
+
+        In `DrawsFrom`, until it has been seen not to draw; then as it is, which takes less time. If
+        the global generators have then moved, it is undone, and done again in `DrawsFrom`. What can
+        draw from nothing else is done again with these generators in their place.
+
+        Parameters
+        ----------
+        part : str
+            Its name.
+        act : callable
+            Runs it.
+        undoing : callable
+            Called before, returns what undoes it.
+        """
+        if self.lends or self.is_lent:
+            with self.lending():
+                return act()
+        undo, states = undoing(), self._states()
+        try:
+            if self.to_watch.get(part, CALM):
+                return self._watched(part, act)
+            before = global_states(self)
+            result = act()
+            after = global_states(self)
+            if _are_equal(before, after):
+                return result
+            undo()
+            self._set_states(states)
+            result = self._watched(part, act)
+            is_own = self.to_watch[part] == CALM  # else somebody else has drawn
+            if is_own and _are_equal(global_states(self), after):
+                set_global_states(self, before)
+            return result
+        except Again:
+            undo()
+            self._set_states(states)
+            self.lends = True
+            with self.lending():
+                return act()
+
+    def _watched(self, part: str, act: Callable[[], Any]) -> Any:
+        with DrawsFrom(self) as mode:
+            result = act()
         left = self.to_watch.get(part, CALM)
-        if self.is_lent:
-            yield
-        elif left:
-            with DrawsFrom(self) as mode:
-                yield
-            self.to_watch[part] = CALM if mode.n_draws else left - 1
-        else:
-            before = torch.default_generator.get_state()
-            yield
-            if not torch.equal(torch.default_generator.get_state(), before):
-                self.to_watch[part] = CALM
+        self.to_watch[part] = CALM if mode.n_draws else max(0, left - 1)
+        return result
+
+
+def _are_equal(states: list[Tensor], others: list[Tensor]) -> bool:
+    return all(map(torch.equal, states, others))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Again", "DrawsFrom", "Generators", "drawing_layers", "is_known", "lent"]
+__all__ = [
+    "Again",
+    "DrawsFrom",
+    "Generators",
+    "drawing_layers",
+    "global_states",
+    "is_known",
+    "lent",
+    "set_global_states",
+]
 
 # Layers of torch that draw in training; of those with an attribute `dropout`, if that is above 0.
 RANDOM = (
@@ -141,23 +150,25 @@ def lent(generators: Generators) -> Iterator[Callable[[], bool]]:
     """
     own = list(generators.by_type.values())
     with LENT:
-        places = [_global_state(generator.device) for generator in own]
-        before = [get() for get, _ in places]
-        given = [generator.get_state() for generator in own]
-        _set_all(places, given)
+        before, given = global_states(generators), [generator.get_state() for generator in own]
+        set_global_states(generators, given)
         try:
-            yield lambda: any(
-                not torch.equal(get(), state) for (get, _), state in zip(places, given, strict=True)
-            )
+            yield lambda: not all(map(torch.equal, global_states(generators), given))
         finally:
-            for generator, (get, _) in zip(own, places, strict=True):
-                generator.set_state(get())
-            _set_all(places, before)
+            for generator, state in zip(own, global_states(generators), strict=True):
+                generator.set_state(state)
+            set_global_states(generators, before)
 
 
-def _set_all(places: Any, states: list[Tensor]) -> None:
-    for (_, set_state), state in zip(places, states, strict=True):
-        set_state(state)
+def global_states(generators: Generators) -> list[Tensor]:
+    """Return the states of torch's global generators of the devices that generators are of."""
+    return [_global_state(generator.device)[0]() for generator in generators.by_type.values()]
+
+
+def set_global_states(generators: Generators, states: list[Tensor]) -> None:
+    """Put back what `global_states` has returned."""
+    for generator, state in zip(generators.by_type.values(), states, strict=True):
+        _global_state(generator.device)[1](state)
 
 
 def _global_state(device: torch.device) -> tuple[Callable[[], Tensor], Callable[[Tensor], None]]:

@@ -21,6 +21,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, EarlyStopping, Freezer, LRScheduler, Unfreezer
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._files.checkpoint import CheckpointFile
@@ -61,6 +62,35 @@ class Recurrent(nn.Module):
             self.steps += 1
             self.mean.lerp_(x.detach().mean().to(self.mean), 0.1)
         return self.gru(x.unsqueeze(-1))[0][:, -1] * (1 + 0.1 * self.steps) + self.mean
+
+
+class Recomputing(nn.Module):
+    """Computes activations again in the backward pass, with the same dropout."""
+
+    def __init__(self, use_reentrant: bool = False) -> None:
+        super().__init__()
+        self.use_reentrant = use_reentrant
+        self.norm = nn.BatchNorm1d(X.shape[1])
+        self.inner = nn.Sequential(nn.Linear(X.shape[1], 12), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(x)
+        if not self.training:
+            return self.inner(x)
+        return checkpoint(self.inner, x, use_reentrant=self.use_reentrant)
+
+
+class Late(nn.Module):
+    """Draws from the 41st step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.steps = nn.Linear(X.shape[1], 8), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += self.training
+        draws = self.training and self.steps > 40
+        return self.linear(x) + (0.1 * torch.randn(8) if draws else 0)
 
 
 class Spreading(nn.Module):
@@ -142,6 +172,9 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "module": ({"trunk": own_trunk(), "max_epochs": 5}, {}),
     "recurrent": ({"trunk": Recurrent(), "max_epochs": 5}, {}),
     "class": ({"trunk": Recurrent, "max_epochs": 5}, {}),
+    "computed again": ({"trunk": Recomputing, "max_epochs": 5}, {}),
+    "computed again, reentrant": ({"trunk": Recomputing(True), "max_epochs": 5}, {}),
+    "drawing late": ({"trunk": Late, "max_epochs": 20}, {}),
     "fine-tuned": ({"trunk": own_trunk(), "max_epochs": 6, "net_params": FREEZING | GROUPS}, {}),
     "conditional": ({"tasks": CONDITIONAL, "max_epochs": 5}, {}),
     "every kind": ({"max_epochs": 5}, {"X": EVERY_X, "y": EVERY_Y}),
@@ -494,10 +527,11 @@ def test_a_folder_has_a_file_for_each_fit(tmp_path):
 @pytest.mark.parametrize(
     "n", [3, pytest.param(50, marks=pytest.mark.reliability)], ids=["few", "many"]
 )
+@pytest.mark.parametrize("trunk", [own_trunk, Recomputing, Late])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fit_that_is_killed_goes_on(n, tmp_path):
+def test_a_fit_that_is_killed_goes_on(trunk, n, tmp_path):
     n_epochs = 400 if n > 3 else 60
-    params = {"trunk": own_trunk(), "max_epochs": n_epochs, "early_stopping": True}
+    params = {"trunk": trunk(), "max_epochs": n_epochs, "early_stopping": True}
     params |= {"n_iter_no_change": n_epochs, "batch_size": 8}
     start = time.perf_counter()
     expected = bits_of(make(**params).fit(X, Y))

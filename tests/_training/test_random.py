@@ -281,6 +281,175 @@ def test_forward_passes_of_unknown_modules_overlap():
         assert list(pool.map(fit, range(2))) == [12, 12]
 
 
+class Late:
+    """Draws for the first time in the 40th call, and now and then."""
+
+    n_calls = 0
+
+    def noise(self, like):
+        self.n_calls += 1
+        return torch.randn_like(like) if self.n_calls >= 40 and self.n_calls % 3 else 0
+
+
+class LateTrunk(Late, nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(3, 8), nn.BatchNorm1d(8)
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x):
+        z = self.norm(self.linear(x))
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * z.detach().mean(0)  # another tensor each time
+            z = z + self.mean + self.noise(z)
+        return z
+
+
+class NoisyBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, late):
+        ctx.late = late
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad + ctx.late.noise(grad), None
+
+
+class LateBackward(Late, nn.Linear):
+    def forward(self, x):
+        return NoisyBackward.apply(super().forward(x), self)
+
+
+class LateLoss(Late, nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(()))
+
+    def forward(self, losses, counts):
+        self.total += losses.detach().sum()
+        return (losses * (1 + 0.1 * self.noise(losses))).sum() / (1 + self.total)
+
+
+class LateSGD(Late, torch.optim.SGD):
+    """Langevin's steps: noise, once the first ones are done."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs, momentum=0.9)
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        with torch.no_grad():
+            for group in self.param_groups:
+                noise = self.noise(group["params"][0])
+                group["params"][0].add_(1e-2 * noise)
+        return loss
+
+
+class LateCallback(Late, Callback):
+    def on_batch_end(self, net, training=None, **kwargs):
+        with torch.no_grad():
+            for p in net.module_.parameters():
+                p.add_(1e-3 * self.noise(p))
+
+
+LATE = {
+    "module": lambda: {"trunk": LateTrunk},
+    "backward": lambda: {"trunk": lambda: LateBackward(3, 8)},
+    "loss": lambda: {"loss": LateLoss()},
+    "optimizer": lambda: {"optimizer": LateSGD},
+    "callback": lambda: {"net_params": {"callbacks": [LateCallback()]}},
+    "module, several times a step": lambda: {"trunk": LateTrunk, "optimizer": "LBFGS"},
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_code_that_draws_late_draws_from_the_seed_too(name):
+    """A step in which it is noticed is done again."""
+
+    def fit(seed):
+        return make(random_state=seed, batch_size=10, max_epochs=20, **LATE[name]()).fit(X, Y)
+
+    torch.manual_seed(1)
+    with assert_random_states_untouched():
+        expected = fit(0)
+    torch.manual_seed(2)
+    found = fit(0)
+    assert torch.equal(weights_of(found), weights_of(expected))
+    for loss, other in zip(found.history_.values(), expected.history_.values(), strict=True):
+        np.testing.assert_array_equal(loss, other)
+    assert not torch.equal(weights_of(fit(1)), weights_of(expected))
+
+
+@pytest.mark.parametrize("name", ["module", "loss", "optimizer"])
+def test_a_step_that_is_done_again_is_as_if_done_once(name, monkeypatch):
+    """Equal to a fit that is watched all the time."""
+
+    def fit():
+        return make(batch_size=10, max_epochs=20, **LATE[name]()).fit(X, Y)
+
+    found = fit()
+    monkeypatch.setattr("sklearn_mtl._training.random.CALM", 10**6)
+    expected = fit()
+    assert torch.equal(weights_of(found), weights_of(expected))
+    for loss, other in zip(found.history_.values(), expected.history_.values(), strict=True):
+        np.testing.assert_array_equal(loss, other)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_what_a_fit_predicts_is_drawn_from_the_seed_too(method):
+    """By a module that draws also where it is not trained."""
+
+    class Blurred(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + 0.1 * torch.randn(8)
+
+    def noise():
+        estimator = make(trunk=lambda: Blurred(3, 8))
+        return getattr(estimator, method)(X, Y).noise_std_
+
+    with assert_random_states_untouched():
+        expected = noise()
+    torch.manual_seed(5)
+    np.testing.assert_array_equal(noise(), expected)
+
+
+def test_draws_of_somebody_else_are_not_taken_back():
+    """They look as if the step had drawn, which it has not: it is done again, and that is all."""
+
+    class Beside(nn.Linear):
+        def forward(self, x):
+            if self.training and len(x) > 2:
+                thread = threading.Thread(target=lambda: drawn.append(torch.randn(1).item()))
+                thread.start()
+                thread.join()
+            return super().forward(x)
+
+    drawn, trunk = [], Beside(3, 8)
+    torch.manual_seed(3)
+    make(trunk=trunk, batch_size=10, max_epochs=20).fit(X, Y)
+    torch.manual_seed(3)
+    assert drawn == [torch.randn(1).item() for _ in drawn]
+
+
+def test_batch_statistics_are_those_of_one_pass_where_a_step_is_done_again():
+    class Normed(Recomputing):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return super().forward(self.norm(x))
+
+    class Kept(Normed):
+        def forward(self, x):
+            return self.inner(self.norm(x))
+
+    again, kept = (make(trunk=trunk).fit(X, Y).module_.trunk.norm for trunk in (Normed, Kept))
+    assert again.num_batches_tracked == kept.num_batches_tracked
+    torch.testing.assert_close(again.running_mean, kept.running_mean)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_what_is_computed_again_in_the_backward_pass_draws_the_same_again(use_reentrant):
     """Equal to what is kept: gradients are those of the same draws."""
