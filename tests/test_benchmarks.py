@@ -483,9 +483,10 @@ def test_sines_are_repeated_and_drawn(sines, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("noise", "phase", "failed"),
     [
-        ([1, 0.5, 1, 1], [1, 2, 2, 2], []),
-        ([1, 0.5, 1, 1], [1, 2, 1, 2], ["batch is worse than plain (phase)"]),
-        ([1, 1, 0.5, 1], [1, 2, 2, 2], ["post is better than plain (noise)"]),
+        ([1, 0.5, 0.5, 1], [1, 2, 1, 2], []),
+        ([1, 0.5, 0.5, 1], [1, 2, 1, 1], ["running is worse than plain (phase)"]),
+        ([1, 0.5, 1, 1], [1, 2, 1, 2], ["batch is better than plain (noise)"]),
+        ([1, 1, 0.5, 1], [1, 2, 1, 2], ["post is better than plain (noise)"]),
     ],
 )
 def test_sines_fail_where_a_claim_does_not_hold(sines, noise, phase, failed, capsys, monkeypatch):
@@ -1806,3 +1807,50 @@ def test_survival_beside_cox(censored):
     lines, wrong = censored.survive(some, 1, max_epochs=1)
     assert "Cox" in lines[1]
     assert isinstance(wrong, list)
+
+
+# -- augmentation --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def augmentation(quality):
+    with script("augmentation") as module:
+        yield module
+
+
+def test_numbers_are_declared_aware_and_blind(augmentation, bench, tmp_path, monkeypatch):
+    write_images(tmp_path)
+    data = bench.read_data_set(tmp_path / "parts")
+    monkeypatch.setitem(augmentation.GEOMETRY, "parts", {"depth": "length"})
+    geometries = [
+        [task.geometry for task in augmentation.declared(data, aware).tasks]
+        for aware in (True, False)
+    ]
+    assert geometries == [[None, None, "length"], [None, None, "invariant"]]
+
+
+def test_every_way_is_trained_on_the_same_rows(
+    augmentation, quality, bench, tmp_path, monkeypatch, capsys
+):
+    in_few_epochs(quality, bench, monkeypatch)
+    write_images(tmp_path)
+    monkeypatch.setitem(augmentation.GEOMETRY, "parts", {"depth": "length"})
+    monkeypatch.setitem(augmentation.AUGMENT, "parts", augmentation.Augment(scale=0.2))
+    code = augmentation.main(["parts", "--data", str(tmp_path), "--splits", "2"])
+    out = capsys.readouterr().out
+    assert "parts: 96 images of 1x8x8" in out
+    assert code == ("FAILED" in out)
+    row = next(line for line in out.splitlines() if line.startswith("depth"))
+    blind, aware = row.split()[-2:]
+    assert blind != aware
+
+
+def test_a_gain_is_seen_and_so_is_none(augmentation, bench, tmp_path):
+    write_images(tmp_path)
+    data = bench.read_data_set(tmp_path / "parts")
+    even = np.array([[0.5, 0.5, 0.5], [0.6, 0.6, 0.6]])
+    scores = {name: even + 0.1 * (name == "turned, aware") for name in augmentation.METHODS}
+    shown, passed = augmentation.table(data, scores, 1 / 3)
+    assert passed
+    assert "aware - blind: +0.100±0.000" in shown
+    assert not augmentation.table(data, dict.fromkeys(augmentation.METHODS, even), 1 / 3)[1]

@@ -233,7 +233,7 @@ def task_scores(data: DataSet, test: Rows, predictions: dict[str, Any]) -> dict[
             continue
         labels, proba = prediction
         found = labels[proba[seen].argmax(axis=1)]
-        scores[_exact(data, task)] = accuracy_score(truth, found) if len(truth) else np.nan
+        scores[exact_name(data, task)] = accuracy_score(truth, found) if len(truth) else np.nan
         if _metric(data, task) == "AUC":
             both = len(np.unique(truth)) == 2
             scores[task.name] = roc_auc_score(truth, proba[seen, -1]) if both else np.nan
@@ -323,7 +323,7 @@ def report(data: DataSet, records: Records, bars: dict[str, float], command: str
         for task in data.tasks
     ]
     rows.append(_row(["mean over tasks", "", ""], _means(records, names), _share(records)))
-    exact = [_exact(data, task) for task in data.tasks]
+    exact = [exact_name(data, task) for task in data.tasks]
     if exact != names:
         rows.append(_row(["mean, accuracy", "", ""], _means(records, exact), _share(records)))
     times = [np.array([r["seconds"] for r in records[m]], dtype=float) for m in methods]
@@ -366,7 +366,7 @@ def verdicts(data: DataSet, records: Records, bars: dict[str, float]) -> list[tu
                 ok, line = False, line.replace("UNDECIDED", "FAILED")
             out.append((ok, line))
     for name, least in bars.items():
-        exact = [_exact(data, task) for task in data.tasks if name in ("mean", task.name)]
+        exact = [exact_name(data, task) for task in data.tasks if name in ("mean", task.name)]
         what = "accuracy and R2, mean" if name == "mean" else name
         out.append(_verdict(what, _means(records, exact)["joint"], share, least))
     return out
@@ -389,7 +389,7 @@ def _metric(data: DataSet, task: Task) -> str:
     return "AUC" if data.y[task.name].nunique() == 2 else "accuracy"
 
 
-def _exact(data: DataSet, task: Task) -> str:
+def exact_name(data: DataSet, task: Task) -> str:
     """Name of a task's accuracy, or R2."""
     return f"{task.name}/accuracy" if _metric(data, task) == "AUC" else task.name
 
