@@ -169,8 +169,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         fold of them, and training ends when the losses of the folds left out, which no member has
         learned by heart, get no better. The learning rate is constant then, and the weights are
         averages over about two epochs, those of the best one. With other trunks, 'auto' is a
-        number: 2250 over the square root of the number of images, sequences and volumes, from 30 to
-        60; 800 over that of rows, from 12 to 30. A number is what it says, with a learning rate
+        number: 3700 over the square root of the number of images, sequences and volumes, from 30 to
+        100; 800 over that of rows, from 12 to 30. A number is what it says, with a learning rate
         that falls to 0.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square

@@ -47,8 +47,8 @@ class Augment(BaseEstimator):
 
     Parameters
     ----------
-    shift : float in [0, 0.5], default=0.05
-        Largest shift, as a share of each side. Edges are repeated.
+    shift : float in [0, 0.5], default=0.1
+        Largest shift, as a share of each side, rounded down to whole pixels. Edges are repeated.
     flip : {'horizontal', 'vertical', 'both'}, default=None
         Mirror half of the images: left and right, or top and bottom, or each of the two.
     rotation : float in [0, 180], default=0
@@ -98,7 +98,7 @@ class Augment(BaseEstimator):
 
     def __init__(
         self,
-        shift: float = 0.05,
+        shift: float = 0.1,
         flip: str | None = None,
         rotation: float = 0.0,
         scale: float = 0.0,
@@ -148,7 +148,7 @@ class Augment(BaseEstimator):
                 matrix[:, :, axis] *= rng.choice([-1, 1], n)[:, None]
         shift = np.zeros((n, 2))
         for axis, side in enumerate(reversed(sides)):  # whole pixels
-            reach = round(self.shift * side)
+            reach = int(self.shift * side)
             if reach:
                 shift[:, axis] = rng.integers(-reach, reach, n, endpoint=True)
         return Moves(matrix, shift)

@@ -27,14 +27,14 @@ class ConvTrunk(BaseEstimator):
         Channels of the first stage; they double per stage, up to four times.
     n_features : int, default=128
         Size F of the representation.
-    max_shift : float, default=0.05
-        Largest shift in training, about, as a share of each side: samples are moved at random by up
-        to that many whole pixels (or steps) in every direction, and their edges repeated. The
-        network then learns what things look like instead of single pixels by heart. With 0.05,
-        sides of 10 pixels or fewer do not move. The shift is noise in X: where a target is a
-        position that varies by little more than the shift, predictions shrink towards the mean.
-        Choose 0 there, where a position in X has a meaning of its own, as in spectra, and for
-        optimizers with a line search.
+    max_shift : float, default=0.1
+        Largest shift in training, as a share of each side, rounded down to whole pixels: samples
+        are moved at random by up to that many pixels (or steps) in every direction, and their edges
+        repeated. The network then learns what things look like instead of single pixels by heart.
+        With 0.1, sides below 10 pixels do not move. Where a target is a position, declare it by
+        `geometry`, see `Task`, and it moves with the image; else the shift is noise, and its
+        predictions shrink towards the mean. Choose 0 where a position in X has a meaning of its
+        own, as in spectra, and for optimizers with a line search.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -43,7 +43,7 @@ class ConvTrunk(BaseEstimator):
         "max_shift": [Interval(Real, 0, 0.5, closed="both")],
     }
 
-    def __init__(self, width: int = 16, n_features: int = 128, max_shift: float = 0.05) -> None:
+    def __init__(self, width: int = 16, n_features: int = 128, max_shift: float = 0.1) -> None:
         self.width = width
         self.n_features = n_features
         self.max_shift = max_shift
@@ -64,7 +64,7 @@ class ConvTrunk(BaseEstimator):
                 f"{input_shape}. Pass input_shape= to say how to read a row as an image."
             )
         n_stages = max(1, round(math.log2(max(max(input_shape[1:]) / 4, 2))))
-        layers: list[nn.Module] = [Shift(round(self.max_shift * size) for size in input_shape[1:])]
+        layers: list[nn.Module] = [Shift(int(self.max_shift * size) for size in input_shape[1:])]
         channels = input_shape[0]
         for stage in range(n_stages):
             width = self.width * 2 ** min(stage, 2)
