@@ -97,7 +97,9 @@ HOUSE = {
     "kinds.concordance": Room(".bounds", "pandas sklearn.exceptions sklearn.utils"),
     "kinds.scores": Room("", "pandas sklearn.exceptions sklearn.utils"),
     "kinds.base": Room("_identity .scores"),
-    "kinds.deciding": Room("", "scipy.optimize scipy.special sklearn.base sklearn.metrics"),
+    "kinds.deciding": Room(
+        "", "scipy.optimize scipy.special sklearn.base sklearn.exceptions sklearn.metrics"
+    ),
     "kinds.classes": Room(".base .deciding .values", "pandas sklearn.metrics"),
     "kinds.numbers": Room(".base .bounds .values", "sklearn.metrics"),
     "kinds.censored": Room(".base .bounds .concordance .numbers .tobit"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.gates import blank, chains, holds
 from sklearn_mtl._data.tables import Template
-from sklearn_mtl._data.tasks import Task
+from sklearn_mtl._data.tasks import Task, naming
 from sklearn_mtl.kinds import CensoredTarget, Kind, UnobservedTarget
 from sklearn_mtl.kinds.bounds import bounds_of
 from sklearn_mtl.kinds.values import are_numbers
@@ -221,8 +221,22 @@ class TargetDecoder:
     def tuned(self, raw: Outputs, targets: EncodedTargets) -> Self:
         """Return a copy that decides best on these rows, which were not trained on."""
         copied = copy.copy(self)
-        copied.kinds_ = [kind.tuned(*seen) for kind, seen in self._seen(raw, targets, True)]
+        copied.kinds_ = []
+        for task, (kind, seen) in zip(self.tasks_, self._seen(raw, targets, True), strict=True):
+            with naming(task):
+                copied.kinds_.append(kind.tuned(*seen))
         return copied
+
+    def without_effect(self, targets: EncodedTargets) -> dict[str, str]:
+        """Say of which tasks these rows, which were not trained on, hold too few labels."""
+        observed = (c[w > 0] for c, w in zip(targets.values.T, targets.weight.T, strict=True))
+        n_labels = dict(zip(self.names, (len(np.unique(codes)) for codes in observed), strict=True))
+        return {
+            name: f"Task {name!r}: {what} has no effect, as the rows that were not trained on hold "
+            f"{n_labels[name]} of its labels. Pass some with two, or leave it out."
+            for name, what in self.needs_unseen().items()
+            if n_labels[name] < 2
+        }
 
     def matrix(self, columns: list[NDArray[Any]]) -> NDArray[Any]:
         """Columns side by side: float when all are numbers, object otherwise; 1-D as y was."""

@@ -58,8 +58,8 @@ class Task:
         (ordered categories of pandas, an Enum of polars), or that of numbers.
     threshold : float in (0, 1), str or callable, default=None
         For kind 'classification' with two classes: the probability of the second label, in sorted
-        order, from which on it is predicted, and from which on a gate that it opens holds. The name
-        of a scorer of scikit-learn, such as 'f1' or 'balanced_accuracy', or a metric
+        order, from which on it is predicted, and from which on a gate that it opens holds. A scorer
+        of scikit-learn or its name, such as 'f1' or 'balanced_accuracy', or a metric
         ``(y_true, y_pred, sample_weight=...)`` of codes 0 and 1 tunes it on rows that were not
         trained on (`oob_decision_function_`, or validation data). None predicts the most probable
         label.

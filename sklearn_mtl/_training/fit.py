@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
@@ -267,6 +268,7 @@ def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
     """Return an encoder that decides best on validation data, by which outputs are calibrated."""
     encoder = plan.encoder
     targets = EncodedTargets(*(t.cpu().double().numpy() for t in (valid.targets, valid.weight)))
+    warn_together(encoder.without_effect(targets), stacklevel=3)
     others = {k for k, kind in enumerate(encoder.kinds_) if not kind.is_calibrated}
     raw = predict_raw(net.module_, valid.source, valid.rows, net.device, net.amp_dtype_)
     slope, shift = encoder.shrink(raw, targets, others)

@@ -120,6 +120,8 @@ class ClassificationTarget(Kind):
         """
         if self.calibration is None:
             return super().shrink(raw, codes, weight)
+        if len(np.unique(codes)) < 2:  # they say nothing of how sure to be
+            return 1.0, np.zeros(self.n_outputs)
         logits = raw.reshape(-1, self.n_outputs)
         codes, weight = (np.repeat(values, raw.shape[1]) for values in (codes, weight))
         return scale_logits(logits, codes, weight)

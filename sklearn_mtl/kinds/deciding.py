@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer
 
 __all__ = ["fault_of_threshold", "find_threshold", "scale_logits"]
@@ -50,7 +53,7 @@ def fault_of_threshold(threshold: Any) -> str:
             return f"does not compare labels with labels ({str(error).splitlines()[0]})"
         return ""
     is_number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
-    return "" if is_number and 0 < threshold < 1 else "is not between 0 and 1"
+    return "" if is_number and 0 < threshold < 1 else "is no number between 0 and 1"
 
 
 def find_threshold(
@@ -63,8 +66,13 @@ def find_threshold(
     proba, codes, weight : ndarray of shape (n,)
         Probability of the second class, codes 0 and 1, and weights.
     scoring : str or callable
-        Name of a scorer of scikit-learn, for which 1 is the positive label; or a function
+        Scorer of scikit-learn or its name, for which 1 is the positive label; or a function
         ``(y_true, y_pred, sample_weight=...)`` of codes, higher is better.
+
+    Raises
+    ------
+    ValueError
+        If it fails, or is NaN for each threshold.
 
     Returns
     -------
@@ -87,7 +95,18 @@ def find_threshold(
     # Weights are left out where they say nothing, as not every scorer takes them.
     weights = {} if (weight == weight[0]).all() else {"sample_weight": weight}
     measure = _measure(scoring)
-    values = [measure(truth, (proba >= t).astype(int), **weights) for t in between]
+    with warnings.catch_warnings():
+        # To predict always the same is one of the candidates.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        try:
+            values = [float(measure(truth, (proba >= t).astype(int), **weights)) for t in between]
+        except Exception as error:  # of anybody's function
+            how = "with sample_weight" if weights else "without weights"
+            raise ValueError(
+                f"threshold={scoring!r} cannot be called {how}, as these rows ask for: {error!r}. "
+                "Let it take (y_true, y_pred, sample_weight=None) of codes 0 and 1, or tune "
+                "another metric."
+            ) from error
     if np.isnan(values).all():
         raise ValueError(f"threshold={scoring!r} is NaN for each threshold. Tune another metric.")
     best = np.flatnonzero(np.asarray(values) == np.nanmax(values))
@@ -95,10 +114,19 @@ def find_threshold(
 
 
 def _measure(scoring: Any) -> Callable[..., float]:
-    if callable(scoring):
+    """Make a function of true and predicted codes of a scorer, or of its name."""
+    if callable(scoring) and not _is_scorer(scoring):
         return scoring
     scorer = get_scorer(scoring)
     return lambda truth, found, **weights: scorer(_Decided(), found, truth, **weights)
+
+
+def _is_scorer(function: Callable[..., Any]) -> bool:
+    """Tell what scores estimators, such as `make_scorer` returns it, from what scores labels."""
+    try:
+        return next(iter(signature(function).parameters), None) == "estimator"
+    except (TypeError, ValueError):  # of a builtin
+        return False
 
 
 def scale_logits(

@@ -13,13 +13,20 @@ from scipy.special import expit, logit, softmax
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, f1_score, fbeta_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    fbeta_score,
+    log_loss,
+    make_scorer,
+    zero_one_loss,
+)
 from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, task_view
 from sklearn_mtl.kinds import ClassificationTarget
 from sklearn_mtl.kinds.deciding import find_threshold, scale_logits
-from sklearn_mtl.networks import ConvTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 rng = np.random.default_rng(0)
 
@@ -84,6 +91,74 @@ def test_a_threshold_is_a_probability_that_files_take(scoring: str) -> None:
     threshold = find_threshold(proba, codes, np.ones(6), scoring)
     assert threshold is not None
     assert 0 < threshold < 1
+
+
+def test_scorers_score_decisions() -> None:
+    proba, codes = rng.random(80), (rng.random(80) < 0.3).astype(float)
+    by_name = find_threshold(proba, codes, np.ones(80), "f1")
+    assert find_threshold(proba, codes, np.ones(80), make_scorer(f1_score)) == by_name
+    assert find_threshold(proba, codes, np.ones(80), f1_score) == by_name
+    least = make_scorer(zero_one_loss, greater_is_better=False)
+    threshold = find_threshold(proba, codes, np.ones(80), least)
+    assert threshold == find_threshold(proba, codes, np.ones(80), "accuracy")
+    Task("k", "classification", threshold=make_scorer(fbeta_score, beta=2))
+    with pytest.raises(ValueError, match="does not compare labels with labels"):
+        Task(
+            "k", "classification", threshold=make_scorer(log_loss, response_method="predict_proba")
+        )
+
+
+def without_weights(y_true: Any, y_pred: Any) -> float:
+    return float(np.mean(y_true == y_pred))
+
+
+def never_twice(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+    if len(y_pred) > 4:  # not when it is tried, as it is declared
+        raise RuntimeError("too many")
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "weighted", "said"),
+    [
+        (without_weights, True, "cannot be called with sample_weight, as .* 'sample_weight'"),
+        (never_twice, False, "cannot be called without weights, as .*too many"),
+        (lambda *_, **__: float("nan"), False, "is NaN for each threshold"),
+    ],
+)
+def test_metrics_that_fail_are_named_with_their_task(metric, weighted, said) -> None:
+    X = rng.normal(size=(60, 2))
+    y = pd.DataFrame({"k": X[:, 0] > 0})
+    task = Task("k", "classification", threshold=metric)
+    weight = rng.uniform(1, 2, size=60) if weighted else None
+    est = MultiTaskCNNEstimator([task], max_epochs=1, random_state=0)
+    with pytest.raises(ValueError, match=f"Task 'k': threshold=<function .*{said}"):
+        est.fit(X, y, weight)
+
+
+@pytest.mark.parametrize("option", [{"threshold": "f1"}, {"calibration": "sigmoid"}])
+@pytest.mark.parametrize("held", [None, "no"])
+def test_rows_that_say_nothing_are_no_silent_reason(option: Any, held: Any) -> None:
+    """Validation data without a label of a task, or with one."""
+    X = rng.normal(size=(80, 2))
+    y = pd.DataFrame({"k": np.where(X[:, 0] > 0, "yes", "no").astype(object), "n": X[:, 1]})
+    tasks = [Task("k", "classification", **option), Task("n", "regression")]
+    est = MultiTaskCNNEstimator(tasks, trunk=DenseTrunk((4,), 1), max_epochs=1, random_state=0)
+    said = f"Task 'k': {next(iter(option))}='.*' has no effect, as the rows that were not trained"
+    with pytest.warns(UserWarning, match=said):
+        est.fit(X, y, X_val=X, y_val=y.assign(k=held))
+    plain = clone(est).set_params(tasks=[Task("k", "classification"), tasks[1]])
+    plain.fit(X, y, X_val=X, y_val=y.assign(k=held))
+    found, expected = (e.predict_proba(X) for e in (est, plain))
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, expected)
+    assert not hasattr(est, "thresholds_")
+
+
+def test_nothing_is_said_of_decisions_that_are_always_the_same() -> None:
+    """Never to predict a label is one of the candidates, whose precision is not defined."""
+    proba, codes = np.full(20, 0.2), (np.arange(20) == 3).astype(float)
+    assert find_threshold(proba, codes, np.ones(20), "precision") is not None
 
 
 # -- calibration by hand ----------------------------------------------------------------------
