@@ -50,7 +50,7 @@ class TaskList(list[Task]):
             return [
                 Node(
                     task,
-                    _holds(encoder.kinds_[k]),
+                    _holds(task, encoder.kinds_[k]),
                     int(encoder.n_observed_[k]),
                     int(encoder.n_applicable_[k]),
                     below(k),
@@ -76,20 +76,26 @@ class TaskList(list[Task]):
     _repr_html_ = to_html
 
 
-def _holds(kind: Any) -> str:
-    """Say what a fitted kind holds: classes, or nothing more than its name."""
+def _holds(task: Task, kind: Any) -> str:
+    """Say what a fitted kind holds: classes, columns of bounds, or nothing more than its name."""
     if not kind.is_class:
-        return ""
-    labels = [str(label) for label in kind.classes_]
+        return "" if task.lower is None else f"{_shown(task.lower)} to {_shown(task.upper)}"
+    labels = [_shown(label) for label in kind.classes_]
     threshold = getattr(kind, "threshold_", None)
     said = ", ".join(labels) if len(labels) <= 3 else f"{len(labels)} classes"
     return said if threshold is None else f"{said} from {threshold:.2g} on"
 
 
+def _shown(value: Any) -> str:
+    """Return a name or a label on one line."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def _given(task: Task) -> str:
     if task.given is None:
         return ""
-    return f"{task.given[0]} is {' or '.join(map(str, task.labels))}"
+    return f"{_shown(task.given[0])} is {' or '.join(map(_shown, task.labels))}"
 
 
 def _rows(nodes: Sequence[Node], indent: str) -> Iterator[tuple[str, ...]]:
@@ -98,7 +104,7 @@ def _rows(nodes: Sequence[Node], indent: str) -> Iterator[tuple[str, ...]]:
         top = node.task.given is None
         stem, more = ("", "") if top else ("└ ", "  ") if last else ("├ ", "│ ")
         counts = f"{node.applicable}", f"{node.observed}"
-        name = f"{indent}{stem}{node.task.name}"
+        name = f"{indent}{stem}{_shown(node.task.name)}"
         yield name, node.task.kind_name, node.holds, _given(node.task), *counts
         yield from _rows(node.behind, indent + more)
 
@@ -118,6 +124,6 @@ def _item(node: Node) -> str:
     behind = f"<ul>{''.join(map(_item, node.behind))}</ul>" if node.behind else ""
     counts = f"observed {node.observed:,} of {node.applicable:,}"
     return (
-        f"<li>{said}<div><b>{escape(task.name)}</b> {escape(task.kind_name)}{holds} "
+        f"<li>{said}<div><b>{escape(_shown(task.name))}</b> {escape(task.kind_name)}{holds} "
         f"<i>{counts}</i></div>{behind}</li>"
     )

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._data.tree import TaskList
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(40, 3))
@@ -68,3 +70,25 @@ def test_many_labels_are_counted(n_labels: int) -> None:
     y = [f"label {k % n_labels}" for k in range(40)]
     model = MultiTaskCNNEstimator(max_epochs=1, random_state=0).fit(X, y)
     assert ("label 0, label 1, label 2" if n_labels == 3 else "4 classes") in str(model.tasks_)
+
+
+def test_each_task_stands_on_one_line_and_bounds_are_named() -> None:
+    y = pd.DataFrame(
+        {
+            "a\nb": np.array(["x\ty", "no", "no", "x\ty"], dtype=object),
+            "low": [1.0, 2.0, np.nan, 3.0],
+            "high": [1.0, np.nan, 2.0, 3.0],
+        }
+    )
+    tasks = [
+        Task("a\nb", "classification"),
+        Task("dose", "regression", lower="low", upper="high"),
+    ]
+    encoder = TargetEncoder(tasks)
+    encoder.fit_encode(y)
+    shown = TaskList.of(encoder)
+    _, first, second = str(shown).splitlines()
+    assert first.split() == ["a\\nb", "classification", "no,", "x\\ty", "4", "4"]
+    assert second.split() == ["dose", "regression", "low", "to", "high", "4", "4"]
+    assert "low to high" in shown.to_html()
+    assert "a\nb" not in shown.to_html()
