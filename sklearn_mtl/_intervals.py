@@ -66,7 +66,7 @@ def errors_of_none(n_tasks: int) -> Errors:
     ``'n'``: of how many groups of rows the errors are. ``'quantiles'``: of the scores, at 1 / 1000
     to 1. For numbers besides: ``'ends'``, what a score of 1 is worth below and above the
     prediction, in the units of y, where the scale is 1; ``'std'``, the standard deviation there;
-    and what makes the scale, of two features of a row, the raw output and the logarithm of how far
+    and what makes the scale, of two features of a row, a raw output and the logarithm of how far
     apart the members are in ``'unit'``: their ``'center'`` and ``'spread'``, and a ``'slope'`` for
     each.
     """
@@ -94,7 +94,7 @@ def _scales_of_number(kind: Kind, errors: Errors, k: int, part: FloatArray) -> F
     n_members = part.shape[1]
     predictions = np.stack([kind.decode(part[:, [m]]) for m in range(n_members)], axis=1)
     spread = spread_of(predictions, float(errors["unit"][k]))
-    features = np.column_stack([part[..., 0].mean(axis=1), spread])
+    features = np.column_stack([part[..., kind.scale_output].mean(axis=1), spread])
     return scales(features, *(errors[name][k] for name in ("center", "spread", "slope")))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from _inputs import make_table
 from scipy.stats import norm
 from sklearn.base import clone
@@ -23,6 +26,8 @@ from sklearn_mtl import (
     task_view,
 )
 from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl.kinds import RegressionTarget
+from sklearn_mtl.losses import KindLoss
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 LABELS = ["low", "mid", "high", "top"]
@@ -555,3 +560,46 @@ def test_predictions_stay_as_they_were(fitted, new):
     before = estimator.predict_frame(new[0][:20])
     estimator.predict_interval(new[0][:20])
     pd.testing.assert_frame_equal(estimator.predict_frame(new[0][:20]), before)
+
+
+def error_and_its_size(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Squared error; the second output learns the logarithm of the first one's."""
+    error = raw[..., 0] - target
+    size = (error.detach().abs() + 0.1).log()
+    return error.square() + (raw[..., 1] - size).square()
+
+
+class SizedTarget(RegressionTarget):
+    """Numbers, and how large their errors are."""
+
+    cell_loss = KindLoss(error_and_its_size, error_and_its_size)
+    n_outputs = 2
+    scale_output = 1
+
+    def constant(self, codes: Any, weight: Any) -> Any:
+        return np.zeros(2)
+
+    def shrink(self, raw: Any, codes: Any, weight: Any) -> Any:
+        slope, shift = super().shrink(raw, codes, weight)
+        return slope, np.array([shift[0], 0.0])
+
+
+class UnsizedTarget(SizedTarget):
+    """The same, without a word on which output tells of errors."""
+
+    scale_output = 0
+
+
+def test_a_kind_says_which_output_tells_of_errors() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 2))
+    std = np.exp(X[:, 1])
+    y = 3 * X[:, 0] + std * rng.normal(size=1200)
+    alike = []
+    for kind in (SizedTarget(), UnsizedTarget()):
+        est = MultiTaskCNNEstimator([Task("y", kind)], random_state=0).fit(X[:800], y[:800])
+        low, high = est.predict_interval(X[800:], 0.9).reshape(400, 2).T
+        assert 0.85 < ((low <= y[800:]) & (y[800:] <= high)).mean() < 0.95
+        alike.append(np.corrcoef(np.log(high - low), np.log(std[800:]))[0, 1])
+    assert alike[0] > 0.85
+    assert alike[0] > alike[1] + 0.05

@@ -179,7 +179,7 @@ def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[st
         nearness = _nearness((values[:, None] - predictions) / unit, error / unit, weight)
     spread = spread_of(predictions / np.sqrt(nearness), unit)
     n = len(np.unique(unseen.groups[rows]))
-    features = np.column_stack([part[..., 0].mean(axis=1), spread])
+    features = np.column_stack([part[..., kind.scale_output].mean(axis=1), spread])
     found = _scale(features, error / unit, weight, PRIOR_ROWS / n)
     of_scale = scales(features, *found.values())
     scaled = error / unit / of_scale

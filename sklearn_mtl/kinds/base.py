@@ -43,7 +43,10 @@ class Kind:
         Whether predictions are expected values, so that their product with the probability that
         the target applies is one too (``conditional_output='expected'``).
     least_squares : bool
-        Whether the raw output is what a regression by least squares on the codes would predict.
+        Whether the first raw output is what a regression by least squares on the codes would
+        predict.
+    scale_output : int
+        Raw output that says most of how large errors are, from which intervals get their width.
     min_samples : int
         Observed targets that the metric needs.
     is_ordered : bool
@@ -57,6 +60,7 @@ class Kind:
     is_class: ClassVar[bool] = False
     is_mean: ClassVar[bool] = False
     least_squares: ClassVar[bool] = False
+    scale_output: ClassVar[int] = 0
     min_samples: ClassVar[int] = 2
     is_ordered: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
