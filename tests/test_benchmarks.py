@@ -48,7 +48,7 @@ def hurdle(bench):
 
 
 @pytest.fixture(scope="module")
-def censored():
+def censored(bench):
     with script("censored") as module:
         yield module
 
@@ -1393,7 +1393,7 @@ def test_intervals_from_fits_to_a_table(sure, bench, tmp_path, monkeypatch, caps
 
     def split(data, train, test, seed):  # without mapie
         found = {"coverage": 0.9, "width": 3.0}
-        return {name: found for name, _, y in sure._tasks(data, test) if y.dtype == float}
+        return {name: found for name, _, y in sure.tasks_of(data, test) if y.dtype == float}
 
     monkeypatch.setitem(sure.METHODS, "split", split)
     argv = ["--data", str(tmp_path), "--sets", "iris", "--splits", "2", "--cache"]
@@ -1854,3 +1854,75 @@ def test_a_gain_is_seen_and_so_is_none(augmentation, bench, tmp_path):
     assert passed
     assert "aware - blind: +0.100±0.000" in shown
     assert not augmentation.table(data, dict.fromkeys(augmentation.METHODS, even), 1 / 3)[1]
+
+
+def test_assays_are_read_with_their_signs(censored, tmp_path):
+    pytest.importorskip("rdkit", reason="makes the fingerprints")
+    table = {
+        "base_rdkit_smiles": ["CCO", "c1ccccc1", "CC(=O)O", "CCN"],
+        "pIC50": [5.0, 6.0, 7.0, 8.0],
+        "relation": ["<", None, ">=", "="],
+    }
+    pd.DataFrame(table).to_csv(tmp_path / "assays.csv")
+    data = censored.read_assays(tmp_path / "assays.csv", 64)
+    assert data.X.shape == (4, 64)
+    assert data.bounds["low"].isna().tolist() == [True, False, False, False]
+    assert data.bounds["high"].isna().tolist() == [False, False, True, False]
+
+
+def test_assays_pass_and_fail(censored, monkeypatch):
+    """Where what knows the bounds is the truth, and where it is its opposite."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=80)
+    bounds = pd.DataFrame({"low": np.where(y < -0.5, np.nan, y), "high": np.maximum(y, -0.5)})
+    data = censored.Assays(y[:, None], bounds)
+    for sign, said in ((1, []), (-1, ["a", "a", "more", "more"])):
+
+        def predict(way, train, test, seed, sign=sign):
+            return test.X[:, 0] * (sign if way == "bounds" else 0.9)
+
+        monkeypatch.setattr(censored, "predict", predict)
+        lines, wrong = censored.compare_assays(data, 3)
+        assert len(lines) == 6
+        assert sorted(line.partition(" ")[0] for line in wrong) == said
+    assert censored.compare_assays(data, 2)[0][0].split() == [
+        *("error,", "exact", "concordance", "beyond", "a", "bound")
+    ]
+
+
+@pytest.fixture(scope="module")
+def normal(bench, sure):
+    with script("normal") as module:
+        yield module
+
+
+def test_what_is_sharper(normal):
+    rng = np.random.default_rng(0)
+
+    def records(width, r2, coverage):
+        out = []
+        for _ in range(5):
+            one = {"width": 2.0, "score": 3.0, "coverage": 0.9, "r2": 0.5}
+            factor = width + 1e-5 * rng.normal()
+            other = {"width": 2 * factor, "score": 3.0, "coverage": coverage, "r2": 0.5 + r2}
+            both = {"regression": {"a": one}, "normal": {"a": other}}
+            out.append({"test_share": 0.4} | both)
+        return out
+
+    for width, r2, coverage, expected in [
+        *((0.9, 0.0, 0.9, True), (1.1, 0.0, 0.9, False)),
+        *((0.9, -0.01, 0.9, False), (0.9, 0.0, 0.88, False)),
+    ]:
+        line, sharper = normal.line_of("some", records(width, r2, coverage))
+        assert sharper is expected
+        assert line.split()[:2] == ["some", f"{width:.3f}"]
+        assert line.endswith("sharper") is expected
+
+
+def test_kinds_are_fitted_once(normal, tmp_path, capsys):
+    argv = ["--data", str(tmp_path), "--cache", str(tmp_path / "cache"), "--splits", "2"]
+    argv += ["--sets", "diabetes", "--rows", "310"]
+    for _ in range(2):
+        normal.main([*argv, "--output", str(tmp_path / "out.txt")])
+    assert len((tmp_path / "cache").read_text().splitlines()) == 4
+    assert (tmp_path / "out.txt").read_text() in capsys.readouterr().out

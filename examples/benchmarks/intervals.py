@@ -63,7 +63,7 @@ def fit(data: DataSet, rows: Rows, seed: int) -> tuple[Any, Any]:
         model.set_params(net__early_stopping=True, net__validation_fraction=HELD_OUT)
     together = {} if data.group is None else {"net__groups": data.group[rows]}
     y = data.y[[task.name for task in data.tasks]]
-    model.fit(_rows(data.X, rows), y.iloc[rows], **together)
+    model.fit(taken(data.X, rows), y.iloc[rows], **together)
     return model[-1], model[:-1].transform
 
 
@@ -71,8 +71,8 @@ def ours(data: DataSet, train: Rows, test: Rows, seed: int) -> Record:
     """Coverage, width and correlation of numbers, coverage and size of sets, per task."""
     net, through = fit(data, train, seed)
     out: Record = {}
-    for name, new, y in _tasks(data, test):
-        view, X = net.task_view(name), through(_rows(data.X, new))
+    for name, new, y in tasks_of(data, test):
+        view, X = net.task_view(name), through(taken(data.X, new))
         if hasattr(view, "classes_"):
             held = view.predict_set(X, CONFIDENCE)
             inside = held & (y[:, None] == view.classes_)  # a new label is in no set
@@ -117,13 +117,13 @@ def split(data: DataSet, train: Rows, test: Rows, seed: int) -> Record:
     learn, measure = (train[part] for part in parts)
     net, through = fit(data, learn, seed)
     out: Record = {}
-    measured = {name: (rows, y) for name, rows, y in _tasks(data, measure)}
-    for name, new, y in _tasks(data, test):
+    measured = {name: (rows, y) for name, rows, y in tasks_of(data, measure)}
+    for name, new, y in tasks_of(data, test):
         view = net.task_view(name)
         if hasattr(view, "classes_") or name not in measured:
             continue
         rows, known = measured[name]
-        X, X_new = through(_rows(data.X, rows)), through(_rows(data.X, new))
+        X, X_new = through(taken(data.X, rows)), through(taken(data.X, new))
         flat = Flat(view, X.shape[1:])
         mapie = SplitConformalRegressor(flat, confidence_level=CONFIDENCE, prefit=True)
         mapie.conformalize(X.reshape(len(X), -1), known)
@@ -137,7 +137,7 @@ def _of_intervals(low: NDArray[Any], high: NDArray[Any], y: NDArray[Any]) -> Rec
     return {"coverage": inside.mean(), "width": (high - low).mean()}
 
 
-def _tasks(data: DataSet, rows: Rows) -> Iterator[tuple[str, Rows, NDArray[Any]]]:
+def tasks_of(data: DataSet, rows: Rows) -> Iterator[tuple[str, Rows, NDArray[Any]]]:
     """Yield name, rows and targets of tasks with enough observed targets, where they are."""
     for task in data.tasks:
         column = data.y[task.name]
@@ -147,7 +147,7 @@ def _tasks(data: DataSet, rows: Rows) -> Iterator[tuple[str, Rows, NDArray[Any]]
             yield task.name, seen, values if task.kind == "classification" else values.astype(float)
 
 
-def _rows(X: Any, rows: Rows) -> Any:
+def taken(X: Any, rows: Rows) -> Any:
     return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
 
 
