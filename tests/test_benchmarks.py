@@ -743,6 +743,40 @@ def test_every_step_trains():
     assert all((times > 0).all() for times in seconds.values())
 
 
+# -- images in files -------------------------------------------------------------------------
+
+
+def test_images_in_files_are_measured(tmp_path, monkeypatch):
+    with script("image_files") as module:
+        monkeypatch.setattr(module, "SIDE", 24)
+        for name in ("drawn", "linked"):
+            (tmp_path / name).mkdir()
+        paths = module.draw(tmp_path / "drawn", 5)
+        speeds = module.measure_time(paths, 1, 1)
+        imports, most, seconds = module.measure_memory(paths, 12, tmp_path / "linked")
+    assert len(speeds) == 3
+    assert all(speed.shape == (1,) and speed > 0 for speed in speeds.values())
+    assert 0.05 < imports <= most < 2
+    assert seconds > 0
+
+
+@pytest.mark.parametrize(("speed", "most"), [(8.5, 0.9), (7.5, 0.9), (8.5, 1.1)])
+def test_files_that_are_slow_or_large_fail(speed, most, monkeypatch, capsys, tmp_path):
+    with script("image_files") as module:
+        speeds = {"array in memory": 10.0, "ImageFiles, decoded anew": speed}
+        speeds = {name: np.full(3, value) for name, value in speeds.items()}
+        monkeypatch.setattr(module, "draw", lambda *args: [])
+        monkeypatch.setattr(module, "measure_time", lambda *args: speeds)
+        monkeypatch.setattr(module, "measure_memory", lambda *args: (0.3, most, 1.0))
+        monkeypatch.setattr(sys, "argv", ["image_files", "--output", str(tmp_path / "table.txt")])
+        code = module.main()
+    table = capsys.readouterr().out
+    assert table == (tmp_path / "table.txt").read_text()
+    assert code == ((speed, most) != (8.5, 0.9))
+    assert ("0.75 of the images per second" in table) == (speed == 7.5)
+    assert ("1.10 GB, not below 1.0" in table) == (most == 1.1)
+
+
 # -- speed -----------------------------------------------------------------------------------
 
 

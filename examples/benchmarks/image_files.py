@@ -1,0 +1,149 @@
+"""Images in files: what reading them by batch costs in time, and what a long list takes in memory.
+
+Photographs of 500 x 375 pixels are drawn, written as JPEG, and read at 224 x 224.
+
+*Time.* Epochs of the default trunk on an array in memory, on ``ImageFiles`` that decode each image
+anew (``cache=0``) with two threads, and on ``ImageFiles`` of which the cache holds all. The three
+take turns, in one process with two threads of torch; shown are medians. Lazy reading has to reach
+0.8 of the images per second of the array.
+
+*Memory.* The largest memory of a process that fits a small trunk for one epoch to 20,000 such files
+(hard links to a few hundred; they would be 3 GB in memory, uint8), with the cache as it is by
+default. It has to stay below 1 GB, of which importing the package takes some. (Linux only.)
+
+    python examples/benchmarks/image_files.py
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl.datasets import ImageFiles, load_images
+from sklearn_mtl.networks import ConvTrunk
+
+SIDE, LEAST_RATIO, MOST_MEMORY = 224, 0.8, 1.0  # pixels, of the array, and GB
+FIT = """
+import sys
+from pathlib import Path
+import numpy as np
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl.datasets import ImageFiles
+from sklearn_mtl.networks import ConvTrunk
+
+def most():  # so far, in GB
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**20
+
+imports, paths = most(), sorted(Path(sys.argv[1]).iterdir())
+X, y = ImageFiles(paths, size=int(sys.argv[2])), np.arange(len(paths)) % 7.0
+MultiTaskCNNEstimator(max_epochs=1, trunk=ConvTrunk(width=2, n_features=8)).fit(X, y)
+print(imports, most())
+"""
+
+
+def draw(folder: Path, n_files: int) -> list[Path]:
+    """Write photographs, of large forms with noise on them."""
+    rng, paths = np.random.default_rng(0), []
+    for i in range(n_files):
+        forms = rng.integers(256, size=(12, 16, 3), dtype=np.uint8)
+        image = Image.fromarray(forms).resize((500, 375), Image.Resampling.BICUBIC)
+        noisy = np.asarray(image) + rng.normal(0, 8, (375, 500, 1))
+        paths.append(folder / f"{i}.jpg")
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=88)
+    return paths
+
+
+def images_per_second(X: np.ndarray | ImageFiles, y: np.ndarray, n_epochs: int) -> list[float]:
+    """Images per second of each epoch of a fit."""
+    est = MultiTaskCNNEstimator(max_epochs=n_epochs, trunk=ConvTrunk(), random_state=0).fit(X, y)
+    return [len(y) / row["dur"] for row in est.net_.history]
+
+
+def measure_time(paths: list[Path], n_turns: int, n_epochs: int) -> dict[str, np.ndarray]:
+    """Images per second, by the way they are held, (n_turns,)."""
+    torch.set_num_threads(2)
+    y = np.random.default_rng(0).normal(size=(len(paths), 2))
+    ways = {
+        "array in memory": load_images(paths, SIDE, n_jobs=2),
+        "ImageFiles, decoded anew": ImageFiles(paths, SIDE, cache=0, n_jobs=2),
+        "ImageFiles, all in the cache": ImageFiles(paths, SIDE, cache=2**32, n_jobs=2),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(n_turns):
+        for name, X in ways.items():
+            found[name].append(float(np.median(images_per_second(X, y, n_epochs))))
+    return {name: np.array(speeds) for name, speeds in found.items()}
+
+
+def measure_memory(paths: list[Path], n_files: int, folder: Path) -> tuple[float, float, float]:
+    """GB after the imports, and the most of the fit to links to the files; and its seconds."""
+    for i in range(n_files):
+        os.link(paths[i % len(paths)], folder / f"{i:06d}.jpg")
+    start = time.perf_counter()
+    command = [sys.executable, "-c", FIT, str(folder), str(SIDE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imports, most = map(float, done.stdout.split())
+    return imports, most, time.perf_counter() - start
+
+
+def main() -> int:
+    """Print the table, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=320, metavar="N", help="that are drawn")
+    parser.add_argument("--turns", type=int, default=3, metavar="N")
+    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="of a turn")
+    parser.add_argument("--files", type=int, default=20_000, metavar="N", help="of the long list")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the table here")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        drawn, linked = Path(name, "drawn"), Path(name, "linked")
+        drawn.mkdir()
+        linked.mkdir()
+        paths = draw(drawn, args.images)
+        speeds = measure_time(paths, args.turns, args.epochs)
+        imports, most, seconds = measure_memory(paths, args.files, linked)
+    base = speeds["array in memory"]
+    lines = [
+        f"JPEG of 500 x 375 at {SIDE} px, ConvTrunk(), two threads",
+        "$ python examples/benchmarks/image_files.py",
+        f"{args.images} images, {args.turns} turns of {args.epochs} epochs",
+        "",
+        f"{'X':32s}{'images per s':>14s}{'of the array':>14s}",
+    ]
+    lines.append("-" * len(lines[-1]))
+    for way, speed in speeds.items():
+        lines.append(f"{way:32s}{np.median(speed):14.1f}{np.median(speed / base):14.2f}")
+    lines += [
+        "",
+        f"fit to {args.files:,} files, one epoch of ConvTrunk(width=2), {seconds:.0f} s:",
+        f"at most {most:.2f} GB, of which the imports {imports:.2f}; all images: "
+        f"{args.files * 3 * SIDE**2 / 2**30:.2f} GB",
+        "",
+    ]
+    missed = []
+    ratio = np.median(speeds["ImageFiles, decoded anew"] / base)
+    if ratio < LEAST_RATIO:
+        missed.append(f"{ratio:.2f} of the images per second of the array, not {LEAST_RATIO}")
+    if most >= MOST_MEMORY:
+        missed.append(f"{most:.2f} GB, not below {MOST_MEMORY}")
+    promise = f"passed: at least {LEAST_RATIO} of the array, and below {MOST_MEMORY} GB"
+    lines.append(f"FAILED: {'; '.join(missed)}" if missed else promise)
+    print("\n".join(lines))
+    if args.output is not None:
+        args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
