@@ -153,13 +153,14 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Images are changed at random in training, by parameters that can be searched, e.g.
         ``augment__rotation``; targets with a `geometry`, see `Task`, move with them. `max_shift` of
         a `ConvTrunk` rests then. None shifts images by that, and targets with a geometry too.
-    trunk : {'auto', 'dense', 'conv', 'tabm'}, spec, nn.Module or callable, default='auto'
+    trunk : {'auto', 'dense', 'conv', 'sequence', 'tabm'}, spec, nn.Module or callable, \
+            default='auto'
         The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
-        (`DenseTrunk`, `ConvTrunk`, `TabMTrunk` and `TimmTrunk` of `sklearn_mtl.networks`) has
-        parameters that can be searched, e.g. ``trunk__width``. A module is copied, and never
-        trained in place; a callable without arguments, such as a class, returns one. Trunks map
-        (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members over which loss and
-        predictions are averaged.
+        (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `TabMTrunk` and `TimmTrunk` of
+        `sklearn_mtl.networks`) has parameters that can be searched, e.g. ``trunk__width``. A module
+        is copied, and never trained in place; a callable without arguments, such as a class,
+        returns one. Trunks map (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members
+        over which loss and predictions are averaged.
     head_hidden_units : int, default=0
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.

@@ -84,10 +84,11 @@ HOUSE = {
     "networks.members": Room(),  # what members of an ensemble have of their own
     "networks.dense": Room(".members", "sklearn.base sklearn.utils._param_validation"),  # specs
     "networks.conv": Room("", "sklearn.base sklearn.utils._param_validation"),
+    "networks.sequences": Room("", "sklearn.base sklearn.utils._param_validation"),
     "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
     "networks.module": Room(".members"),
-    "networks.build": Room("_memory .conv .dense .draws .extras .members .module"),
-    "networks": Room(".build .conv .dense .extras .members .module"),
+    "networks.build": Room("_memory .conv .dense .draws .extras .members .module .sequences"),
+    "networks": Room(".build .conv .dense .extras .members .module .sequences"),
     "augmentation": Room("", "numpy torch sklearn.base sklearn.utils._param_validation"),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
@@ -216,8 +217,9 @@ HOUSE = {
     "datasets.pictures": Room("", "", "PIL"),  # Pillow, once a picture is read
     "datasets.reading": Room(".pictures", "joblib pandas torch"),
     "datasets.images": Room(".pictures .reading"),
+    "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
     "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
-    "datasets": Room(".images .reader .scenes"),
+    "datasets": Room(".images .padding .reader .scenes"),
     "_views": Room("_fitted _intervals", "numpy sklearn"),
     "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions
     "metrics": Room(

@@ -163,7 +163,7 @@ MISTAKES_X = [
         "sequences of different lengths",
         fit(ragged(5)),
         ValueError,
-        ("Samples of X differ in length", "(5,) in row 0", "(6,) in row 1", "Crop or pad"),
+        ("Samples of X differ in length", "(6,) in row 1", "Crop or pad", "SequencePad"),
     ),
     Mistake(
         "lists of different lengths",

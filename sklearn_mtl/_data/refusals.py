@@ -30,8 +30,8 @@ TWO_INPUTS = (
     "-1)]), and pass a trunk of your own, an nn.Module that takes the columns apart"
 )
 OF_UNEQUAL_SIZE = (
-    "as load_images of sklearn_mtl.datasets does with uint8 images (H, W) or (H, W, C), and "
-    "ImageFiles with files"
+    "as load_images of sklearn_mtl.datasets does with uint8 images (H, W) or (H, W, C), "
+    "ImageFiles with files, and SequencePad with sequences"
 )
 NUMBERS = (*"biufc",)  # kinds of dtypes
 FEW = 9  # so many items of a list may be inputs, more are samples
@@ -358,7 +358,7 @@ def _unequal_samples(X: Any, name: str) -> str | None:
         flat = all(len(shape) <= 1 for shape in shapes)
         what, how, by = "size", "Resize, crop or pad", f", {OF_UNEQUAL_SIZE}"
         if flat:
-            what, how, by = "length", "Crop or pad", ""
+            what, how, by = "length", "Crop or pad", ", as SequencePad of sklearn_mtl.datasets does"
         return (
             f"Samples of {name} differ in {what}: {', '.join(first[:4])}{rest}. {how} them to one "
             f"{what} first{by}."

@@ -1,9 +1,9 @@
 """Trunks that share a representation, and the multi-head module on top of them.
 
 A trunk maps a batch ``(B, *input_shape)`` to features ``(B, F)``, or ``(B, M, F)`` for an ensemble
-of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, and `TabMTrunk`, `TimmTrunk` over packages
-that are extras) know how to build one for an input shape, and their parameters can be searched:
-``trunk__width``.
+of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, and `TabMTrunk`,
+`TimmTrunk` over packages that are extras) know how to build one for an input shape, and their
+parameters can be searched: ``trunk__width``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
 from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
 from sklearn_mtl.networks.module import HiddenHeads, MultiTaskModule
+from sklearn_mtl.networks.sequences import SequenceTrunk
 
 __all__ = [
     "TRUNKS",
@@ -30,6 +31,7 @@ __all__ = [
     "MemberLinear",
     "MemberTrunk",
     "MultiTaskModule",
+    "SequenceTrunk",
     "TabMTrunk",
     "TimmTrunk",
     "build_trunk",

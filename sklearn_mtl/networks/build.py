@@ -18,6 +18,7 @@ from sklearn_mtl.networks.draws import DrawsFrom, Generators
 from sklearn_mtl.networks.extras import TabMTrunk
 from sklearn_mtl.networks.members import MemberTrunk
 from sklearn_mtl.networks.module import in_channels_last
+from sklearn_mtl.networks.sequences import SequenceTrunk
 
 __all__ = ["TRUNKS", "build_trunk", "folds_of", "named_spec", "takes_channels_last"]
 
@@ -25,6 +26,7 @@ __all__ = ["TRUNKS", "build_trunk", "folds_of", "named_spec", "takes_channels_la
 TRUNKS: dict[str, Callable[[], Any]] = {
     "dense": DenseTrunk,
     "conv": ConvTrunk,
+    "sequence": SequenceTrunk,
     "tabm": TabMTrunk,
 }
 

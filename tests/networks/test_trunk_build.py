@@ -11,7 +11,13 @@ from _samples import ConvThenFlatten, random_inputs, small_trunk
 from sklearn.base import clone
 from torch import nn
 
-from sklearn_mtl.networks import TRUNKS, ConvTrunk, DenseTrunk, build_trunk, takes_channels_last
+from sklearn_mtl.networks import (
+    TRUNKS,
+    ConvTrunk,
+    DenseTrunk,
+    build_trunk,
+    takes_channels_last,
+)
 
 ROWS = [(1,), (5,)]
 SEQUENCES = [(2, 7), (1, 64), (3, 100)]
@@ -71,7 +77,7 @@ def test_specs_that_ask_are_told_which_features_take_two_values():
 
 @pytest.mark.parametrize("name", TRUNKS)
 def test_names_build_the_default_spec(name):
-    shape = (1, 9, 13) if name == "conv" else (5,)
+    shape = {"conv": (1, 9, 13), "sequence": (2, 9)}.get(name, (5,))
     if name == "tabm":
         pytest.importorskip("tabm")
     trunk, n_features = build_trunk(name, shape)

@@ -1,0 +1,149 @@
+"""`SequencePad`: sequences of unequal length become one array, with a mask."""
+
+# SPDX-License-Identifier: BSD-3-Clause
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["SequencePad"]
+
+
+class SequencePad(TransformerMixin, BaseEstimator):
+    """Pads sequences of unequal length to one, and adds a channel that says where they end.
+
+    For a :class:`~sklearn_mtl.networks.SequenceTrunk`, of which predictions do not depend on the
+    padding.
+
+    Parameters
+    ----------
+    length : int, default=None
+        Steps of all sequences in the end. None takes the longest one in `fit`.
+    channels : {'first', 'last'}, default='first'
+        Whether sequences have the shape (n_channels, n_steps) or (n_steps, n_channels). Those of
+        one axis have one channel.
+
+    Attributes
+    ----------
+    length_ : int
+        Steps of all sequences.
+    fill_ : ndarray of shape (n_channels,)
+        Mean of each channel over all steps in `fit`, which is what sequences are padded with: so
+        the padding does not move the mean by which the estimator standardises.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mtl.datasets import SequencePad
+    >>> X = SequencePad().fit_transform([np.array([1.0, 2.0, 6.0]), np.array([3.0])])
+    >>> X.shape
+    (2, 2, 3)
+    >>> X[1]
+    array([[3., 3., 3.],
+           [1., 0., 0.]])
+    """
+
+    def __init__(self, length: int | None = None, *, channels: str = "first") -> None:
+        self.length = length
+        self.channels = channels
+
+    def fit(self, X: Any, y: Any = None) -> SequencePad:
+        """Learn the length, and what to pad with.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (n_channels, n_steps), (n_steps, n_channels) or (n_steps,)
+            Sequences of numbers, each of at least one step.
+        y : None
+            Is not looked at.
+        """
+        parts = self._parts(X)
+        self.length_ = self._length(max(part.shape[1] for part in parts))
+        self.fill_ = np.concatenate(parts, axis=1).mean(axis=1, dtype=np.float64)
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.floating[Any]]:
+        """Return the sequences in one array.
+
+        Parameters
+        ----------
+        X : list of array-like of shape (n_channels, n_steps), (n_steps, n_channels) or (n_steps,)
+            Sequences of numbers, each of at least one step.
+
+        Returns
+        -------
+        padded : ndarray of shape (n_sequences, n_channels + 1, length_)
+            Of float64, or float32 if all sequences are. The last channel is 1 at the steps of the
+            sequence, and 0 behind them.
+
+        Raises
+        ------
+        ValueError
+            If a sequence is longer than `length_`, or has another number of channels than in `fit`.
+        """
+        check_is_fitted(self)
+        parts = self._parts(X, len(self.fill_))
+        longer = [row for row, part in enumerate(parts) if part.shape[1] > self.length_]
+        if longer:
+            raise ValueError(
+                f"X holds {len(longer)} sequences of more than {self.length_} steps, the first in "
+                f"rows {longer[:5]}. Cut them, or pass a larger length="
+                f"{max(part.shape[1] for part in parts)}."
+            )
+        single = all(part.dtype == np.float32 for part in parts)
+        dtype = np.float32 if single else np.float64
+        padded = np.empty((len(parts), len(self.fill_) + 1, self.length_), dtype=dtype)
+        padded[:, :-1] = self.fill_[:, None]
+        padded[:, -1] = 0
+        for row, part in zip(padded, parts, strict=True):
+            row[:-1, : part.shape[1]] = part
+            row[-1, : part.shape[1]] = 1
+        return padded
+
+    def _length(self, longest: int) -> int:
+        if self.length is None:
+            return longest
+        whole = isinstance(self.length, int | np.integer) and not isinstance(self.length, bool)
+        if not whole or self.length < 1:
+            raise ValueError(f"length={self.length!r} is no number of steps. Pass an int, or None.")
+        return int(self.length)
+
+    def _parts(self, X: Any, n_channels: int | None = None) -> Sequence[NDArray[Any]]:
+        """Return the sequences as arrays of numbers, channels first."""
+        if self.channels not in ("first", "last"):
+            raise ValueError(f"channels={self.channels!r} does not exist. Use 'first' or 'last'.")
+        parts = []
+        for row, sequence in enumerate(X):
+            try:
+                part = np.asarray(sequence)
+            except ValueError as error:  # of numpy, about lists of unequal length
+                raise ValueError(f"Row {row} of X is no array: {error}.") from error
+            if part.dtype.kind not in "biuf" or part.ndim not in (1, 2) or part.size == 0:
+                raise ValueError(
+                    f"Row {row} of X is {part.dtype} of the shape {part.shape}. Pass sequences of "
+                    "numbers, of one axis or two, and at least one step."
+                )
+            if part.ndim == 1:
+                part = part[None]
+            elif self.channels == "last":
+                part = part.T
+            n_channels = len(part) if n_channels is None else n_channels
+            if len(part) != n_channels:
+                raise ValueError(
+                    f"Row {row} of X has {len(part)} channels, others have {n_channels}. "
+                    "channels='last' reads (n_steps, n_channels), 'first' (n_channels, n_steps)."
+                )
+            if not np.isfinite(part).all():
+                raise ValueError(
+                    f"Row {row} of X holds NaN or infinity. Impute these values, or drop the steps."
+                )
+            parts.append(part)
+        if not parts:
+            raise ValueError("X holds no sequences. Pass at least one.")
+        return parts

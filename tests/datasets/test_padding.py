@@ -1,0 +1,152 @@
+"""Sequences of unequal length: what they become, and that the padding says nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl.datasets import SequencePad
+from sklearn_mtl.networks import SequenceTrunk
+
+N = 60
+
+
+def make_sequences(n_channels: int = 2) -> tuple[list[np.ndarray], pd.DataFrame]:
+    """Waves of 5 to 40 steps; their frequency and whether they are loud do not need the length."""
+    rng = np.random.default_rng(0)
+    lengths, frequency, loud = (
+        rng.integers(5, 41, size=N),
+        rng.uniform(0.5, 2, size=N),
+        rng.random(N),
+    )
+    X = [
+        (1 + (a > 0.5)) * np.sin(f * np.arange(n) + np.arange(n_channels)[:, None]) + 3
+        for n, f, a in zip(lengths, frequency, loud, strict=True)
+    ]
+    return X, pd.DataFrame({"loud": loud > 0.5, "frequency": frequency})
+
+
+def small(length: int, **params: Any) -> MultiTaskCNNEstimator:
+    trunk = SequenceTrunk(width=4, n_features=16)
+    return MultiTaskCNNEstimator(
+        **{"max_epochs": 3, "random_state": 0} | params, trunk=trunk, input_shape=(3, length)
+    )
+
+
+def test_what_sequences_become() -> None:
+    X = [np.array([[1, 2, 3], [4, 5, 6]]), np.array([[9], [7]])]
+    pad = SequencePad()
+    padded = pad.fit_transform(X)
+    assert (pad.length_, pad.fill_.tolist()) == (3, [15 / 4, 22 / 4])
+    assert padded[0].tolist() == [[1, 2, 3], [4, 5, 6], [1, 1, 1]]
+    assert padded[1].tolist() == [[9, 3.75, 3.75], [7, 5.5, 5.5], [1, 0, 0]]
+    assert padded.dtype == np.float64
+    turned = SequencePad(channels="last").fit_transform([x.T for x in X])
+    np.testing.assert_array_equal(turned, padded)
+    longer = SequencePad(5).fit(X[:1]).transform([x.astype(np.float32) for x in X])
+    assert longer.shape == (2, 3, 5)
+    assert longer.dtype == np.float32
+    lists = SequencePad().fit_transform([[1, 2], [3]])
+    np.testing.assert_array_equal(lists, [[[1, 2], [1, 1]], [[3, 2], [1, 0]]])
+
+
+def test_predictions_do_not_depend_on_the_padding() -> None:
+    X, y = make_sequences()
+    pad = SequencePad().fit(X)
+    est = small(pad.length_).fit(pad.transform(X), y)
+    expected = est.predict(pad.transform(X))
+    other = pad.transform(X)
+    behind = np.broadcast_to(other[:, -1:] == 0, other[:, :-1].shape)
+    other[:, :-1][behind] = np.random.default_rng(0).normal(1e3, 1e3, size=behind.sum())
+    np.testing.assert_array_equal(est.predict(other), expected)
+    alone = np.concatenate([est.predict(pad.transform([x])) for x in X])
+    np.testing.assert_allclose(alone.astype(float), expected.astype(float), rtol=1e-5)
+
+
+def test_the_same_network_says_the_same_of_longer_padding() -> None:
+    """Means and scales stay, too: only the shape is told."""
+    X, y = make_sequences()
+    est = small(40).fit(SequencePad(40).fit_transform(X), y)
+    expected = est.predict(SequencePad(40).fit_transform(X))
+    reader = est._fitted.reader
+    reader.input_shape_ = reader.sample_shape_ = (3, 75)
+    found = est.predict(SequencePad(75).fit_transform(X))
+    np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=1e-5)
+
+
+def test_it_learns_in_pipelines_and_splits() -> None:
+    X, y = make_sequences()
+    pipeline = make_pipeline(SequencePad(40), small(40, max_epochs=80, batch_size=16))
+    assert pipeline.fit(X, y).score(X, y) > 0.8
+    assert np.isfinite(cross_validate(pipeline, X, y, cv=2)["test_score"]).all()
+
+
+def test_files_and_names(tmp_path: Path) -> None:
+    X, y = make_sequences()
+    padded = SequencePad().fit_transform(X)
+    est = small(padded.shape[2]).fit(padded, y)
+    est.save(tmp_path / "a.safetensors")
+    again = MultiTaskCNNEstimator.load(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(again.predict(padded), est.predict(padded))
+    named = MultiTaskCNNEstimator(trunk="sequence", input_shape=padded.shape[1:], max_epochs=1)
+    assert named.fit(padded, y).predict(padded).shape == (N, 2)
+
+
+def test_graphs_end_where_sequences_do(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the graphs")
+    X, y = make_sequences()
+    padded = SequencePad().fit_transform(X).astype(np.float32)
+    est = small(padded.shape[2]).fit(padded, y)
+    est.to_onnx(tmp_path / "a.onnx")
+    session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    for rows in (padded, padded[:1]):
+        found = session.run(["frequency"], {"X": rows})[0]
+        np.testing.assert_allclose(
+            found.ravel(), est.predict(rows)[:, 1].astype(float), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([], "X holds no sequences"),
+        ([[1.0], []], "Row 1 of X is float64 of the shape (0,)"),
+        ([["a"]], "Row 0 of X is <U1"),
+        ([np.zeros((2, 3, 4))], "Row 0 of X is float64 of the shape (2, 3, 4)"),
+        ([[[1, 2], [3]]], "Row 0 of X is no array"),
+        ([np.ones((2, 5)), np.ones((3, 5))], "Row 1 of X has 3 channels, others have 2"),
+        ([np.ones(3), [1.0, np.nan]], "Row 1 of X holds NaN or infinity"),
+    ],
+)
+def test_what_is_no_list_of_sequences(X: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        SequencePad().fit(X)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"length": 0}, "length=0"),
+        ({"length": 2.5}, "length=2.5"),
+        ({"channels": "middle"}, "channels='middle'"),
+    ],
+)
+def test_bad_parameters(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SequencePad(**params).fit([[1.0]])
+
+
+def test_sequences_that_are_longer_than_those_of_fit() -> None:
+    pad = SequencePad().fit([[1.0, 2.0]])
+    with pytest.raises(ValueError, match=r"1 sequences of more than 2 steps.*\[1\].*length=5"):
+        pad.transform([[1.0], [1.0] * 5])
+    with pytest.raises(ValueError, match="Row 0 of X has 2 channels, others have 1"):
+        pad.transform([np.ones((2, 2))])
