@@ -55,7 +55,14 @@ class Inputs:
 
     def _standardized(self, samples: NDArray[Any]) -> Tensor:
         x = torch.from_numpy(samples).to(self.place)
-        return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
+        if x.numel() <= 4 * CHUNK_VALUES or self.place.type == "cuda":
+            return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)
+        # Few values at a time: in float64, large batches take much memory, and ten times as long.
+        n_rows = max(1, CHUNK_VALUES // math.prod(x.shape[1:]))
+        whole = torch.empty(x.shape, dtype=self.dtype, device=self.device)
+        for into, part in zip(whole.split(n_rows), x.split(n_rows), strict=True):
+            into.copy_((part - self.mean).div_(self.scale))
+        return whole
 
 
 def infer(module: Callable[..., Tensor], x: Tensor, amp_dtype: torch.dtype | None) -> Tensor:

@@ -7,6 +7,7 @@ from _fits import X, Y, make
 from torch import nn
 
 from sklearn_mtl import _predict
+from sklearn_mtl._data.inputs import Source
 from sklearn_mtl.networks import DenseTrunk
 
 
@@ -45,6 +46,23 @@ def test_predictions_do_not_depend_on_the_chunks(limit, value, n_features, large
     handle.remove()
     assert (max(sizes), sum(sizes)) == (largest, 60)
     np.testing.assert_allclose(estimator.embed(X), embedded, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("limit", [1, 12, 40, 10**9])
+def test_large_batches_are_standardised_in_pieces(dtype, limit, monkeypatch):
+    """Each value by the same operations: nothing changes."""
+    X = np.random.default_rng(0).integers(0, 200, size=(11, 2, 3, 2)).astype(dtype)
+    mean, scale = np.array([[[1e3]], [[-7.3]]]), np.array([[[3.7]], [[1e-3]]])
+    source = Source(lambda rows: X[rows], X.shape[1:], mean, scale)
+    inputs = _predict.Inputs(source, torch.float32, torch.device("cpu"))
+    monkeypatch.setattr(_predict, "CHUNK_VALUES", limit)
+    found = inputs(np.arange(11)).numpy()
+    np.testing.assert_array_equal(found, ((X - mean) / scale).astype(np.float32))
+    assert found.flags.c_contiguous
+    (part, whole) = inputs.parts([np.arange(3), np.arange(11)])
+    np.testing.assert_array_equal(part.numpy(), found[:3])
+    np.testing.assert_array_equal(whole.numpy(), found)
 
 
 class HalfTrunk(nn.Linear):

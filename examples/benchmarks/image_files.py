@@ -7,9 +7,10 @@ anew (``cache=0``) with two threads, and on ``ImageFiles`` of which the cache ho
 take turns, in one process with two threads of torch; shown are medians. Lazy reading has to reach
 0.8 of the images per second of the array.
 
-*Memory.* The largest memory of a process that fits a small trunk for one epoch to 20,000 such files
-(hard links to a few hundred; they would be 3 GB in memory, uint8), with the cache as it is by
-default. It has to stay below 1 GB, of which importing the package takes some. (Linux only.)
+*Memory.* The largest memory of a process that fits a small trunk for one epoch, in batches of 32,
+to 20,000 such files (hard links to a few hundred; they would be 3 GB in memory, uint8), with the
+cache as it is by default. It has to stay below 1 GB, of which importing the package takes some.
+(Linux only.)
 
     python examples/benchmarks/image_files.py
 """
@@ -47,7 +48,8 @@ def most():  # so far, in GB
 
 imports, paths = most(), sorted(Path(sys.argv[1]).iterdir())
 X, y = ImageFiles(paths, size=int(sys.argv[2])), np.arange(len(paths)) % 7.0
-MultiTaskCNNEstimator(max_epochs=1, trunk=ConvTrunk(width=2, n_features=8)).fit(X, y)
+trunk = ConvTrunk(width=2, n_features=8)
+MultiTaskCNNEstimator(max_epochs=1, batch_size=32, trunk=trunk).fit(X, y)
 print(imports, most())
 """
 
@@ -126,7 +128,7 @@ def main() -> int:
         lines.append(f"{way:32s}{np.median(speed):14.1f}{np.median(speed / base):14.2f}")
     lines += [
         "",
-        f"fit to {args.files:,} files, one epoch of ConvTrunk(width=2), {seconds:.0f} s:",
+        f"fit to {args.files:,} files, an epoch of ConvTrunk(width=2), batch_size=32, {seconds:.0f} s:",
         f"at most {most:.2f} GB, of which the imports {imports:.2f}; all images: "
         f"{args.files * 3 * SIDE**2 / 2**30:.2f} GB",
         "",
