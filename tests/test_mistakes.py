@@ -288,10 +288,10 @@ MISTAKES_X = [
         ("Column 1 of X holds text", "Column 0 of X holds numbers as text", "to_numeric"),
     ),
     Mistake(
-        "names of files",
-        fit([f"{i}.png" for i in range(N)]),
+        "words",
+        fit([f"word {i}" for i in range(N)]),
         ValueError,
-        ("X holds text, such as '0.png'", "Pass one array"),
+        ("X holds text, such as 'word 0'", "Pass one array"),
     ),
     Mistake(
         "numbers beside pd.NA",

@@ -128,7 +128,7 @@ def main() -> int:
         lines.append(f"{way:32s}{np.median(speed):14.1f}{np.median(speed / base):14.2f}")
     lines += [
         "",
-        f"fit to {args.files:,} files, an epoch of ConvTrunk(width=2), batch_size=32, {seconds:.0f} s:",
+        f"an epoch of ConvTrunk(width=2), {args.files:,} files, batches of 32, {seconds:.0f} s:",
         f"at most {most:.2f} GB, of which the imports {imports:.2f}; all images: "
         f"{args.files * 3 * SIDE**2 / 2**30:.2f} GB",
         "",

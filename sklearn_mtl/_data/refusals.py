@@ -191,8 +191,8 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 def _image_paths(X: Any, name: str) -> str | None:
     """Say how files of images are read."""
-    of_one_axis = isinstance(X, list | tuple) or getattr(X, "ndim", 2) == 1
-    if of_one_axis and (path := _image_path(X)):
+    is_column = getattr(X, "ndim", 2) == 1 and _kind_of(X) not in NUMBERS
+    if (is_column or isinstance(X, list | tuple)) and (path := _image_path(X)):
         how = f"Pass ImageFiles({name}, size=64) of sklearn_mtl.datasets."
         return f"{name} holds paths of images, such as {path!r}. {how}"
     for label, values in _columns(X):
