@@ -39,6 +39,7 @@ PLACES = {
     "_fitted": (3.6, 12.0),
     "_training": (0.0, 5.8),
     "_through": (5.9, 7.45),
+    "_one_task": (7.55, 9.2),
     "_views": (7.55, 9.2),
     "model_selection": (9.3, 12.0),
     "_files": (0.0, 6.3),

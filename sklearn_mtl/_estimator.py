@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import ClassifierTags, Tags
-from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,7 +20,7 @@ from sklearn_mtl._callers import check_callers
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._files import save as files
 from sklearn_mtl._files.checkpoint import Checkpoint
-from sklearn_mtl._fitted import Fitted, fitted_of
+from sklearn_mtl._fitted import Fitted, available_if, fitted_of, there_is
 from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._intervals import (
     standard_deviations,
@@ -53,17 +52,11 @@ def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
 
 
 def _has_intervals(estimator: MultiTaskCNNEstimator) -> bool:
-    return _there_is(why_no_intervals(fitted_of(estimator).encoder, fitted_of(estimator).errors))
+    return there_is(why_no_intervals(fitted_of(estimator).encoder, fitted_of(estimator).errors))
 
 
 def _has_sets(estimator: MultiTaskCNNEstimator) -> bool:
-    return _there_is(why_no_sets(fitted_of(estimator).encoder, fitted_of(estimator).errors))
-
-
-def _there_is(why_not: str | None) -> bool:
-    if why_not is not None:
-        raise AttributeError(why_not)
-    return True
+    return there_is(why_no_sets(fitted_of(estimator).encoder, fitted_of(estimator).errors))
 
 
 def _takes_streams(estimator: MultiTaskCNNEstimator) -> bool:
@@ -77,17 +70,6 @@ def _takes_streams(estimator: MultiTaskCNNEstimator) -> bool:
             "rows. Pass a dict {task: {label: weight}}."
         )
     return True
-
-
-class _Available(_AvailableIfDescriptor):
-    """As that of scikit-learn, but it hands on why a method is not there."""
-
-    def _check(self, obj: Any, owner: Any) -> None:
-        self.check(obj)
-
-
-def _available_if(check: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    return lambda method: _Available(method, check, method.__name__)
 
 
 class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
@@ -520,7 +502,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         fitted.keep_in(self)
         return self
 
-    @_available_if(_takes_streams)
+    @available_if(_takes_streams)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -600,8 +582,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             ``given=``.
         y_std : ndarray of shape (n_samples, n_tasks) or (n_samples,)
             Only with `return_std`: the standard deviation of what is observed around each number,
-            measured as that of `predict_interval`; NaN for classes. Of a conditional number, where
-            it applies.
+            measured as that of `predict_interval`; NaN for classes, and where the prediction is. Of
+            a conditional number, where it applies; with ``conditional_output='expected'``, of the
+            number that is 0 where it does not.
         """
         fitted = fitted_of(self)
         encoder, raw = fitted.encoder, fitted.raw(X)
@@ -610,7 +593,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             return y_pred
         if (why := why_no_deviations(encoder, fitted.errors)) is not None:
             raise ValueError(why)
-        y_std = standard_deviations(encoder, fitted.errors, raw)
+        y_std = standard_deviations(encoder, fitted.errors, raw, self.conditional_output)
         return y_pred, y_std[:, 0] if encoder.y_ndim_ == 1 else y_std
 
     def predict_frame(self, X: Any) -> Any:
@@ -630,7 +613,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         return tools.predict_frame(self, X)
 
-    @_available_if(_has_class_task)
+    @available_if(_has_class_task)
     def predict_proba(self, X: Any) -> NDArray[np.float64] | list[NDArray[np.float64]]:
         """Probabilities of the classes.
 
@@ -651,7 +634,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         probabilities = list(fitted.encoder.probabilities(fitted.raw(X)).values())
         return probabilities[0] if len(probabilities) == 1 else probabilities
 
-    @_available_if(_has_class_task)
+    @available_if(_has_class_task)
     def predict_log_proba(self, X: Any) -> NDArray[np.float64] | list[NDArray[np.float64]]:
         """Logarithms of the probabilities of the classes.
 
@@ -668,7 +651,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         proba = self.predict_proba(X)
         return [log_of(p) for p in proba] if isinstance(proba, list) else log_of(proba)
 
-    @_available_if(_has_class_task)
+    @available_if(_has_class_task)
     def predict_proba_frame(self, X: Any) -> Any:
         """Probabilities of the classes of every class task, as a frame.
 
@@ -685,7 +668,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         return tools.predict_proba_frame(self, X)
 
-    @_available_if(_has_intervals)
+    @available_if(_has_intervals)
     def predict_interval(self, X: Any, confidence: Any = 0.9) -> NDArray[Any]:
         """Intervals that hold the numbers, and ordered classes, with a given confidence.
 
@@ -707,11 +690,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         intervals : ndarray of shape (n_samples, n_tasks, 2[, n_levels])
             Lower and upper bound, in the units of y; without the second axis when y was 1-D, and
             the last one is that of the levels, if several were passed. Of an ordinal task, the
-            lowest and the highest of neighbouring labels. NaN for classes without an order. Of a
-            conditional task, given that it applies; with ``conditional_output='nan'``, NaN (None
-            among labels) where it is predicted not to. Infinite where fewer rows were left out
-            than the level asks for, as 8 for 0.9, and for numbers that y knows within bounds. Of
-            dtype float, or object where labels are no numbers.
+            lowest and the highest of neighbouring labels. NaN for classes without an order, and
+            for tasks that were not observed. Of a conditional task, given that it applies; with
+            ``conditional_output='nan'``, NaN (None among labels) where it is predicted not to; with
+            ``'expected'``, of the number that is 0 where it does not apply, as that is the one
+            whose mean is predicted. Infinite, with a warning, where fewer rows were left out than
+            the level asks for, as 8 for 0.9. Of dtype float, or object where labels are no numbers.
 
         Raises
         ------
@@ -743,7 +727,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         return tools.predict_interval(self, X, confidence)
 
-    @_available_if(_has_intervals)
+    @available_if(_has_intervals)
     def predict_interval_frame(self, X: Any, confidence: Any = 0.9) -> Any:
         """Intervals of the numbers and ordered classes, as a frame.
 
@@ -759,11 +743,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         intervals : DataFrame of shape (n_samples, 2 * n_intervals)
             Of the type of y in `fit` (pandas for arrays), with the columns ``{task}_lower`` and
             ``{task}_upper`` of each number and ordered class; ``{task}_lower_{confidence}``
-            and so on if several levels were passed.
+            and so on if several levels were passed. Labels have y's dtype.
         """
         return tools.predict_interval_frame(self, X, confidence)
 
-    @_available_if(_has_sets)
+    @available_if(_has_sets)
     def predict_set(
         self, X: Any, confidence: Any = 0.9
     ) -> NDArray[np.bool_] | list[NDArray[np.bool_]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.inputs import InputReader, as_input
@@ -22,7 +24,17 @@ from sklearn_mtl._intervals import Errors
 from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 
-__all__ = ["OPTIONAL", "Fitted", "fit_name", "fitted_of", "innermost", "steps_to", "through"]
+__all__ = [
+    "OPTIONAL",
+    "Fitted",
+    "available_if",
+    "fit_name",
+    "fitted_of",
+    "innermost",
+    "steps_to",
+    "there_is",
+    "through",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -240,3 +252,22 @@ def fit_name(estimator: Any, name: str) -> str:
     if not isinstance(estimator, Pipeline) or get_config()["enable_metadata_routing"]:
         return name
     return f"{estimator.steps[-1][0]}__{fit_name(estimator[-1], name)}"
+
+
+class _Available(_AvailableIfDescriptor):
+    """As that of scikit-learn, but it hands on why a method is not there."""
+
+    def _check(self, obj: Any, owner: Any) -> None:
+        self.check(obj)
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Make a method one that is there unless `check` raises an AttributeError."""
+    return lambda method: _Available(method, check, method.__name__)
+
+
+def there_is(why_not: str | None) -> bool:
+    """Raise an AttributeError that says why not, if there is a reason."""
+    if why_not is not None:
+        raise AttributeError(why_not)
+    return True

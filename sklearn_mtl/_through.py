@@ -172,7 +172,8 @@ def predict_interval_frame(estimator: Any, X: Any, confidence: Any = 0.9) -> Any
     intervals : DataFrame of shape (n_samples, 2 * n_intervals)
         Of the type of y in `fit` (pandas for arrays), with the columns ``{task}_lower`` and
         ``{task}_upper`` of each number and ordered class; ``{task}_lower_{confidence}`` and so on
-        if several levels were passed.
+        if several levels were passed. Labels have y's dtypes. As in `predict_interval`, NaN where a
+        task was not observed.
 
     Raises
     ------
@@ -186,18 +187,22 @@ def predict_interval_frame(estimator: Any, X: Any, confidence: Any = 0.9) -> Any
     fitted = fitted_of(estimator)
     found, single = _intervals(fitted, estimator, X, confidence)
     levels = [""] if single else [f"_{level:g}" for level in np.asarray(confidence, dtype=float)]
-    columns = {}
-    names = []
-    for name, interval in zip(fitted.encoder.names, found, strict=True):
+    encoder = fitted.encoder
+    columns: dict[str, NDArray[Any]] = {}
+    names, dtypes = [], dict[str, Any]()
+    for k, (name, interval) in enumerate(zip(encoder.names, found, strict=True)):
         if interval is None:
             continue
+        of_labels = encoder.template.dtypes if encoder.kinds_[k].is_class else {}
         for j, level in enumerate(levels):
             for side, bound in enumerate(("lower", "upper")):
                 names.append(f"{name}_{bound}{level}")
                 columns[names[-1]] = interval[:, side, j]
+                dtypes |= {names[-1]: of_labels[name]} if name in of_labels else {}
     if len(columns) < len(names):
         raise ValueError(f"confidence={confidence!r} holds a level twice. Pass each level once.")
-    return fitted.encoder.template.build(columns, (), _index(X))
+    template = encoder.template._replace(labels={}, dtypes=dtypes)
+    return template.build(columns, list(dtypes), _index(X))
 
 
 def predict_set(

@@ -7,7 +7,6 @@ estimator that they hold, and hand out one of its tasks.
 from __future__ import annotations
 
 import copy
-import functools
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,16 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl._fitted import fitted_of, innermost, through
+from sklearn_mtl._fitted import available_if, fitted_of, there_is
 from sklearn_mtl._intervals import (
     deviation_of_task,
-    interval_of_task,
-    levels_of,
     set_of_task,
     why_no_deviations,
-    why_no_intervals,
     why_no_sets,
 )
+from sklearn_mtl._one_task import TaskView
 
 __all__ = ["TaskClassifier", "TaskRegressor", "log_of", "task_view"]
 
@@ -102,137 +98,12 @@ def _frozen(estimator: Any) -> Any:
     return copy.copy(estimator) if best is None else _frozen(best)
 
 
-class _TaskView:
-    """What both views share; stands before the mixins, whose `score` refuses holes."""
-
-    # scikit-learn's displays name a curve by the class of the estimator: let it be the task.
-    def __new__(cls, estimator: Any, task: str) -> Any:
-        view: Any = cls
-        return super().__new__(_named(view, task))
-
-    def __init__(self, estimator: Any, task: str) -> None:
-        self.estimator = estimator
-        self.task = task
-
-    def __reduce__(self) -> Any:
-        return type(self).__base__, (self.estimator, self.task)
-
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        shown: str = super().__repr__(N_CHAR_MAX)  # type: ignore[call-arg]
-        return type(self).__qualname__ + shown.removeprefix(type(self).__name__)
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of values in one sample."""
-        return self.estimator.n_features_in_
-
-    @property
-    def feature_names_in_(self) -> NDArray[Any]:
-        """Column names of X, where it had string names."""
-        return self.estimator.feature_names_in_
-
-    @property
-    def _position(self) -> int:
-        return fitted_of(self.estimator).encoder.names.index(self.task)
-
-    @property
-    def _kind(self) -> Any:
-        return fitted_of(self.estimator).encoder.kinds_[self._position]
-
-    def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """Raw outputs (n, M, n_outputs) for the task alone: none of its gates is asked."""
-        fitted = fitted_of(self.estimator)
-        return fitted.encoder.part_of(fitted.raw(through(self.estimator, X)), self._position)
-
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Do nothing: the view is frozen.
-
-        Parameters
-        ----------
-        X : object
-            Ignored.
-        y : object, default=None
-            Ignored.
-        sample_weight : object, default=None
-            Ignored.
-
-        Returns
-        -------
-        self : TaskClassifier or TaskRegressor
-        """
-        check_is_fitted(self)
-        return self
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the task.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As the estimator takes it.
-
-        Returns
-        -------
-        y_pred : ndarray of shape (n_samples,)
-            Labels in their own dtype, or numbers in the units of y. For a conditional task: the
-            value expected if it applies, whatever `conditional_output` of the estimator.
-        """
-        check_is_fitted(self)
-        return self._kind.decode(self._outputs(X))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Score the task on observed targets, as `score_tasks` of the estimator does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As the estimator takes it.
-        y : array-like of shape (n_samples,)
-            True targets of the task; NaN, None or ``pd.NA`` where not observed.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of rows.
-
-        Returns
-        -------
-        score : float
-            Accuracy of classes, R2 or D2 of all else; higher is better. NaN, with a warning, where
-            too few targets are observed.
-        """
-        check_is_fitted(self)
-        fitted = fitted_of(self.estimator)
-        return fitted.score_task(self._position, through(self.estimator, X), y, sample_weight)
-
-    def _known(self, why_not: Any) -> Any:
-        """Return encoder, errors and position of the task, if there is what is asked for."""
-        check_is_fitted(self)
-        fitted, k = fitted_of(self.estimator), self._position
-        if (why := why_not(fitted.encoder, fitted.errors)) is not None:
-            raise ValueError(why)
-        return fitted.encoder, fitted.errors, k
-
-    def __sklearn_clone__(self) -> Any:
-        return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(innermost(self.estimator), "tasks_")
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.input_tags = get_tags(self.estimator).input_tags
-        tags._skip_test = True  # as FrozenEstimator: the common checks are about `fit`
-        return tags
+def _has_sets(view: TaskView) -> bool:
+    fitted = fitted_of(view.estimator)
+    return there_is(why_no_sets(fitted.encoder, fitted.errors))
 
 
-@functools.cache
-def _named(view: type, task: str) -> type:
-    """Return a class of views that is called as the task."""
-    said = {name: getattr(view, name) for name in ("__module__", "__qualname__", "__doc__")}
-    # Names of classes hold neither null characters nor half of a surrogate pair.
-    shown = task.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
-    return type(shown, (view,), said)
-
-
-class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
+class TaskClassifier(TaskView, ClassifierMixin, BaseEstimator):
     """One class task of a fitted `MultiTaskCNNEstimator`, frozen.
 
     `fit` does nothing and `sklearn.base.clone` returns the view itself.
@@ -300,6 +171,7 @@ class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
         """
         return log_of(self.predict_proba(X))
 
+    @available_if(_has_sets)
     def predict_set(self, X: Any, confidence: Any = 0.9) -> NDArray[np.bool_]:
         """Labels among which the class is, with a given confidence.
 
@@ -315,11 +187,15 @@ class TaskClassifier(_TaskView, ClassifierMixin, BaseEstimator):
         sets : ndarray of bool of shape (n_samples, n_classes[, n_levels])
             In the order of `classes_`, as `MultiTaskCNNEstimator.predict_set` returns them. For a
             conditional task: given that its gate holds.
+
+        Raises
+        ------
+        AttributeError
+            If the fit left out no rows.
+        ValueError
+            If `confidence` is not between 0 and 1.
         """
-        encoder, errors, k = self._known(why_no_sets)
-        levels, single = levels_of(confidence)
-        sets = set_of_task(encoder, errors, k, self._outputs(X), levels)[:, self._order]
-        return sets[..., 0] if single else sets
+        return self._sure(X, confidence, set_of_task)[:, self._order]
 
 
 def log_of(proba: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -328,7 +204,7 @@ def log_of(proba: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.log(proba)
 
 
-class TaskRegressor(_TaskView, RegressorMixin, BaseEstimator):
+class TaskRegressor(TaskView, RegressorMixin, BaseEstimator):
     """One task of numbers of a fitted `MultiTaskCNNEstimator`, frozen.
 
     `fit` does nothing and `sklearn.base.clone` returns the view itself.
@@ -372,27 +248,10 @@ class TaskRegressor(_TaskView, RegressorMixin, BaseEstimator):
         """
         if not return_std:
             return super().predict(X)
-        encoder, errors, k = self._known(why_no_deviations)
+        check_is_fitted(self)
+        fitted, k = fitted_of(self.estimator), self._position
+        encoder, errors = fitted.encoder, fitted.errors
+        if (why := why_no_deviations(encoder, errors)) is not None:
+            raise ValueError(why)
         part = self._outputs(X)
         return encoder.kinds_[k].decode(part), deviation_of_task(encoder, errors, k, part)
-
-    def predict_interval(self, X: Any, confidence: Any = 0.9) -> NDArray[np.float64]:
-        """Intervals that hold the number with a given confidence.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As the estimator takes it.
-        confidence : float or sequence of float, default=0.9
-            Share of new targets that are inside, between 0 and 1.
-
-        Returns
-        -------
-        intervals : ndarray of shape (n_samples, 2[, n_levels])
-            Lower and upper bound, as `MultiTaskCNNEstimator.predict_interval` returns them. For a
-            conditional task: given that its gate holds.
-        """
-        encoder, errors, k = self._known(why_no_intervals)
-        levels, single = levels_of(confidence)
-        found = interval_of_task(encoder, errors, k, self._outputs(X), levels)
-        return found[..., 0] if single else found

@@ -1819,14 +1819,19 @@ def test_shares_of_bounded_rows(censored):
 def test_bias_of_bounded_rows_passes_and_fails(censored, monkeypatch):
     monkeypatch.setattr(censored, "SHARES", (0.0, 0.5))
     monkeypatch.setattr(censored, "LARGEST_BIAS", 9.0)
+    monkeypatch.setattr(censored, "COVERAGE", (0.0, 1.0))
     lines, wrong = censored.compare(60, 1, max_epochs=1)
     assert len(lines) == 4
     assert not wrong
     monkeypatch.setattr(censored, "LARGEST_BIAS", 0.0)
-    monkeypatch.setattr(censored, "predict", lambda way, *_: float(WAYS.index(way)))
+    monkeypatch.setattr(censored, "COVERAGE", (0.88, 0.93))
+    monkeypatch.setattr(censored, "predict", lambda way, *_: (float(WAYS.index(way)), 0.87))
     WAYS = censored.WAYS
-    _, wrong = censored.compare(60, 1)
-    assert [line.partition(" ")[0] for line in wrong] == ["without", "a", "a"]
+    lines, wrong = censored.compare(60, 1)
+    assert "0.870" in lines[2]
+    first, *others = wrong
+    assert first.startswith("without bounds")
+    assert [line.split()[1] for line in others] == ["bias", "coverage"] * 2
 
 
 def test_survival_beside_cox(censored):

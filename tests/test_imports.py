@@ -179,7 +179,11 @@ HOUSE = {
     "_training.fingerprints": Room(".batches .copies .listeners .plan _fitted _identity"),
     "_training.line": Room(".net .plan _predict", "scipy"),
     "_training.calibrate": Room(".line .net .plan .run"),
-    "_training.errors": Room(".net .plan _intervals _predict kinds kinds.values", "scipy"),
+    "_training.likeliest": Room("kinds.bounds kinds.tobit", "scipy"),
+    "_training.measure": Room(".likeliest _intervals", "scipy"),
+    "_training.errors": Room(
+        ".dealing .likeliest .measure .net .plan _intervals _predict kinds kinds.bounds"
+    ),
     "_training.fit": Room(
         ".augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints .fit_tasks"
         " .net .plan .progress .random .run"
@@ -220,7 +224,8 @@ HOUSE = {
     "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
     "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
     "datasets": Room(".images .padding .reader .scenes"),
-    "_views": Room("_fitted _intervals", "numpy sklearn"),
+    "_one_task": Room("_fitted _intervals", "numpy sklearn"),
+    "_views": Room("_fitted _intervals _one_task", "numpy sklearn"),
     "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions
     "metrics": Room(
         "_data.rows _fitted _score _views kinds.bounds kinds.concordance kinds.scores",

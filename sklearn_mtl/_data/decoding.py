@@ -124,8 +124,26 @@ class TargetDecoder:
         """
         parts = zip(self.kinds_, self._parts(raw), strict=True)
         out: list[NDArray[Any]] = [kind.decode(part) for kind, part in parts]
+        for k, (holding, share) in self.applies(raw, conditional_output, out).items():
+            if share is not None:
+                out[k] = out[k] * share
+            if holding is not None:
+                out[k] = blank(out[k], ~holding)
+        return out
+
+    def applies(
+        self,
+        raw: Outputs,
+        conditional_output: str,
+        predicted: list[NDArray[Any]] | None = None,
+    ) -> dict[int, tuple[NDArray[np.bool_] | None, FloatArray | None]]:
+        """Tell where conditional tasks apply, by position: what each rule asks of predictions.
+
+        ``'nan'`` asks where a task is predicted to apply (n,); ``'expected'``, of means, how
+        probable that is (n,). All else is None, and there is nothing for ``'estimate'``.
+        """
         if conditional_output == "estimate":
-            return out
+            return {}
         if conditional_output not in ("nan", "expected"):  # set after fit, perhaps
             raise ValueError(
                 f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
@@ -140,21 +158,12 @@ class TargetDecoder:
                 return np.full(len(proba[gate]), np.nan)
             return self._unweighted(gate, proba[gate])[:, labels].sum(axis=1)
 
-        chain = chains(self.tasks_, self._gates, out, share_of)
-        for k, (hold, probability) in enumerate(chain):
-            if self._gates[k] is None:
-                continue
-            if conditional_output == "expected" and self.kinds_[k].is_mean:
-                out[k] = out[k] * probability
-            if conditional_output == "nan":
-                out[k] = blank(out[k], ~hold)
-        return out
-
-    def does_not_apply(self, raw: Outputs) -> dict[int, NDArray[np.bool_]]:
-        """Tell in which rows each conditional task is predicted not to apply."""
+        predicted = self.decode(raw) if predicted is None else predicted
+        chain = chains(self.tasks_, self._gates, predicted, share_of)
         gated = [k for k, gate in enumerate(self._gates) if gate is not None]
-        found = self.decode(raw, "nan") if gated else []
-        return {k: np.asarray(pd.isna(found[k])) for k in gated}
+        if conditional_output == "nan":
+            return {k: (chain[k][0], None) for k in gated}
+        return {k: (None, chain[k][1]) for k in gated if self.kinds_[k].is_mean}
 
     def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
         """Probabilities as they would be without the class weights, by which they are too large."""

@@ -247,7 +247,8 @@ def _are_errors(value: Any, fitted: Any) -> bool:
         and not (np.diff(value["quantiles"][known]) < 0).any()
         and bool(np.isfinite(value["quantiles"][known]).all())
         and all(_is_finite(value[name][numbers]) for name in SHAPES)
-        and all((value[name][numbers] > 0).all() for name in ("ends", "unit", "spread"))
+        and all((value[name][numbers] > 0).all() for name in ("unit", "spread"))
+        and not (value["ends"][numbers] < 0).any()
         and not any(np.isfinite(value["std"][k]) for k in fitted["encoder"].classes)
     )
 

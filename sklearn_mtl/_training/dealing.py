@@ -9,7 +9,7 @@ from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 
-__all__ = ["all_left_out", "deal_rows", "equal_rows"]
+__all__ = ["deal_rows", "equal_rows", "kept_together"]
 
 RowIndex = NDArray[np.intp]
 
@@ -39,9 +39,9 @@ def deal_rows(
     return deal_folds(groups, _traits(encoder, targets, rows), n_folds, seed)
 
 
-def all_left_out(folds: RowIndex, weight: NDArray[np.float64]) -> bool:
-    """Tell whether the targets of each task (n, n_tasks), if it has any, are in several folds."""
-    return all(len(np.unique(folds[seen])) != 1 for seen in (weight > 0).T)
+def kept_together(folds: RowIndex, weight: NDArray[np.float64]) -> list[int]:
+    """Tell of which tasks, by position, all targets (n, n_tasks) are in one fold."""
+    return [k for k, seen in enumerate((weight > 0).T) if len(np.unique(folds[seen])) == 1]
 
 
 def _traits(encoder: TargetEncoder, targets: EncodedTargets, rows: RowIndex) -> NDArray[np.bool_]:

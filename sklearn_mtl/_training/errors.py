@@ -7,32 +7,46 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from sklearn_mtl._data.inputs import as_input
 from sklearn_mtl._data.rows import Samples, check_groups
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._intervals import (
-    FARTHEST,
     N_QUANTILES,
     Errors,
     errors_of_none,
+    log_of,
     scales,
     spread_of,
 )
 from sklearn_mtl._predict import predict_raw
+from sklearn_mtl._training.dealing import equal_rows
+from sklearn_mtl._training.likeliest import likeliest
+from sklearn_mtl._training.measure import (
+    PRIOR_ROWS,
+    ErrorRows,
+    find_measure,
+    scores_left_out,
+)
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl.kinds import Kind, UnobservedTarget
-from sklearn_mtl.kinds.values import are_numbers
+from sklearn_mtl.kinds.bounds import are_bounds
 
-__all__ = ["Unseen", "column_of", "errors_left_out", "errors_of_validation", "measure_errors"]
+__all__ = [
+    "Unseen",
+    "column_of",
+    "effective_size",
+    "errors_left_out",
+    "errors_of_validation",
+    "measure_errors",
+]
 
 FloatArray = NDArray[np.float64]
 
 ENOUGH = 10_000  # rows of a task: of more, coverage could not be known better
-PRIOR_ROWS = 16  # as many say that all rows have the same scale
+N_FOLDS = 5  # of rows on which a network was validated
 # How much nearer the members of an ensemble may be to one another on rows that they have seen than
 # on others, as a ratio of squares: beyond, what is said of the others is a guess.
 NEAREST = 0.25
@@ -49,6 +63,8 @@ class Unseen(NamedTuple):
         Of each cell.
     groups : ndarray of int of shape (n,)
         Rows of one group count as one.
+    alike : ndarray of int of shape (n,)
+        The same for equal rows, which count as one that weighs more.
     raw : ndarray of shape (n, n_outputs) or (n, M, n_outputs)
         Raw outputs.
     members : ndarray of shape (n_drawn, M, n_outputs) or None
@@ -62,6 +78,7 @@ class Unseen(NamedTuple):
     columns: Sequence[Column]
     weight: FloatArray
     groups: NDArray[np.intp]
+    alike: NDArray[np.intp]
     raw: NDArray[Any]
     members: NDArray[Any] | None = None
     drawn: NDArray[np.intp] | None = None
@@ -69,7 +86,12 @@ class Unseen(NamedTuple):
 
 
 def errors_left_out(
-    plan: Plan, net: TaskNet, columns: Sequence[Column], weight: FloatArray, raw: NDArray[Any]
+    plan: Plan,
+    net: TaskNet,
+    columns: Sequence[Column],
+    weight: FloatArray,
+    raw: NDArray[Any],
+    has_groups: bool,
 ) -> Errors:
     """Measure the errors on the rows that were trained on, each by the member that left it out.
 
@@ -83,6 +105,8 @@ def errors_left_out(
         Targets of the rows that were trained on, and the weight of each cell.
     raw : ndarray of shape (n, n_outputs)
         Outputs of members on the rows that they left out.
+    has_groups : bool
+        Whether the user has passed groups.
     """
     assert plan.alike is not None
     drawn = _draw_rows(plan.encoder, columns, plan.seed)
@@ -91,7 +115,10 @@ def errors_left_out(
         members = predict_raw(
             net.module_, plan.source, plan.rows[drawn], net.device, net.amp_dtype_
         )
-    unseen = Unseen(columns, weight, plan.alike, raw, members, drawn, plan.folds)
+    alike = plan.alike
+    if has_groups:
+        alike = equal_rows(plan.reader, plan.source, plan.targets, plan.rows)
+    unseen = Unseen(columns, weight, plan.alike, alike, raw, members, drawn, plan.folds)
     return measure_errors(plan.encoder, unseen)
 
 
@@ -101,18 +128,20 @@ def errors_of_validation(
     """Measure the errors on validation data, or else on the rows held out; empty without both."""
     if validation is not None:
         columns, weight = plan.encoder.read(validation.y, validation.sample_weight)
+        targets = plan.encoder.encode(validation.y, validation.sample_weight)
         source, rows = plan.reader.of(as_input(validation.X)), np.arange(len(weight))
-        groups = rows
+        groups = None
     elif plan.held_out is not None:
         columns, weight = plan.encoder.read(samples.y, samples.sample_weight)
-        source, rows = plan.source, plan.held_out
+        source, rows, targets = plan.source, plan.held_out, plan.targets
         columns, weight = [column_of(c, rows) for c in columns], weight[rows]
-        told = check_groups(samples.groups, len(plan.targets.weight))
-        groups = rows if told is None else told[rows]
+        groups = check_groups(samples.groups, len(plan.targets.weight))
     else:
         return {}
+    alike = equal_rows(plan.reader, source, targets, rows)
     raw = predict_raw(net.module_, source, rows, net.device, net.amp_dtype_)
-    return measure_errors(plan.encoder, Unseen(columns, weight, groups, raw))
+    together = alike if groups is None else groups[rows]
+    return measure_errors(plan.encoder, Unseen(columns, weight, together, alike, raw))
 
 
 def column_of(column: Column, rows: NDArray[np.intp]) -> Column:
@@ -140,10 +169,8 @@ def measure_errors(encoder: TargetEncoder, unseen: Unseen) -> Errors:
             continue
         if kind.is_class:
             of_task = _errors_of_class(encoder, k, unseen, np.flatnonzero(seen))
-        elif are_numbers(unseen.columns[k].values[seen]):
-            of_task = _errors_of_number(encoder, k, unseen)
         else:
-            continue
+            of_task = _errors_of_number(encoder, k, unseen)
         for name, value in of_task.items():
             errors[name][k] = value
     return errors
@@ -157,8 +184,39 @@ def _errors_of_class(
     codes = kind.encode(unseen.columns[k].values[rows]).astype(int)
     scores = kind.strangeness(proba)[np.arange(len(rows)), codes]
     weight = unseen.weight[rows, k] / unseen.weight[rows, k].max()
-    n = len(np.unique(unseen.groups[rows]))
+    n = effective_size(weight, unseen.groups[rows], unseen.alike[rows])
     return {"n": n, "quantiles": _quantiles(scores, weight)}
+
+
+def effective_size(weight: FloatArray, groups: NDArray[np.intp], alike: NDArray[np.intp]) -> float:
+    r"""As how many groups of equal weight these rows count: :math:`(\sum m)^2 / \sum m^2`.
+
+    A new row is one more, as heavy as one drawn by weight is in the mean,
+    :math:`\sum m^2 / \sum m`: that share of the mass of all has to be left to it [1]_. The mass
+    m of a group is the mean over its rows, of which equal ones are one, with the sum of their
+    weights: to weigh 2 is to be there twice, and to be a large group is not to weigh more.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n,)
+    groups : ndarray of int of shape (n,)
+    alike : ndarray of int of shape (n,)
+        The same for equal rows.
+
+    References
+    ----------
+    .. [1] R. J. Tibshirani, R. F. Barber, E. J. Candès, A. Ramdas, "Conformal Prediction Under
+       Covariate Shift", NeurIPS 2019.
+    """
+    pair = groups * (alike.max() + 1) + alike
+    _, first, row = np.unique(pair, return_index=True, return_inverse=True)
+    _, group = np.unique(groups[first], return_inverse=True)
+    mass = np.bincount(group, np.bincount(row, weight)) / np.bincount(group)
+    mass = mass / mass.max()
+    return float(mass.sum() ** 2 / (mass**2).sum())
+
+
+# -- errors of numbers ---------------------------------------------------------------------------
 
 
 def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[str, Any]:
@@ -166,41 +224,75 @@ def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[st
     rows = np.arange(len(unseen.raw)) if unseen.drawn is None else unseen.drawn
     inside = column.seen[rows]
     rows = rows[inside]
-    part, values = encoder.part_of(unseen.raw[rows], k), column.values[rows].astype(np.float64)
-    error = values - kind.decode(part)
     weight = unseen.weight[rows, k] / unseen.weight[rows, k].max()
-    unit = float(np.average(np.abs(error), weights=weight)) or 1.0
+    groups, low, high = unseen.groups[rows], *_ends(column.values[rows])
+    closed = np.isfinite(low) & np.isfinite(high)
+    if not closed.any():
+        return {}  # beyond bounds on one side, errors may be of any size
+    n = effective_size(weight[closed], groups[closed], unseen.alike[rows][closed])
+    part = encoder.part_of(unseen.raw[rows], k)
+    found = kind.decode(part)
+    if (low == getattr(kind, "mean_", np.nan)).all() and (high == low).all():
+        return _errors_of_constant(n, low - found, weight)
+    found, low, high = (_measured(kind, values) for values in (found, low, high))
+    error = (low - found, high - found)
+    unit = float(np.average(np.abs(error[0][closed]), weights=weight[closed])) or 1.0
     if unseen.members is None or unseen.folds is None:
-        predictions, seen_by, nearness = _of_members(kind, part), None, 1.0
+        predictions, nearness, folds = _of_members(kind, part), 1.0, groups % N_FOLDS
     else:
+        folds = unseen.folds[rows]
         members = _of_members(kind, encoder.part_of(unseen.members[inside], k))
-        seen_by = unseen.folds[rows, None] != np.arange(members.shape[1])
-        predictions = members[seen_by].reshape(len(rows), -1)
-        nearness = _nearness((values[:, None] - predictions) / unit, error / unit, weight)
+        predictions = members[folds[:, None] != np.arange(members.shape[1])].reshape(len(rows), -1)
+        exact = low == high
+        apart = (low[exact, None] - predictions[exact]) / unit
+        nearness = _nearness(apart, error[0][exact] / unit, weight[exact])
     spread = spread_of(predictions / np.sqrt(nearness), unit)
-    n = len(np.unique(unseen.groups[rows]))
     features = np.column_stack([part[..., kind.scale_output].mean(axis=1), spread])
-    found = _scale(features, error / unit, weight, PRIOR_ROWS / n)
-    of_scale = scales(features, *found.values())
-    scaled = error / unit / of_scale
-    below, above = _sides(scaled, weight)
-    scores = np.where(scaled < 0, -scaled / below, scaled / above)
+    known = ErrorRows(error[0] / unit, error[1] / unit, weight, n, features)
+    measure = find_measure(known)
+    of_scale = scales(features, *measure.scale.values())
+    atoms = known.over(of_scale)
     gain = 1.0
-    if seen_by is not None and predictions.shape[1] > 1:
-        gain = _gain_of_mean(predictions / unit, error / unit, weight, nearness)
+    if unseen.members is not None and predictions.shape[1] > 1:
+        size = np.sqrt(known.expected(of_scale, atoms, 2))
+        gain = _gain_of_mean(predictions / unit, size, weight, nearness)
+        gain = float(np.sqrt((n * gain**2 + PRIOR_ROWS) / (n + PRIOR_ROWS)))
+    scores = likeliest(*scores_left_out(known, measure, folds), weight, n)
+    center = atoms.mass @ atoms.at if kind.errs_by_ratio else 0.0
     return {
         "n": n,
-        "quantiles": _quantiles(scores, weight),
-        "ends": np.array([below, above]) * unit * gain,
-        "std": np.sqrt(np.average(scaled**2, weights=weight)) * unit * gain,
+        "quantiles": _quantiles(np.abs(scores.at), scores.mass),
+        "ends": np.array([measure.below, measure.above]) * unit * gain,
+        "std": np.sqrt(atoms.mass @ (atoms.at - center) ** 2) * unit * gain,
         "unit": unit,
-        **found,
+        **measure.scale,
     }
+
+
+def _errors_of_constant(n: float, error: FloatArray, weight: FloatArray) -> dict[str, Any]:
+    """Return what is known where all targets are the same: intervals end there."""
+    std = np.sqrt(np.average(error**2, weights=weight))
+    zeros, ones = np.zeros(2), np.ones(2)
+    scale = {"unit": 1.0, "center": zeros, "spread": ones, "slope": zeros}
+    return {"n": n, "quantiles": np.zeros(N_QUANTILES), "ends": zeros, "std": std, **scale}
+
+
+def _ends(values: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Bounds of numbers, which are equal where these are exact."""
+    if are_bounds(values):
+        return values["lower"], values["upper"]
+    return values.astype(np.float64), values.astype(np.float64)
+
+
+def _measured(kind: Kind, values: FloatArray) -> FloatArray:
+    """Return targets or predictions as they are compared, or their logarithms."""
+    return log_of(values) if kind.errs_by_ratio else values
 
 
 def _of_members(kind: Kind, part: FloatArray) -> FloatArray:
     """Predictions (n, M) of each member by itself."""
-    return np.column_stack([kind.decode(part[:, [m]]) for m in range(part.shape[1])])
+    found = np.column_stack([kind.decode(part[:, [m]]) for m in range(part.shape[1])])
+    return _measured(kind, found)
 
 
 # -- members on rows that they have seen, and have not -------------------------------------------
@@ -218,6 +310,8 @@ def _nearness(seen: FloatArray, unseen: FloatArray, weight: FloatArray) -> float
     .. [1] D. M. Allen, "The Relationship Between Variable Selection and Data Augmentation and a
        Method for Prediction", Technometrics 16, 1974.
     """
+    if not len(seen):
+        return 1.0
     of_seen = np.average(np.abs(seen).mean(axis=1), weights=weight)
     of_unseen = np.average(np.abs(unseen), weights=weight)
     if of_unseen == 0:
@@ -237,50 +331,6 @@ def _gain_of_mean(
     square = np.average(error**2, weights=weight)
     part = apart / square if square > 0 else 0.0
     return float(np.sqrt(np.clip(1 - (1 - 1 / n_members) * part, NEAREST, 1)))
-
-
-# -- scale, sides and quantiles ------------------------------------------------------------------
-
-
-def _scale(
-    features: FloatArray, error: FloatArray, weight: FloatArray, penalty: float
-) -> dict[str, FloatArray]:
-    """Slopes of the logarithm of the scale, by the likelihood of Laplace's distribution.
-
-    The best constant is known by the slopes, so that these alone are searched for.
-    """
-    share = weight / weight.sum()
-    center = share @ features
-    spread = np.sqrt(share @ (features - center) ** 2)
-    spread[~(spread > 1e-9 * (1 + np.abs(center)))] = 1.0
-    z = ((features - center) / spread).clip(-FARTHEST, FARTHEST)
-    mean, size = share @ z, share * np.abs(error)
-    slope = np.zeros(features.shape[1])
-    if size.sum() > 0:
-
-        def loss(slope: FloatArray) -> tuple[float, FloatArray]:
-            part = size * np.exp(-z @ slope)
-            total = part.sum()
-            value = np.log(total) + mean @ slope + penalty / 2 * slope @ slope
-            return float(value), mean - part @ z / total + penalty * slope
-
-        slope = minimize(loss, slope, jac=True, method="L-BFGS-B", bounds=[(-3, 3)] * len(slope)).x
-    return {"center": center, "spread": spread, "slope": slope}
-
-
-def _sides(scaled: FloatArray, weight: FloatArray) -> tuple[float, float]:
-    """Return what a score of 1 is worth below and above a prediction: errors may be skewed.
-
-    Roots of the mean errors on either side: half way, on a log scale, between equal ends and those
-    with which errors of two exponential tails would have the shortest intervals.
-    """
-    means = [
-        float(np.average(np.abs(scaled[side]), weights=weight[side])) if side.any() else 0.0
-        for side in (scaled < 0, scaled > 0)
-    ]
-    largest = max(means) or 1.0
-    below, above = (np.sqrt(max(mean, largest / 100)) for mean in means)
-    return float(below), float(above)
 
 
 def _quantiles(scores: FloatArray, weight: FloatArray) -> FloatArray:

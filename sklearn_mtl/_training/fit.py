@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -111,8 +112,8 @@ def _trained(
     draws = Draws(plan.seed, plan.recipe.device)
     batches, valid = plan.batches(draws.order), validation_batches(plan, validation)
     needs = plan.encoder.needs_unseen()
-    if needs and plan.folds is None and valid is None:
-        raise ValueError(_lacks_unseen(needs, "early_stopping=True, or pass X_val and y_val"))
+    if plan.folds is None and valid is None:
+        _check_unseen(plan, needs)
     learned = functools.partial(
         _learned, plan, samples, validation, valid if plan.encoder.uses_unseen else None
     )
@@ -187,6 +188,23 @@ def train_on(
         return _learned_on(plan, net, by, previous)
 
 
+def _check_unseen(plan: Plan, needs: dict[str, str]) -> None:
+    """Refuse what needs rows that were not trained on, and name the groups that took them away."""
+    if plan.in_one_group:
+        said = f"groups has one label for all targets of {plan.in_one_group}, so that no rows can "
+        mend = "Pass X_val and y_val, or finer groups; without groups, single rows are left out."
+        if needs:
+            name, what = next(iter(needs.items()))
+            raise ValueError(f"{said}be left out, which task {name!r} needs: {what}. {mend}")
+        warnings.warn(
+            f"{said}be left out: there are no intervals, and no oob_score_. {mend}",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif needs:
+        raise ValueError(_lacks_unseen(needs, "early_stopping=True, or pass X_val and y_val"))
+
+
 def _lacks_unseen(needs: dict[str, str], mend: str) -> str:
     """Message about what is found on rows that were not trained on, where there are none."""
     name, what = next(iter(needs.items()))
@@ -258,7 +276,7 @@ def _learned(
         columns, weight = encoder.read(samples.y, samples.sample_weight)
         columns, weight = [column_of(c, plan.rows) for c in columns], weight[plan.rows]
         oob = _out_of_bag(plan, encoder, columns, weight, raw)
-        errors = errors_left_out(plan, net, columns, weight, raw)
+        errors = errors_left_out(plan, net, columns, weight, raw, samples.groups is not None)
     noise_std = encoder.noise_std(raw, targets)
     history = net.task_history()
     return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, errors, {})

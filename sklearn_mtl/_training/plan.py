@@ -24,7 +24,7 @@ from sklearn_mtl._identity import identity
 from sklearn_mtl._training.augmenting import Augmenter, augmenter_of
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
-from sklearn_mtl._training.dealing import all_left_out, deal_rows, equal_rows
+from sklearn_mtl._training.dealing import deal_rows, equal_rows, kept_together
 from sklearn_mtl._training.recipe import Recipe, resolve
 from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of
 
@@ -80,6 +80,8 @@ class Plan(NamedTuple):
     alike : ndarray of int or None
         Of each of the rows to train on, the group, which is in one fold: of equal rows, if the user
         has passed none.
+    in_one_group : list of str
+        Tasks all of whose targets are of one group, for whose sake no rows are left out.
     recipe : Recipe
         Every 'auto' resolved.
     seed : int
@@ -98,6 +100,7 @@ class Plan(NamedTuple):
     folds: RowIndex | None
     n_folds: int
     alike: RowIndex | None
+    in_one_group: list[str]
     recipe: Recipe
     seed: int
     augmenter: Augmenter | None
@@ -238,16 +241,20 @@ def _plan(
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None
     alike: RowIndex | None = None
+    in_one_group: list[str] = []
     if n_folds:
         alike = equal_rows(reader, source, targets, rows) if groups is None else groups[rows]
         folds = deal_rows(encoder, targets, rows, alike, n_folds, seed)
-        if groups is not None and not all_left_out(folds, targets.weight[rows]):
-            folds, n_folds = None, 0  # a task of one group: who leaves it out knows nothing of it
+        if groups is not None:
+            # Of a task of one group, who leaves it out knows nothing.
+            in_one_group = [encoder.names[k] for k in kept_together(folds, targets.weight[rows])]
+        if in_one_group:
+            folds, n_folds = None, 0
     recipe = resolve(parameters, reader.input_shape_, len(rows), left_out=n_folds > 0)
     return Plan(
         *(parameters, encoder, targets, task_weights, reader, source),
         *(rows, held_out, folds, n_folds),
-        *(alike, recipe, seed),
+        *(alike, in_one_group, recipe, seed),
         augmenter_of(parameters, encoder, targets, reader.input_shape_),
     )
 

@@ -53,6 +53,8 @@ class Kind:
         Whether `classes_` go from low to high.
     bounds : tuple of float
         Between which numbers lie.
+    errs_by_ratio : bool
+        Whether errors of numbers are measured by the logarithm of target over prediction.
     """
 
     cell_loss: ClassVar[KindLoss]
@@ -64,6 +66,7 @@ class Kind:
     min_samples: ClassVar[int] = 2
     is_ordered: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (-np.inf, np.inf)
+    errs_by_ratio: ClassVar[bool] = False
 
     # -- y to codes --------------------------------------------------------------------------
 

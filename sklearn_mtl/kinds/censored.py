@@ -131,6 +131,7 @@ class CensoredAmount(CensoredTarget):
     """
 
     bounds = (0.0, np.inf)
+    errs_by_ratio = True
     spread_: float
 
     def fit(

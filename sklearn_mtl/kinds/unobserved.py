@@ -48,6 +48,11 @@ class UnobservedTarget(Kind):
         return self.kind.is_class
 
     @property
+    def is_ordered(self) -> bool:  # type: ignore[override]
+        """Whether its classes go from low to high."""
+        return self.kind.is_ordered
+
+    @property
     def is_known(self) -> bool:
         """Whether it is one of class that knows its labels."""
         return hasattr(self.kind, "classes_")

@@ -5,7 +5,7 @@ import pytest
 
 from sklearn_mtl._data.inputs import InputReader, as_input
 from sklearn_mtl._data.targets import EncodedTargets
-from sklearn_mtl._training.dealing import all_left_out, equal_rows
+from sklearn_mtl._training.dealing import equal_rows, kept_together
 
 
 def test_equal_rows_are_of_one_number():
@@ -23,9 +23,9 @@ def test_equal_rows_are_of_one_number():
 
 
 @pytest.mark.parametrize(
-    ("weight", "left_out"),
-    [([1, 1, 1, 1], True), ([1, 1, 0, 0], False), ([1, 0, 1, 0], True), ([0, 0, 0, 0], True)],
+    ("weight", "found"),
+    [([1, 1, 1, 1], []), ([1, 1, 0, 0], [1]), ([1, 0, 1, 0], []), ([0, 0, 0, 0], [])],
 )
-def test_a_task_of_a_single_fold_is_not_left_out(weight, left_out):
+def test_a_task_of_a_single_fold_is_not_left_out(weight, found):
     folds = np.array([0, 0, 1, 1])
-    assert all_left_out(folds, np.column_stack([np.ones(4), weight])) == left_out
+    assert kept_together(folds, np.column_stack([np.ones(4), weight])) == found

@@ -31,51 +31,6 @@ def test_quantiles_of_a_weight_of_two_are_those_of_the_row_twice() -> None:
     np.testing.assert_array_equal(weighted, repeated)
 
 
-# -- the scale of a row --------------------------------------------------------------------------
-
-
-def test_slopes_of_the_scale_are_found() -> None:
-    """Of errors that have the distribution that is assumed; the second feature says nothing."""
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(20_000, 2)) * [2.0, 0.3] + [5.0, -1.0]
-    error = np.exp(0.4 * (features[:, 0] - 5) / 2) * rng.laplace(size=20_000)
-    found = errors._scale(features, error, np.ones(20_000), penalty=1e-4)
-    np.testing.assert_allclose(found["center"], [5, -1], atol=0.05)
-    np.testing.assert_allclose(found["spread"], [2, 0.3], rtol=0.03)
-    np.testing.assert_allclose(found["slope"], [0.4, 0], atol=0.03)
-
-
-@pytest.mark.parametrize("factor", [1e-150, 1.0, 1e150])
-def test_slopes_have_no_units(factor: float) -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(50, 2))
-    error = features[:, 0] * rng.normal(size=50)
-    expected = errors._scale(features, error, np.ones(50), 0.1)["slope"]
-    found = errors._scale(features, factor * error, np.full(50, 1e-3), 0.1)["slope"]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-
-
-def test_errors_of_one_size_have_no_slope() -> None:
-    rng = np.random.default_rng(0)
-    found = errors._scale(np.ones((9, 2)), rng.normal(size=9), np.ones(9), 0.1)
-    assert found["slope"].tolist() == [0, 0]
-    found = errors._scale(rng.normal(size=(9, 2)), np.zeros(9), np.ones(9), 0.1)
-    assert found["slope"].tolist() == [0, 0]
-
-
-def test_skewed_errors_reach_farther_on_one_side() -> None:
-    rng = np.random.default_rng(0)
-    scaled = rng.exponential(size=4000) - np.log(2)
-    below, above = errors._sides(scaled, np.ones(4000))
-    assert above > 1.3 * below
-    assert errors._sides(-scaled, np.ones(4000)) == (above, below)
-    assert errors._sides(np.array([-4.0, 4.0]), np.ones(2)) == (2, 2)
-    # Of one sign, or none: nobody knows how far the other side reaches, but some way.
-    below, above = errors._sides(np.array([1.0, 2.0]), np.ones(2))
-    assert 0 < below < above
-    assert errors._sides(np.zeros(3), np.ones(3)) == (0.1, 0.1)
-
-
 # -- members -------------------------------------------------------------------------------------
 
 
@@ -130,6 +85,41 @@ def test_ensembles_of_any_size(n_members: int) -> None:
     assert np.isfinite(found["ends"]).all()
     assert (found["slope"][0, 1] == 0) == (n_members < 3)  # who has left out a row is another
     assert np.isfinite(estimator.predict_interval(X)).all()
+
+
+# -- as how many rows they count -----------------------------------------------------------------
+
+
+def test_rows_of_equal_weight_count_each() -> None:
+    rows = np.arange(7)
+    assert errors.effective_size(np.full(7, 0.3), rows, rows) == pytest.approx(7)
+
+
+def test_rows_of_small_weight_count_less() -> None:
+    """As in Kish's effective size."""
+    rows, weight = np.arange(50), np.random.default_rng(0).exponential(size=50)
+    expected = weight.sum() ** 2 / (weight**2).sum()
+    assert errors.effective_size(weight, rows, rows) == pytest.approx(expected)
+    weight = np.where(rows < 5, 1, 1e-9)
+    assert errors.effective_size(weight, rows, rows) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_row_of_weight_two_counts_as_the_row_twice(grouped: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows, weight = np.arange(30), rng.integers(1, 4, size=30)
+    groups = rng.integers(6, size=30) if grouped else rows
+    again = np.repeat(rows, weight)
+    found = errors.effective_size(weight.astype(float), groups, rows)
+    assert errors.effective_size(np.ones(len(again)), groups[again], again) == pytest.approx(found)
+
+
+def test_a_large_group_does_not_outweigh_the_others() -> None:
+    groups = np.concatenate([np.zeros(500, dtype=int), np.arange(1, 40)])
+    rows = np.arange(len(groups))
+    assert errors.effective_size(np.ones(len(rows)), groups, rows) == pytest.approx(40)
+    light = np.where(groups == 0, 1.0, 1e-6)
+    assert errors.effective_size(light, groups, rows) == pytest.approx(1, rel=1e-3)
 
 
 # -- rows ----------------------------------------------------------------------------------------
