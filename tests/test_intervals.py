@@ -386,7 +386,7 @@ def test_intervals_of_expected_numbers_leave_0_out_where_a_task_applies_for_sure
     likely = estimator.predict_proba(X)[:, 1]
     low, high = estimator.predict_interval(X, 0.5)[:, 2].astype(float).T
     assert (low[likely > 0.9] > 0).mean() > 0.5
-    assert ((low <= 0) & (0 <= high))[likely < 0.8].all()
+    assert ((low <= 0) & (high >= 0))[likely < 0.8].all()
 
 
 def test_intervals_of_expected_numbers_grow_with_the_level(spending):
