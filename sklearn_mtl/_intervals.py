@@ -244,11 +244,11 @@ class _Around:
         without = missed >= MISSED_AT_0 * (1 - share)
         with np.errstate(divide="ignore"):
             least = MISSED_AT_0 - (MISSED_AT_0 - 1) / share
-            wanted = 1 - missed / share
+            wanted, alone = 1 - missed / share, levels / share
         # The way to 0 is one of two sides: where all of it is inside anyway, the other one counts.
         toward = self._share_toward_0()[:, None]
         held = np.maximum(np.where(wanted < toward, 2 * wanted - toward, wanted), least)
-        inside = np.where(without, levels / share, held)
+        inside = np.where(without, alone, held)
         sides, expected = self.at(inside.clip(0, 1)), self.found[:, None] * share
         sides = np.where((inside > 0)[:, None], sides, expected[:, None])
         also = np.where(without, expected, 0)
@@ -345,12 +345,17 @@ def side_by_side(found: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
 def why_no_intervals(decoder: TargetDecoder, errors: Errors, k: int | None = None) -> str | None:
     """Say why there are no intervals, if so; of the task `k`, or of all."""
     kinds = decoder.kinds_ if k is None else [decoder.kinds_[k]]
-    if not any(kind.is_ordered or not kind.is_class for kind in kinds):
-        whom = f"none of the tasks {decoder.names} is" if k is None else None
-        whom = whom or f"task {decoder.names[k or 0]!r} is neither"
-        what = "a number or an ordered class" if k is None else "a number nor an ordered class"
-        return f"There are no intervals: {whom} {what}. Use predict_set."
-    return _why_no_errors("intervals", errors)
+    if any(kind.is_ordered or not kind.is_class for kind in kinds):
+        return _why_no_errors("intervals", errors)
+    if k is None:
+        return (
+            f"There are no intervals: none of the tasks {decoder.names} is a number or an ordered "
+            "class. Use predict_set."
+        )
+    return (
+        f"There are no intervals: task {decoder.names[k]!r} is a class without an order. Use "
+        "predict_set."
+    )
 
 
 def why_no_sets(decoder: TargetDecoder, errors: Errors) -> str | None:

@@ -235,7 +235,7 @@ def _are_errors(value: Any, fitted: Any) -> bool:
     """Errors that are not known, or those of each task: NaN, or numbers that make intervals."""
     if type(value) is not dict or not value:
         return type(value) is dict
-    n_tasks = _n_tasks(fitted)
+    n_tasks, encoder = _n_tasks(fitted), fitted["encoder"]
     if set(value) != set(SHAPES):
         return False
     if not all(_is_float64(value[name], n_tasks, *shape) for name, shape in SHAPES.items()):
@@ -248,9 +248,14 @@ def _are_errors(value: Any, fitted: Any) -> bool:
         and bool(np.isfinite(value["quantiles"][known]).all())
         and all(_is_finite(value[name][numbers]) for name in SHAPES)
         and all((value[name][numbers] > 0).all() for name in ("unit", "spread"))
-        and not (value["ends"][numbers] < 0).any()
-        and not any(np.isfinite(value["std"][k]) for k in fitted["encoder"].classes)
+        and all(_are_ends(value["ends"][k], encoder.kinds_[k]) for k in np.flatnonzero(numbers))
+        and not any(np.isfinite(value["std"][k]) for k in encoder.classes)
     )
+
+
+def _are_ends(ends: Any, kind: Any) -> bool:
+    """Tell what a score of 1 is worth; both are 0 where all targets were the mean of the kind."""
+    return bool((ends > 0).all()) or (not ends.any() and hasattr(kind, "mean_"))
 
 
 @functools.cache

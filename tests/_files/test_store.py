@@ -146,6 +146,7 @@ CHANGES = {
     "errors that fall": put_error("quantiles", lambda q: -q),
     "errors without an end": put_error("ends", lambda e: e * torch.nan),
     "errors that end before": put_error("ends", lambda e: -e),
+    "errors with one end": put_error("ends", lambda e: e * torch.tensor([0.0, 1.0]).double()),
     "errors of a class": put_error("std", lambda s: torch.ones_like(s)),
     "errors of infinite slope": put_error("slope", lambda s: s * torch.inf),
     "history of nothing": put("fitted", "history", value={"dict": []}),
