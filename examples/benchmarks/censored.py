@@ -245,7 +245,7 @@ def compare_assays(data: Assays, n_splits: int, **params: Any) -> tuple[list[str
         )
         new, sure = rows[1], exact[rows[1]]
         for k, way in enumerate(WAYS):
-            guess = predict(way, train, test, seed, **params)
+            guess, _ = predict(way, train, test, seed, **params)
             error = guess[sure] - middle[new][sure]
             beyond = ((guess < low[new]) | (guess > high[new]))[~sure]
             order = concordance_index(known[new], guess)
