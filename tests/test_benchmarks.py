@@ -1918,7 +1918,7 @@ def test_assays_pass_and_fail(censored, monkeypatch):
     for sign, said in ((1, []), (-1, ["a", "a", "more", "more"])):
 
         def predict(way, train, test, seed, sign=sign):
-            return test.X[:, 0] * (sign if way == "bounds" else 0.9)
+            return test.X[:, 0] * (sign if way == "bounds" else 0.9), np.nan
 
         monkeypatch.setattr(censored, "predict", predict)
         lines, wrong = censored.compare_assays(data, 3)
