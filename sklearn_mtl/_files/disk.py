@@ -7,17 +7,23 @@ import errno
 import os
 import stat
 import sys
+import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-if sys.platform != "win32":  # where leftovers stay
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 __all__ = ["locked", "read_file", "write_file"]
 
 PathLike = str | os.PathLike[str]
+
+# Nobody can remove or replace a file there that somebody has open.
+ON_WINDOWS = sys.platform == "win32"
 
 
 def read_file(path: PathLike) -> bytes:
@@ -45,9 +51,12 @@ def locked(path: PathLike) -> Iterator[bool]:
     try:
         yield alone
     finally:
-        if alone:
+        if alone and not ON_WINDOWS:
             lock.unlink(missing_ok=True)
         os.close(file)
+        if ON_WINDOWS:
+            with contextlib.suppress(OSError):  # somebody else has it open, and removes it
+                lock.unlink(missing_ok=True)
 
 
 def write_file(path: PathLike, *content: bytes) -> None:
@@ -68,15 +77,13 @@ def _replace(target: Path, content: Iterable[bytes]) -> None:
     if mode is not None and not stat.S_ISREG(mode):
         raise _no_file(target)
     _remove_leftovers(target)
-    with _part_of(target) as (file, part):
-        if mode is not None:
+    with _becoming(target) as (file, part):
+        if mode is not None and not ON_WINDOWS:  # where a right to write is all that there is
             part.chmod(stat.S_IMODE(mode))
         for piece in content:
             view = memoryview(piece)
             while view:
                 view = view[os.write(file, view) :]
-        os.fsync(file)
-        part.replace(target)
     with contextlib.suppress(OSError):  # not all systems write folders
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -100,21 +107,44 @@ def _no_file(path: PathLike) -> OSError:
 
 
 @contextlib.contextmanager
-def _part_of(target: Path) -> Iterator[tuple[int, Path]]:
-    """Open a file of its own beside the target, which is gone in the end, or has become it."""
+def _becoming(target: Path) -> Iterator[tuple[int, Path]]:
+    """Open a file of its own beside the target, which takes its place once all is on the disk."""
+    file, part = _open_part(target)
+    is_open = True
+    try:
+        yield file, part
+        os.fsync(file)
+        if ON_WINDOWS:
+            os.close(file)
+            is_open = False
+        _put(part, target)
+    finally:
+        if is_open:
+            os.close(file)
+        part.unlink(missing_ok=True)
+
+
+def _open_part(target: Path) -> tuple[int, Path]:
     while True:
         part = target.with_name(f"{_prefix(target)}{uuid.uuid4().hex}.part")
         file = os.open(
             part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666
         )
-        if _lock(file) and part.exists():
-            break
+        if ON_WINDOWS or (_lock(file) and part.exists()):
+            return file, part
         os.close(file)  # somebody took it for a leftover, just before it was locked
-    try:
-        yield file, part
-    finally:
-        os.close(file)
-        part.unlink(missing_ok=True)
+
+
+def _put(part: Path, target: Path) -> None:
+    """Put a part in the place of the target; on Windows, once nobody reads that, for a second."""
+    for pause in (0.01, 0.03, 0.1, 0.3, 0.6) if ON_WINDOWS else ():
+        try:
+            part.replace(target)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    part.replace(target)
 
 
 def _prefix(target: Path) -> str:
@@ -124,24 +154,27 @@ def _prefix(target: Path) -> str:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove parts that nobody holds: they are of processes that were killed."""
-    if sys.platform == "win32":
-        return
     for part in target.parent.glob(f"{_prefix(target)}*.part"):
         with contextlib.suppress(OSError):  # another one was quicker, or they are not ours
-            file = os.open(part, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                if _lock(file):
+            if sys.platform == "win32":
+                if time.time() - part.stat().st_mtime > 60:  # else it may just be put in place
                     part.unlink()
-            finally:
-                os.close(file)
+            else:
+                file = os.open(part, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    if _lock(file):
+                        part.unlink()
+                finally:
+                    os.close(file)
 
 
 def _lock(file: int) -> bool:
     """Try to lock a file until it is closed, by whomever or whatever."""
-    if sys.platform == "win32":
-        return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform == "win32":
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EACCES)  # file systems without locks
     return True

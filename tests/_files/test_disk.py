@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib.util
 import os
 import stat
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,7 +188,7 @@ def test_leftovers_go_with_the_next_one(path):
     others = [path.with_name(f".{'0' * 8}.1.part"), path.with_name("my.part")]
     for other in others:
         other.write_bytes(b"another's")
-    with disk._part_of(path) as (_, living):
+    with disk._becoming(path) as (_, living):
         write_file(path, b"new")
         assert living.exists()
         assert not any(part.exists() for part in dead)
@@ -205,4 +210,119 @@ def test_a_part_that_is_taken_for_a_leftover_is_made_anew(path, monkeypatch):
     monkeypatch.setattr(disk, "_lock", late)
     write_file(path, b"new")
     assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+# -- Windows, as far as it can be played ----------------------------------------------------------
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """The module as it is on Windows: files that are open can be neither removed nor replaced."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("looks at open files in /proc")
+    import fcntl
+
+    def locking(file, mode, n_bytes):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PermissionError(errno.EACCES, "Permission denied") from error
+
+    def refusing(method):
+        def act(path, *args, **kwargs):
+            for place in (path, *args):
+                if is_open(place):
+                    raise PermissionError(errno.EACCES, "It is open", str(place))
+            return method(path, *args, **kwargs)
+
+        return act
+
+    def is_open(path):
+        if not path.exists():
+            return False
+        for file in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(int(file)), path.stat()):
+                    return True
+        return False
+
+    spec = importlib.util.spec_from_file_location("disk_on_windows", disk.__file__)
+    module = importlib.util.module_from_spec(spec)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        patch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+        spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "sys", SimpleNamespace(platform="win32"))
+    for name in ("unlink", "replace"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    assert module.ON_WINDOWS
+    return module
+
+
+def test_on_windows_files_are_closed_before_they_take_a_place(windows, path):
+    for content in (b"first", b"second"):
+        windows.write_file(path, content)
+        assert windows.read_file(path) == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_on_windows_an_error_leaves_no_part(windows, path, monkeypatch):
+    def fsync(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    windows.write_file(path, b"older")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space"):
+        windows.write_file(path, b"newer")
+    assert windows.read_file(path) == b"older"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_on_windows_a_file_is_replaced_once_it_is_read(windows, path, monkeypatch):
+    windows.write_file(path, b"older")
+    with path.open() as reader:
+        monkeypatch.setattr(windows.time, "sleep", lambda seconds: reader.close())
+        windows.write_file(path, b"newer")
+    assert windows.read_file(path) == b"newer"
+    waited = []
+    monkeypatch.setattr(windows.time, "sleep", waited.append)
+    with path.open(), pytest.raises(PermissionError) as raised:
+        windows.write_file(path, b"newest")
+    assert raised.value.filename == str(path)
+    assert sum(waited) == pytest.approx(1, abs=0.1)
+    assert windows.read_file(path) == b"newer"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_on_windows_old_leftovers_are_removed(windows, path):
+    parts = [path.with_name(f"{windows._prefix(path)}{n}.part") for n in range(2)]
+    for part in parts:
+        part.write_bytes(b"half a file")
+    os.utime(parts[0], (0, 0))
+    windows.write_file(path, b"new")
+    assert not parts[0].exists()
+    assert parts[1].exists()
+
+
+def test_on_windows_a_lock_is_a_lock_and_goes(windows, path):
+    with windows.locked(path) as alone:
+        assert alone
+        with windows.locked(path) as again:
+            assert not again
+        with windows.locked(path) as again:
+            assert not again
+    assert not any(path.parent.iterdir())
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        assert first.enter_context(windows.locked(path))
+        assert not second.enter_context(windows.locked(path))
+        first.close()
+    assert not any(path.parent.iterdir())
+
+
+def test_on_windows_threads_write_one_path(windows, path):
+    contents = [bytes([k]) * 10_000 for k in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: windows.write_file(path, content), contents * 5))
+    assert windows.read_file(path) in contents
     assert list(path.parent.iterdir()) == [path]

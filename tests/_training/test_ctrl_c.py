@@ -226,6 +226,7 @@ def test_workers_of_a_search_have_it_too():
 
 
 def _noted_in_a_fit():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which those of some shells ignore
     seen = []
     note = Recorder("batch_end", 1, lambda: seen.append(signal.getsignal(signal.SIGINT)))
     make([note], trunk=DenseTrunk((4,), 2)).fit(X, Y)
