@@ -9,6 +9,7 @@ import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sklearn_mtl._data.contents import check_container
+from sklearn_mtl._data.contents import check_container, holes
 
 __all__ = ["blame", "check_objects", "dates_in", "listed", "refusal", "rows_beside_y"]
 
@@ -60,6 +61,7 @@ MENDS = {
     "numbers and holes as objects": (
         "Make floats of them first, as by pd.to_numeric, and impute the holes."
     ),
+    "a NaN that signals": "Put a plain one in its place, and impute it.",
     "no numbers": "Make numbers of them first, or drop them.",
 }
 
@@ -312,13 +314,15 @@ def _held(values: NDArray[Any]) -> str | None:
     if values.dtype.kind == "c" or any(isinstance(v, COMPLEX) for v in values):
         return "complex numbers"
     if values.dtype.kind == "O":
-        seen = [v for v in values if not (np.ndim(v) == 0 and pd.isna(v))]
+        if any(isinstance(v, Decimal) and v.is_snan() for v in values):
+            return "a NaN that signals"
+        seen = list(values[~holes(values)])
         if any(isinstance(v, list | tuple | np.ndarray | pd.Series) for v in seen):
             return "lists or arrays"
         if any(isinstance(v, DATES) for v in seen):
             return "dates or durations"
         text = any(isinstance(v, str | bytes) for v in seen)
-        if not text and not all(isinstance(v, int | float | np.number) for v in seen):
+        if not text and not all(isinstance(v, int | float | np.number | Decimal) for v in seen):
             return "no numbers"
     else:
         seen, text = list(values), True

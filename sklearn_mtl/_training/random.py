@@ -213,9 +213,12 @@ def _are_equal(states: list[Tensor], others: list[Tensor]) -> bool:
 def undisturbed(device: str) -> Iterator[None]:
     """Let what stands around a fit say nothing: gradients are computed, at full precision.
 
-    (Weights that autocast has cached would be those of the first batch as long as it lasts.)
+    Tensors are made on the CPU, where nothing else is said. (Weights that autocast has cached would
+    be those of the first batch as long as it lasts.)
     """
+    on_cpu = torch.get_default_device().type == "cpu"
     with (
+        contextlib.nullcontext() if on_cpu else torch.device("cpu"),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(torch.device(device).type, enabled=False, cache_enabled=False),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn_mtl._data.inputs import as_input
 from sklearn_mtl._data.refusals import blame, listed, refusal, rows_beside_y
 
 ROWS = np.zeros((6, 3))
@@ -74,3 +76,12 @@ def test_rows_beside_y(y: Any) -> None:
 def test_a_matrix_that_stands_on_its_side_holds_no_inputs() -> None:
     with pytest.raises(ValueError, match="inconsistent numbers of samples, 12 and 6"):
         rows_beside_y(list(np.zeros((12, 6))), 12, np.zeros(6))
+
+
+def test_a_nan_that_signals_is_told_by_its_column() -> None:
+    """Even to ask whether it is a NaN is an error."""
+    numbers = np.array([[Decimal(1), Decimal(2)], [Decimal(3), Decimal("sNaN")]])
+    for X in (numbers, pd.DataFrame(numbers, columns=["a", "b"])):
+        column = "'b'" if isinstance(X, pd.DataFrame) else "1"
+        with pytest.raises(ValueError, match=f"Column {column} of X holds a NaN that signals"):
+            as_input(X)

@@ -79,6 +79,7 @@ SETTINGS = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "default dtype": lambda: default_dtype(torch.float64),
+    "default device": lambda: torch.device("meta"),
 }
 
 

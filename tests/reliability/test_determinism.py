@@ -73,6 +73,7 @@ SETTINGS: dict[str, Callable[[], Any]] = {
     "default dtype": lambda: setting(
         torch.get_default_dtype, torch.set_default_dtype, torch.float64
     ),
+    "default device": lambda: torch.device("meta"),
     "no gradients": torch.no_grad,
     "inference mode": torch.inference_mode,
     "anomaly detection": lambda: torch.autograd.set_detect_anomaly(True),
