@@ -198,5 +198,5 @@ def test_bad_parameters_are_refused_by_name(trials, fitted):
                     patch.setattr(est, key, parameter)
                 getattr(copy.copy(est), method)(X, Y)
 
-        named = "|".join([*name.split("__"), "learning_rate"])
+        named = "|".join([*name.split("__"), "learning_rate", *["^Task '"] * (name == "tasks")])
         trials.saw(outcome_of(act, est, named, what, "of"))
