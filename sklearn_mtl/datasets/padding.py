@@ -78,7 +78,7 @@ class SequencePad(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        padded : ndarray of shape (n_sequences, n_channels + 1, length_)
+        padded : ndarray of shape (n_sequences, n_channels + 1, n_steps)
             Of float64, or float32 if all sequences are. The last channel is 1 at the steps of the
             sequence, and 0 behind them.
 
