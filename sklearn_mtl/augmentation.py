@@ -47,8 +47,9 @@ class Augment(BaseEstimator):
 
     Parameters
     ----------
-    shift : float in [0, 0.5], default=0.1
+    shift : float in [0, 0.5], default=None
         Largest shift, as a share of each side, rounded down to whole pixels. Edges are repeated.
+        None is `max_shift` of a `ConvTrunk`, 0.1 by default, and 0 with other trunks.
     flip : {'horizontal', 'vertical', 'both'}, default=None
         Mirror half of the images: left and right, or top and bottom, or each of the two.
     rotation : float in [0, 180], default=0
@@ -86,7 +87,7 @@ class Augment(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "shift": [Interval(Real, 0, 0.5, closed="both")],
+        "shift": [None, Interval(Real, 0, 0.5, closed="both")],
         "flip": [None, StrOptions({"horizontal", "vertical", "both"})],
         "rotation": [Interval(Real, 0, 180, closed="both")],
         "scale": [Interval(Real, 0, None, closed="left")],
@@ -98,7 +99,7 @@ class Augment(BaseEstimator):
 
     def __init__(
         self,
-        shift: float = 0.1,
+        shift: float | None = None,
         flip: str | None = None,
         rotation: float = 0.0,
         scale: float = 0.0,
@@ -148,7 +149,7 @@ class Augment(BaseEstimator):
                 matrix[:, :, axis] *= rng.choice([-1, 1], n)[:, None]
         shift = np.zeros((n, 2))
         for axis, side in enumerate(reversed(sides)):  # whole pixels
-            reach = int(self.shift * side)
+            reach = int((self.shift or 0) * side + 1e-9)
             if reach:
                 shift[:, axis] = rng.integers(-reach, reach, n, endpoint=True)
         return Moves(matrix, shift)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._training.plan import parameters_of, plan_fit
 from sklearn_mtl.augmentation import Augment, Moves
 from sklearn_mtl.networks import ConvTrunk
 
@@ -19,7 +22,7 @@ SIDES = (40, 56)
 
 MIXTURES = [
     Augment(),
-    Augment(flip="horizontal"),
+    Augment(shift=0.1, flip="horizontal"),
     Augment(flip="vertical", shift=0.2),
     Augment(flip="both", shift=0),
     Augment(rotation=180, shift=0),
@@ -240,6 +243,44 @@ def test_places_move_with_shifts_of_the_trunk() -> None:
     asked = estimator(augment=Augment(shift=0.1)).fit(X, y)
     default = estimator().fit(X, y)
     np.testing.assert_array_equal(asked.predict(X), default.predict(X))
+
+
+def test_shifts_are_those_of_the_trunk_unless_told() -> None:
+    X, y = images_of_spots(60, side=24)
+    for trunk in (
+        ConvTrunk(8, 32, max_shift=0.2),
+        ConvTrunk(8, 32, max_shift=0.2).build((1, 24, 24)),
+    ):
+        params = {"trunk": trunk, "weight_decay": 0.01}
+        told = estimator(augment=Augment(shift=0.2), **params).fit(X, y)
+        for augment in (None, Augment()):
+            found = estimator(augment=augment, **params).fit(X, y)
+            np.testing.assert_allclose(found.predict(X), told.predict(X), rtol=1e-4)
+
+
+def test_places_are_pairs_by_their_order_whatever_is_observed() -> None:
+    X, y = images_of_spots(80)
+    tasks = [Task(f"{n}{k}", "regression", geometry=n) for k in (1, 2) for n in "xy"]
+    y = pd.DataFrame({"x1": y["x"], "y1": y["y"], "x2": y["x"], "y2": y["y"]})
+    for hidden in ([], ["x1", "y2"]):
+        z = y.copy()
+        z[hidden] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tasks without targets
+            model = estimator(tasks=tasks, augment=Augment(rotation=20))
+            plan = plan_fit(parameters_of(model), Samples(X, z, None, None))
+        named = [
+            [None if m is None else model.tasks[m.k].name for m in pair]
+            for pair in plan.augmenter.pairs
+        ]
+        expected = [["x1", "y1"], ["x2", "y2"]]
+        assert named == [[None if n in hidden else n for n in pair] for pair in expected]
+
+
+def test_ranges_are_checked_whatever_the_trunk_is() -> None:
+    X, y = images_of_spots(60)
+    with pytest.raises(ValueError, match=r"such as \('x', 0, 64\) in pixels"):
+        estimator(trunk="dense", input_shape=None).fit(X, y * 16)
 
 
 def test_streams_are_changed_too() -> None:

@@ -7,9 +7,9 @@
 The data sets are described in `real_data.py`, splits and scores in `quality.py`. In each split,
 these are trained with the same seed and epochs, on the same rows:
 
-- ``shifts``: the default, in which images are shifted by up to 5 %, and places do not know of it;
+- ``shifts``: the default, in which images are shifted, and places do not know of it;
 - ``shifts, aware``: the same, with a geometry for the numbers that have one (`GEOMETRY`);
-- ``turned``: mirrored and scaled images, as `AUGMENT` says for each set, and shifts of up to 10 %;
+- ``turned``: mirrored and scaled images, as `AUGMENT` says for each set, shifted as far;
   numbers stay as they are ("blind");
 - ``turned, aware``: the same, and numbers move with the images.
 
@@ -46,9 +46,9 @@ GEOMETRY: dict[str, dict[str, Any]] = {
     "coffee_leaf": {"lesion_cx": "x", "lesion_cy": "y"},
 }
 AUGMENT = {
-    "neu_det": Augment(shift=0.1, flip="both", scale=0.1),
-    "magnetic_tile": Augment(shift=0.1, flip="both", scale=0.1),
-    "coffee_leaf": Augment(shift=0.1, flip="both", color=0.2),
+    "neu_det": Augment(flip="both", scale=0.1),
+    "magnetic_tile": Augment(flip="both", scale=0.1),
+    "coffee_leaf": Augment(flip="both", color=0.2),
 }
 METHODS = ("shifts", "shifts, aware", "turned", "turned, aware")
 

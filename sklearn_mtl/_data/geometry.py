@@ -70,6 +70,13 @@ class Geometry(NamedTuple):
         return out
 
     @property
+    def example(self) -> str:
+        """What a user may write for another range."""
+        return (
+            "('angle', -180, 180)" if self.name == "angle" else f"({self.name!r}, 0, 64) in pixels"
+        )
+
+    @property
     def moves(self) -> bool:
         """Whether it changes with the image."""
         return self.name != INVARIANT
@@ -137,13 +144,13 @@ def moved_pair(
     # What has no part in a coordinate need not be known.
     parts = np.where(matrix == 0, 0.0, matrix * pixels[:, None, :])
     found = parts.sum(axis=2) + shift
-    moved = []
-    for axis, geometry in enumerate(geometries):
-        if geometry is not None:
-            side = sides[1 - axis]
-            inside = np.abs(found[:, axis]) <= side / 2
-            moved.append(np.where(inside, geometry.from_pixels(found[:, axis], side), np.nan))
-    return moved
+    left = (np.abs(found) > np.array(sides[::-1]) / 2).any(axis=1)  # by what is known
+    found = np.where(left[:, None], np.nan, found)
+    return [
+        geometry.from_pixels(found[:, axis], sides[1 - axis])
+        for axis, geometry in enumerate(geometries)
+        if geometry is not None
+    ]
 
 
 def _are_finite(*values: Any) -> bool:

@@ -78,12 +78,14 @@ class Task:
         training (``augment=``, and the shifts of `ConvTrunk`):
 
         - 'x', 'y': a place, as a share of the width from the left edge, or of the height from the
-          upper one; ``('x', 0, 64)`` in pixels of 64. It counts as not observed where it has left
-          the image.
-        - 'length', 'area', 'log_length', 'log_area': a size, or the natural logarithm of one.
+          upper one; ``('x', 0, 64)`` in pixels of 64. Both count as not observed where the place
+          has left the image. The first 'x' belongs to the first 'y', the second to the second.
+        - 'length', 'area', 'log_length', 'log_area': a size, or the natural logarithm of one. (The
+          sides of a box along the edges are lengths as long as images are not turned.)
         - 'angle': a direction in degrees, from the x axis to the right towards the y axis,
           downwards, from 0 to 360; ``('angle', 0, 180)`` of an axis, which has two ends; with a
-          range of 2 pi or pi, in radians.
+          range of 2 pi or pi, in radians. It is a number like others, for which the two ends of the
+          range are far apart: choose them where directions are rare.
         - 'invariant': what stays the same, such as a count.
 
         None stays the same too, and is refused where images are mirrored, turned or scaled.

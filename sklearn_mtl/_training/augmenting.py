@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -38,16 +39,23 @@ class Augmenter:
     ----------
     augment : Augment
     moving : list of Moving
+        Of observed tasks.
+    pairs : list of tuple of (int or None)
+        Positions of the tasks that are x and y of one place.
     sides : tuple of int
         H and W of the images.
     """
 
-    def __init__(self, augment: Augment, moving: list[Moving], sides: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        augment: Augment,
+        moving: list[Moving],
+        pairs: list[tuple[int | None, int | None]],
+        sides: tuple[int, int],
+    ) -> None:
         self.augment, self.moving, self.sides = augment, moving, sides
-        by_name = {axis: [m for m in moving if m.geometry.name == axis] for axis in "xy"}
-        n_pairs = max(map(len, by_name.values()))
-        fill = {axis: [*of, *[None] * (n_pairs - len(of))] for axis, of in by_name.items()}
-        self.pairs = list(zip(fill["x"], fill["y"], strict=True))
+        by_task = {m.k: m for m in moving}
+        self.pairs = [tuple(None if k is None else by_task.get(k) for k in pair) for pair in pairs]
 
     def __call__(
         self, X: Tensor, target: Tensor, weight: Tensor, rng: np.random.Generator
@@ -100,48 +108,72 @@ def augmenter_of(
         If samples are no images, or targets cannot move as images do.
     """
     geometries = [Geometry.of(t.geometry) if t.geometry else None for t in encoder.tasks_]
-    moves = any(geometry is not None and geometry.moves for geometry in geometries)
+    moving = _moving(encoder, geometries, targets)
     augment = parameters.augment
-    if augment is None:
-        reach = _reach_of(parameters.trunk, input_shape) if moves else 0.0
-        if reach == 0:
-            return None
-        augment = Augment(shift=reach)
-    else:
+    if augment is None and not moving:
+        return None
+    given = {} if augment is None else augment.get_params()
+    if augment is not None:
         augment._validate_params()
+    if given.get("shift") is None:
+        reach = _reach_of(parameters.trunk, input_shape)
+        if augment is None and reach == 0:
+            return None
+        augment = Augment(**given | {"shift": reach})
     if len(input_shape) != 3:
         raise ValueError(
             f"augment changes images (C, H, W), but samples have the shape {input_shape}. Pass "
             "input_shape= to say how to read a row as an image, or augment=None."
         )
-    moving = []
-    for k, (task, kind, geometry) in enumerate(
-        zip(encoder.tasks_, encoder.kinds_, geometries, strict=True)
-    ):
+    for task, kind, geometry in zip(encoder.tasks_, encoder.kinds_, geometries, strict=True):
         if geometry is None and augment.turns and not kind.is_class:
             raise ValueError(
-                f"Task {task.name!r}: augment={augment!r} changes images in ways by which numbers "
-                "may change. Say what this one is: Task(..., geometry='x'), 'y', 'length', ..., or "
-                "'invariant' if it stays."
+                f"Task {task.name!r}: augment={parameters.augment!r} changes images in ways by "
+                "which numbers may change. Say what this one is: Task(..., geometry='x'), 'y', "
+                "'length', ..., or 'invariant' if it stays."
             )
+    pairs = _pairs(geometries)
+    if augment.rotation and any(None in pair for pair in pairs):
+        names = [encoder.names[k] for pair in pairs for k in pair if k is not None]
+        raise ValueError(
+            f"augment turns images, for which places need both coordinates, in pairs: {names} are "
+            "not as many of geometry 'x' as of 'y'. Declare the others, or rotation=0."
+        )
+    return Augmenter(augment, moving, pairs, (input_shape[1], input_shape[2]))
+
+
+def _pairs(geometries: list[Geometry | None]) -> list[tuple[int | None, int | None]]:
+    """Positions of tasks that are x and y of one place, in their order."""
+    x, y = ([k for k, g in enumerate(geometries) if g is not None and g.name == n] for n in "xy")
+    return list(itertools.zip_longest(x, y))
+
+
+def _moving(
+    encoder: TargetDecoder, geometries: list[Geometry | None], targets: EncodedTargets
+) -> list[Moving]:
+    """Observed tasks whose targets move; those that cannot are refused."""
+    moving = []
+    for k, geometry in enumerate(geometries):
         if geometry is None or not geometry.moves or encoder.unobserved[k]:
             continue
+        task = encoder.tasks_[k]
         if encoder.bounded[k]:
             raise ValueError(
                 f"Task {task.name!r}: geometry={task.geometry!r} is of numbers, and some are known "
                 "within bounds only. Leave geometry out, or the bounds."
             )
-        scale, center = kind.units
-        _check_range(task, geometry, targets, k, scale, center)
+        scale, center = encoder.kinds_[k].units
+        seen = targets.weight[:, k] > 0
+        values = targets.values[seen, k] * scale + center
+        outside = geometry.is_outside(values)
+        if outside.any():
+            raise ValueError(
+                f"Task {task.name!r}: geometry={task.geometry!r} goes from {geometry.low:g} to "
+                f"{geometry.high:g}, and y holds {values[outside][0]:g} (in {outside.sum()} rows). "
+                f"Pass the values at the two ends, such as {geometry.example}."
+            )
         moving.append(Moving(k, geometry, scale, center))
-    augmenter = Augmenter(augment, moving, (input_shape[1], input_shape[2]))
-    if augment.rotation and any(None in pair for pair in augmenter.pairs):
-        names = [encoder.names[m.k] for pair in augmenter.pairs for m in pair if m is not None]
-        raise ValueError(
-            f"augment turns images, for which places need both coordinates, in pairs: {names} are "
-            "not as many of geometry 'x' as of 'y'. Declare the others, or rotation=0."
-        )
-    return augmenter
+    return moving
 
 
 def _reach_of(trunk: Any, input_shape: tuple[int, ...]) -> float:
@@ -150,22 +182,14 @@ def _reach_of(trunk: Any, input_shape: tuple[int, ...]) -> float:
         return 0.0
     if isinstance(trunk, str) and trunk in ("auto", "conv"):
         trunk = ConvTrunk()
-    return float(trunk.max_shift) if isinstance(trunk, ConvTrunk) else 0.0
-
-
-def _check_range(
-    task: Any, geometry: Geometry, targets: EncodedTargets, k: int, scale: float, center: float
-) -> None:
-    """Refuse values outside of the image, which are in other units than declared."""
-    seen = targets.weight[:, k] > 0
-    values = targets.values[seen, k] * scale + center
-    outside = geometry.is_outside(values)
-    if outside.any():
-        raise ValueError(
-            f"Task {task.name!r}: geometry={task.geometry!r} goes from {geometry.low:g} to "
-            f"{geometry.high:g}, and y holds {values[outside][0]:g} (in {outside.sum()} rows). "
-            f"Pass geometry=({geometry.name!r}, low, high), such as ('x', 0, 64) for pixels of 64."
-        )
+    if isinstance(trunk, ConvTrunk):
+        return float(trunk.max_shift)
+    layers = trunk.modules() if isinstance(trunk, nn.Module) else ()
+    reaches = [layer.reach for layer in layers if isinstance(layer, Shift)]
+    return max(
+        (r / side for reach in reaches for r, side in zip(reach, input_shape[1:], strict=False)),
+        default=0.0,
+    )
 
 
 @contextlib.contextmanager

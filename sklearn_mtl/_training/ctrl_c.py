@@ -13,14 +13,24 @@ import torch
 
 __all__ = ["CtrlC"]
 
+
 # How many contexts of torch that change operations are entered, and what leaves the last of a kind.
-MODES: tuple[tuple[Callable[[], int], Callable[[], Any]], ...] = (
-    (torch._C._len_torch_function_stack, torch._C._pop_torch_function_stack),
-    (
-        torch._C._len_torch_dispatch_stack,
-        functools.partial(torch._C._pop_torch_dispatch_stack, None),
-    ),
-)
+def _modes() -> tuple[tuple[Callable[[], int], Callable[[], Any]], ...]:
+    """Of functions and of dispatch; none where torch has other names for what is private there."""
+    inside: Any = torch._C
+    try:
+        return (
+            (inside._len_torch_function_stack, inside._pop_torch_function_stack),
+            (
+                inside._len_torch_dispatch_stack,
+                functools.partial(inside._pop_torch_dispatch_stack, None),
+            ),
+        )
+    except AttributeError:
+        return ()
+
+
+MODES = _modes()
 
 
 class CtrlC:

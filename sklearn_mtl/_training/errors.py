@@ -225,7 +225,8 @@ def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[st
     inside = column.seen[rows]
     rows = rows[inside]
     weight = unseen.weight[rows, k] / unseen.weight[rows, k].max()
-    groups, low, high = unseen.groups[rows], *_ends(column.values[rows])
+    _, groups = np.unique(unseen.groups[rows], return_inverse=True)
+    low, high = _ends(column.values[rows])
     closed = np.isfinite(low) & np.isfinite(high)
     if not closed.any():
         return {}  # beyond bounds on one side, errors may be of any size

@@ -1,7 +1,5 @@
 """Files of images as arrays: read at once, or when they are needed."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import math

@@ -1,7 +1,5 @@
 """`SequencePad`: sequences of unequal length become one array, with a mask."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -62,9 +60,15 @@ class SequencePad(TransformerMixin, BaseEstimator):
             Sequences of numbers, each of at least one step.
         y : None
             Is not looked at.
+
+        Raises
+        ------
+        ValueError
+            If a sequence is longer than `length`.
         """
         parts = self._parts(X)
         self.length_ = self._length(max(part.shape[1] for part in parts))
+        self._check_lengths(parts)
         self.fill_ = np.concatenate(parts, axis=1).mean(axis=1, dtype=np.float64)
         return self
 
@@ -89,13 +93,7 @@ class SequencePad(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         parts = self._parts(X, len(self.fill_))
-        longer = [row for row, part in enumerate(parts) if part.shape[1] > self.length_]
-        if longer:
-            raise ValueError(
-                f"X holds {len(longer)} sequences of more than {self.length_} steps, the first in "
-                f"rows {longer[:5]}. Cut them, or pass a larger length="
-                f"{max(part.shape[1] for part in parts)}."
-            )
+        self._check_lengths(parts)
         single = all(part.dtype == np.float32 for part in parts)
         dtype = np.float32 if single else np.float64
         padded = np.empty((len(parts), len(self.fill_) + 1, self.length_), dtype=dtype)
@@ -105,6 +103,15 @@ class SequencePad(TransformerMixin, BaseEstimator):
             row[:-1, : part.shape[1]] = part
             row[-1, : part.shape[1]] = 1
         return padded
+
+    def _check_lengths(self, parts: Sequence[NDArray[Any]]) -> None:
+        longer = [row for row, part in enumerate(parts) if part.shape[1] > self.length_]
+        if longer:
+            raise ValueError(
+                f"X holds {len(longer)} sequences of more than {self.length_} steps, the first in "
+                f"rows {longer[:5]}. Cut them, or pass a larger length="
+                f"{max(part.shape[1] for part in parts)}."
+            )
 
     def _length(self, longest: int) -> int:
         if self.length is None:

@@ -1,7 +1,5 @@
 """A picture of any file, size and mode becomes an array of a given shape."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import contextlib
@@ -90,7 +88,8 @@ class Layout(NamedTuple):
             image = image.convert("RGBA")
             if self.mode != "RGBA":
                 ground = Image.new("RGBA", image.size, (*self.background, 255))
-                image = Image.alpha_composite(ground, image)
+                above, image = image, Image.alpha_composite(ground, image)
+                image.info = above.info  # how it lies, too
         return image if image.mode == self.mode else image.convert(self.mode)
 
     def _padded(self, image: Any) -> Any:

@@ -1,7 +1,5 @@
 """`ImageReader`: a step of pipelines, from a column of paths to images."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import os

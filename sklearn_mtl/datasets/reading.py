@@ -1,7 +1,5 @@
 """Paths as people hold them, read by threads, and what is wrong with them in one error."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 import os
@@ -9,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -33,7 +30,7 @@ def n_threads(n_jobs: Any) -> int:
             f"n_jobs={n_jobs!r} is no number of threads. Pass an int, -1 for as many as there are "
             "processors, or None."
         )
-    return int(n_jobs) if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + int(n_jobs))
+    return int(n_jobs) if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + int(n_jobs))
 
 
 def each(

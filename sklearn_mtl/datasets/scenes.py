@@ -1,7 +1,5 @@
 """Synthetic data sets with several targets, for examples and tests of multi-task learning."""
 
-# SPDX-License-Identifier: BSD-3-Clause
-
 from __future__ import annotations
 
 from numbers import Integral, Real

@@ -64,7 +64,9 @@ class ConvTrunk(BaseEstimator):
                 f"{input_shape}. Pass input_shape= to say how to read a row as an image."
             )
         n_stages = max(1, round(math.log2(max(max(input_shape[1:]) / 4, 2))))
-        layers: list[nn.Module] = [Shift(int(self.max_shift * size) for size in input_shape[1:])]
+        layers: list[nn.Module] = [
+            Shift(int(self.max_shift * size + 1e-9) for size in input_shape[1:])
+        ]
         channels = input_shape[0]
         for stage in range(n_stages):
             width = self.width * 2 ** min(stage, 2)

@@ -37,9 +37,9 @@ def test_places() -> None:
 
 def test_places_that_leave_the_image_are_not_observed() -> None:
     assert moved(0.25, 0.5, shift=[[-10, 0]]) == [0, 0.5]
-    x, y = moved(0.25, 0.5, shift=[[-11, 0]])
-    assert np.isnan(x)
-    assert y == 0.5
+    assert np.isnan(moved(0.25, 0.5, shift=[[-11, 0]])).all()
+    assert np.isnan(moved(0.25, 0.5, shift=[[0, 11]])).all()
+    assert moved(0.25, np.nan, shift=[[-9, 0]])[0] == pytest.approx(0.025)
 
 
 def test_only_a_coordinate_that_counts_has_to_be_known() -> None:

@@ -72,11 +72,15 @@ def test_a_task_of_one_group_is_learned():
     X = rng.normal(size=(150, 3))
     truth, place = X[:, 0] + 0.5 * X[:, 1], np.arange(150) % 3
     y = np.where(place[:, None] == np.arange(3), truth[:, None], np.nan)
-    estimator = MultiTaskCNNEstimator(max_epochs=30, random_state=0).fit(X, y, groups=place)
+    estimator = MultiTaskCNNEstimator(max_epochs=30, random_state=0)
+    with pytest.warns(UserWarning, match=r"groups has one label for all targets of \['y0', 'y1', "):
+        estimator.fit(X, y, groups=place)
     assert not hasattr(estimator, "oob_score_")
     assert estimator.score(X, np.repeat(truth[:, None], 3, axis=1)) > 0.9
     one = MultiTaskCNNEstimator(max_epochs=30, random_state=0)
-    assert one.fit(X, truth, groups=np.zeros(150)).score(X, truth) > 0.9
+    with pytest.warns(UserWarning, match=r"groups has one label for all targets of \['y0'\]"):
+        one.fit(X, truth, groups=np.zeros(150))
+    assert one.score(X, truth) > 0.9
 
 
 def test_a_task_in_one_fold_is_not_shrunk(monkeypatch):

@@ -139,6 +139,20 @@ def test_photographs_stand_upright(
     assert_close(corners(padded[:, 15:45]), [RED, GREEN, BLUE, WHITE])
 
 
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_images_with_transparency_stand_upright(
+    tmp_path: Path, orientation: int, mode: str
+) -> None:
+    path, exif = tmp_path / "a.png", Image.Exif()
+    exif[0x0112] = orientation
+    lying = np.ascontiguousarray(TURNS[orientation](quarters(40, 80)))
+    image = Image.fromarray(lying).convert("RGBA")
+    image.save(path, exif=exif)
+    expected = load_images([quarters(40, 80)], size=(30, 60), mode=mode)
+    np.testing.assert_allclose(load_images([path], size=(30, 60), mode=mode), expected, atol=3)
+
+
 # -- modes ---------------------------------------------------------------------------------------
 
 
