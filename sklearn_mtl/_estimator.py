@@ -422,10 +422,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
                 "spec instead, such as trunk=ConvTrunk() of sklearn_mtl.networks."
             )
         nested = next((name for name in params if name.startswith("augment__")), None)
-        if params.get("augment", self.augment) is None and nested is not None:
+        augment = params.get("augment", self.augment)
+        if nested is not None and not isinstance(augment, Augment):
             raise ValueError(
-                f"{nested} cannot be set: augment is None. Pass a spec, such as augment=Augment() "
-                "of sklearn_mtl.augmentation."
+                f"{nested} cannot be set: augment is {augment!r}. Pass a spec, such as "
+                "augment=Augment() of sklearn_mtl.augmentation."
             )
         return super().set_params(**params)
 

@@ -14,8 +14,10 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._files.codec import _unpack_augment
 from sklearn_mtl._training.plan import parameters_of, plan_fit
 from sklearn_mtl.augmentation import Augment, Moves
+from sklearn_mtl.kinds import RegressionTarget
 from sklearn_mtl.networks import ConvTrunk
 
 SIDES = (40, 56)
@@ -338,3 +340,39 @@ def test_places_that_are_bounds_are_refused() -> None:
     y["x"] = pd.IntervalIndex.from_arrays(y["x"], y["x"] + 0.01, closed="both")
     with pytest.raises(ValueError, match="Task 'x': geometry='x' is of numbers, and some"):
         estimator().fit(X, y)
+
+
+class Decades(RegressionTarget):
+    """A kind whose codes are no linear function of the numbers."""
+
+    def encode(self, values: Any) -> Any:
+        return np.log10(values)
+
+
+def test_kinds_with_codes_of_their_own_are_refused() -> None:
+    X, y = images_of_spots(60)
+    tasks = [*GEOMETRIES[:2], Task("radius", Decades(), geometry="length")]
+    with pytest.raises(ValueError, match="Task 'radius': geometry='length' is for kinds"):
+        estimator(tasks=tasks).fit(X, y)
+
+
+@pytest.mark.parametrize("shape", [(1, 256), (1, 4, 8, 8)])
+def test_numbers_do_not_move_with_sequences_and_volumes(shape: tuple[int, ...]) -> None:
+    X, y = images_of_spots(60)
+    with pytest.raises(ValueError, match="Task 'x': numbers with a geometry move with images"):
+        estimator(input_shape=shape).fit(X.reshape(60, *shape), y)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"rotation": 1e9}, {"flip": "x"}, {"shift": np.nan}, {"shift": Augment(shift=0.1)}],
+    ids=str,
+)
+def test_files_with_another_augment_are_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Augment"):
+        _unpack_augment(params)
+
+
+def test_set_params_of_what_is_no_augment() -> None:
+    with pytest.raises(ValueError, match="augment__rotation cannot be set: augment is 'turn'"):
+        estimator(augment="turn").set_params(augment__rotation=3)

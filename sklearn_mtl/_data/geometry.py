@@ -56,7 +56,7 @@ class Geometry(NamedTuple):
         if span and name not in ranges:
             raise ValueError(f"geometry={given!r}: {name!r} has no range. Pass {name!r}.")
         low, high = span if len(span) == 2 else ranges.get(name, (0.0, 1.0))
-        if len(span) not in (0, 2) or not _are_finite(low, high) or low >= high:
+        if len(span) not in (0, 2) or not _are_ends(low, high):
             raise ValueError(
                 f"geometry={given!r} is not understood. Pass ({name!r}, low, high), with low < "
                 "high: the values at the two ends."
@@ -153,5 +153,7 @@ def moved_pair(
     ]
 
 
-def _are_finite(*values: Any) -> bool:
-    return all(isinstance(v, int | float | np.number) and math.isfinite(v) for v in values)
+def _are_ends(low: Any, high: Any) -> bool:
+    if not all(isinstance(v, int | float | np.number) for v in (low, high)):
+        return False
+    return low < high and math.isfinite(high - low)

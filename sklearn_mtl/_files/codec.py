@@ -194,6 +194,14 @@ def _pack_task(task: Task) -> dict[str, Any]:
     return {name: v for name, v in state.items() if v is not None or name not in new}
 
 
+def _unpack_augment(params: dict[str, Any]) -> Augment:
+    if not all(v is None or isinstance(v, str | float | int | np.number) for v in params.values()):
+        raise ValueError("Augment has parameters that are neither numbers nor text")
+    augment = Augment(**params)
+    augment._validate_params()
+    return augment
+
+
 def _pack_loss(combine: nn.Module) -> dict[str, Any]:
     """Numbers and tensors of a combiner, without what every module has."""
     own = {name: v for name, v in vars(combine).items() if name not in vars(nn.Module())}
@@ -272,9 +280,7 @@ RULES: dict[str, Rule] = {
     "trunk": _registered(
         TRUNKS, lambda v: v.get_params(deep=False), lambda kind, params: kind(**params)
     ),
-    "augment": Rule(
-        exactly(Augment), lambda v: v.get_params(deep=False), lambda params: Augment(**params)
-    ),
+    "augment": Rule(exactly(Augment), lambda v: v.get_params(deep=False), _unpack_augment),
     "loss": _registered(LOSSES, _pack_loss, _unpack_loss),
     "optimizer": Rule(
         lambda v: isinstance(v, type) and v in OPTIMIZERS.values(),

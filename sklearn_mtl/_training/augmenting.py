@@ -115,6 +115,12 @@ def augmenter_of(
     given = {} if augment is None else augment.get_params()
     if augment is not None:
         augment._validate_params()
+    if augment is None and len(input_shape) in (2, 4):
+        raise ValueError(
+            f"Task {encoder.names[moving[0].k]!r}: numbers with a geometry move with images (C, H, "
+            f"W), but samples have the shape {input_shape}. Leave geometry out; with positions as "
+            "targets, take trunk=ConvTrunk(max_shift=0)."
+        )
     if given.get("shift") is None:
         reach = _reach_of(parameters.trunk, input_shape)
         if augment is None and reach == 0:
@@ -164,7 +170,13 @@ def _moving(
             )
         scale, center = encoder.kinds_[k].units
         seen = targets.weight[:, k] > 0
-        values = targets.values[seen, k] * scale + center
+        codes = targets.values[seen, k]
+        values = codes * scale + center
+        if not np.allclose(encoder.kinds_[k].encode(values), codes, rtol=1e-6, atol=1e-9):
+            raise ValueError(
+                f"Task {task.name!r}: geometry={task.geometry!r} is for kinds that encode numbers "
+                f"by scale and center, which {encoder.kinds_[k]!r} does not. Leave geometry out."
+            )
         outside = geometry.is_outside(values)
         if outside.any():
             raise ValueError(

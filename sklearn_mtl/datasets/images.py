@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -219,8 +220,9 @@ class ImageFiles:
 
     def __getitem__(self, key: Any) -> Any:
         """Return some rows as ImageFiles, or values as an array."""
-        rows, *rest = key if isinstance(key, tuple) else (key,)
-        if rows is Ellipsis or rows is None:
+        rows, *rest = (key or (slice(None),)) if isinstance(key, tuple) else (key,)
+        beside = any(not isinstance(k, slice | Integral) and k is not Ellipsis for k in rest)
+        if rows is Ellipsis or rows is None or beside:
             return np.asarray(self)[key]
         paths: Any = self.paths[rows]
         if isinstance(paths, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,9 +126,15 @@ class SequencePad(TransformerMixin, BaseEstimator):
         if self.channels not in ("first", "last"):
             raise ValueError(f"channels={self.channels!r} does not exist. Use 'first' or 'last'.")
         parts = []
+        if not isinstance(X, Iterable):
+            raise ValueError(f"X is a {type(X).__name__}. Pass a list of sequences.")
         for row, sequence in enumerate(X):
+            if hasattr(sequence, "detach"):  # of torch
+                sequence = sequence.detach().cpu()
             try:
                 part = np.asarray(sequence)
+                if np.ma.is_masked(sequence):
+                    part = np.ma.filled(sequence.astype(float), np.nan)
             except ValueError as error:  # of numpy, about lists of unequal length
                 raise ValueError(f"Row {row} of X is no array: {error}.") from error
             if part.dtype.kind not in "biuf" or part.ndim not in (1, 2) or part.size == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -15,6 +16,17 @@ __all__ = ["MODES", "RESIZE", "Layout", "check_file", "is_count", "layout_of", "
 
 MODES = {"L": 1, "RGB": 3, "RGBA": 4}  # and their channels
 RESIZE = ("pad", "crop", "stretch")
+
+# What turns images upright, by their orientation in EXIF.
+UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 # The reads of a JPEG may shrink it by 2, 4 or 8 in decoding, and those of others by averages of
 # whole pixels: to no less than this many times what is wanted, of which a finer filter makes it.
@@ -59,27 +71,28 @@ class Layout(NamedTuple):
             is_jpeg = image is not picture and image.format in ("JPEG", "MPO")
             sides = self._shrink(image) if is_jpeg else None
             image.load()
-            lies = _lies(image)  # as decoded: TIFF is turned already
-            box, inner = self._fitting(sides or image.size, lies)
+            turn = _orientation(image)  # as decoded: TIFF is turned already
+            box, inner = self._fitting(sides or image.size, lies=turn > 4)
             image = self._converted(image)
             if (inner, box) != (image.size, (0, 0, *image.size)):
-                filter = pillow("Image").Resampling.BILINEAR
+                filter = pillow().Resampling.BILINEAR
                 image = image.resize(inner, filter, box, reducing_gap=FINER)
-            values = np.asarray(self._padded(pillow("ImageOps").exif_transpose(image)))
+            if turn in UPRIGHT:
+                image = image.transpose(getattr(pillow().Transpose, UPRIGHT[turn]))
+            values = np.asarray(self._padded(image))
         return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
     def _shrink(self, image: Any) -> tuple[float, float] | None:
         """Let a JPEG be decoded smaller; return its width and height then, if it can be done."""
-        _, inner = self._fitting(image.size, _lies(image))
+        _, inner = self._fitting(image.size, lies=_orientation(image) > 4)
         drafted = image.draft(None, tuple(FINER * side for side in inner))
         return None if drafted is None else drafted[1][2:]
 
     def _converted(self, image: Any) -> Any:
         """Return the image in the mode of this layout; 16 bits keep the upper 8."""
-        Image = pillow("Image")
+        Image = pillow()
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-            upper = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            upper.info, image = image.info, upper
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode in ("I", "F"):
             raise ValueError(
                 "32 bits per pixel, of which the range is not known: read it into an array"
@@ -88,8 +101,7 @@ class Layout(NamedTuple):
             image = image.convert("RGBA")
             if self.mode != "RGBA":
                 ground = Image.new("RGBA", image.size, (*self.background, 255))
-                above, image = image, Image.alpha_composite(ground, image)
-                image.info = above.info  # how it lies, too
+                image = Image.alpha_composite(ground, image)
         return image if image.mode == self.mode else image.convert(self.mode)
 
     def _padded(self, image: Any) -> Any:
@@ -98,7 +110,7 @@ class Layout(NamedTuple):
         if image.size == size:
             return image
         color = {"L": self.background[:1], "RGBA": (*self.background, 0)}
-        canvas = pillow("Image").new(self.mode, size, color.get(self.mode, self.background))
+        canvas = pillow().new(self.mode, size, color.get(self.mode, self.background))
         canvas.paste(image, tuple((a - b) // 2 for a, b in zip(size, image.size, strict=True)))
         return canvas
 
@@ -152,25 +164,21 @@ def is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def pillow(module: str) -> Any:
-    """Import a module of Pillow, or say which extra brings it."""
+def pillow() -> Any:
+    """Import `PIL.Image`, or say which extra brings it."""
     try:
-        if module == "Image":
-            from PIL import Image
-
-            return Image
-        from PIL import ImageOps
+        from PIL import Image
     except ImportError as error:
         raise ImportError(
             "Files of images are read by Pillow, which is not installed. Install it: "
             'pip install "sklearn-mtl[images]".'
         ) from error
-    return ImageOps
+    return Image
 
 
 @contextlib.contextmanager
 def _open(picture: Any) -> Iterator[Any]:
-    Image = pillow("Image")
+    Image = pillow()
     if isinstance(picture, np.ndarray):
         yield Image.fromarray(picture)
     elif isinstance(picture, str):
@@ -180,14 +188,20 @@ def _open(picture: Any) -> Iterator[Any]:
         yield picture
 
 
-def _lies(image: Any) -> bool:
-    """Tell whether the camera lay on its side, by EXIF."""
-    return image.getexif().get(0x0112, 1) > 4
+def _orientation(image: Any) -> int:
+    """How the camera lay, by EXIF, from 1, upright, to 8; above 4, width and height are swapped."""
+    try:
+        said = image.getexif().get(0x0112)
+    except Exception:  # damaged, as the pixels need not be
+        return 1
+    return said if said in UPRIGHT else 1
 
 
 def check_file(path: str) -> None:
     """Read the head of a file, which tells its kind and size: what is wrong there raises."""
-    with pillow("Image").open(path):
+    if stat.S_ISFIFO(os.stat(path).st_mode):  # which would wait for somebody to write
+        raise ValueError("no file, but a pipe")
+    with pillow().open(path):
         pass
 
 

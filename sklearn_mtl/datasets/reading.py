@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -98,13 +98,14 @@ def is_path(value: Any) -> bool:
 def is_picture(value: Any) -> bool:
     """Tell paths, images of PIL, and arrays that can be one."""
     if isinstance(value, np.ndarray):
-        return value.dtype == np.uint8 and value.ndim in (2, 3)
-    return is_path(value) or isinstance(value, pillow("Image").Image)
+        is_image = value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (3, 4))
+        return value.dtype == np.uint8 and is_image and value.size > 0
+    return is_path(value) or isinstance(value, pillow().Image)
 
 
 def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any]:
     """Return paths as text, with the folder they start from."""
-    pillow("Image")
+    pillow()
     if is_path(paths):
         raise ValueError(
             f"paths is {str(paths)!r}, and no list. Pass the files that it stands for, as by "
@@ -119,6 +120,8 @@ def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any
         paths = paths[paths.columns[0]]
     if isinstance(paths, np.ndarray) and paths.dtype.kind in "OU":
         paths = paths.reshape(-1) if paths.shape[1:] == (1,) else paths
+    if not isinstance(paths, Iterable):
+        raise ValueError(f"paths is a {type(paths).__name__}, and no list. Pass a list of paths.")
     pictures = list(paths)
     holes = [row for row, path in enumerate(pictures) if _is_hole(path)]
     if holes:
@@ -129,10 +132,17 @@ def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any
         )
     for row, path in enumerate(pictures):
         if not knows(path):
-            raise TypeError(
-                f"paths holds a {type(path).__name__} in row {row}. Pass a list of str or Path."
+            shape = (
+                f" of {path.dtype} and the shape {path.shape}"
+                if isinstance(path, np.ndarray)
+                else ""
             )
-    folder = "" if root is None else os.fspath(root)
+            raise TypeError(
+                f"paths holds a {type(path).__name__}{shape} in row {row}. Pass a list of str or "
+                "Path; `load_images` also takes images of PIL, and uint8 arrays (H, W) or (H, W, "
+                "3)."
+            )
+    folder = "" if root is None else os.fsdecode(root)
     return [str(os.path.join(folder, os.fspath(p))) if is_path(p) else p for p in pictures]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 
@@ -150,3 +151,13 @@ def test_sequences_that_are_longer_than_those_of_fit() -> None:
         pad.transform([[1.0], [1.0] * 5])
     with pytest.raises(ValueError, match="Row 0 of X has 2 channels, others have 1"):
         pad.transform([np.ones((2, 2))])
+
+
+def test_masked_steps_are_holes_and_tensors_are_read() -> None:
+    masked = np.ma.array([1.0, 2.0, 999.0], mask=[0, 0, 1])
+    with pytest.raises(ValueError, match="Row 0 of X holds NaN or infinity"):
+        SequencePad().fit([masked])
+    tensor = torch.ones(3, requires_grad=True)
+    assert SequencePad().fit_transform([tensor])[0, 0].tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="X is a NoneType"):
+        SequencePad().fit(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sklearn_mtl.datasets import load_images
+from sklearn_mtl.datasets import ImageFiles, load_images
 from sklearn_mtl.datasets.pictures import layout_of
 
 RED, GREEN, BLUE, WHITE = (250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 240)
@@ -151,6 +152,54 @@ def test_images_with_transparency_stand_upright(
     image.save(path, exif=exif)
     expected = load_images([quarters(40, 80)], size=(30, 60), mode=mode)
     np.testing.assert_allclose(load_images([path], size=(30, 60), mode=mode), expected, atol=3)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_grey_of_16_bits_and_images_in_memory_stand_upright(
+    tmp_path: Path, orientation: int
+) -> None:
+    path, exif = tmp_path / "a.png", Image.Exif()
+    exif[0x0112] = orientation
+    grey = quarters(40, 80)[..., 0]
+    lying = np.ascontiguousarray(TURNS[orientation](grey[..., None])[..., 0])
+    Image.fromarray(lying.astype(np.uint16) * 256).save(path, exif=exif)
+    expected = load_images([grey], size=(30, 60), mode="L")
+    np.testing.assert_allclose(load_images([path], size=(30, 60), mode="L"), expected, atol=3)
+    image = Image.fromarray(lying).convert("RGB")
+    image.getexif()[0x0112] = orientation
+    np.testing.assert_allclose(load_images([image], (30, 60), mode="L"), expected, atol=3)
+
+
+def test_damaged_exif_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(quarters(8, 8)).save(path, exif=b"Exif\0\0" + bytes(range(50)), quality=95)
+    (image,) = load_images([path], size=8)
+    assert_close(corners(image), [RED, GREEN, BLUE, WHITE])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="no file, but a pipe"):
+        ImageFiles([tmp_path / "pipe"], 8)
+
+
+@pytest.mark.parametrize(
+    ("paths", "error", "message"),
+    [
+        (None, ValueError, "paths is a NoneType, and no list"),
+        (5, ValueError, "paths is a int, and no list"),
+        (
+            [np.zeros((0, 8), np.uint8)],
+            TypeError,
+            r"a ndarray of uint8 and the shape \(0, 8\) in row 0",
+        ),
+        ([np.zeros((3, 8, 8), np.uint8)], TypeError, r"of the shape \(3, 8, 8\) in row 0"),
+    ],
+)
+def test_what_is_no_list_of_pictures(paths: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load_images(paths, 8)
 
 
 # -- modes ---------------------------------------------------------------------------------------
