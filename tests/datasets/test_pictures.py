@@ -194,7 +194,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
             TypeError,
             r"a ndarray of uint8 and the shape \(0, 8\) in row 0",
         ),
-        ([np.zeros((3, 8, 8), np.uint8)], TypeError, r"of the shape \(3, 8, 8\) in row 0"),
+        ([np.zeros((3, 8, 8), np.uint8)], TypeError, r"the shape \(3, 8, 8\) in row 0"),
     ],
 )
 def test_what_is_no_list_of_pictures(paths: Any, error: type[Exception], message: str) -> None:
