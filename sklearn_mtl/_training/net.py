@@ -176,7 +176,8 @@ class TaskNet(PlainNet):
                 return
             getattr(self, method_name)(self, **kwargs)
             if methods:
-                with self._drawing(getattr(method, "__self__", None) for method in methods):
+                listening = (getattr(method, "__self__", None) for method in methods)
+                with self._drawing(listening) if self.disturbed_ else NOTHING:
                     for method in methods:
                         method(self, **kwargs)
         except KeyboardInterrupt:
@@ -222,10 +223,11 @@ class TaskNet(PlainNet):
         roots = self.module_.training == self.criterion_.training == training
         if not (roots and self.modules_set_) or self.disturbed_:
             super()._set_training(training)
-            for part in self.module_.modules() if training else ():
-                for norm in part.modules() if _is_frozen(part) else ():
-                    if isinstance(norm, BATCH_NORMS):
-                        norm.eval()  # its statistics stand still too
+            parts = list(self.module_.modules()) if training else []
+            if any(isinstance(part, BATCH_NORMS) for part in parts):
+                frozen = (norm for part in filter(_is_frozen, parts) for norm in part.modules())
+                for norm in (norm for norm in frozen if isinstance(norm, BATCH_NORMS)):
+                    norm.eval()  # its statistics stand still too
             self.modules_set_ = self.in_epoch_
 
     def _zero_grad_optimizer(self, set_to_none: bool | None = None) -> None:
