@@ -203,7 +203,7 @@ class TaskNet(PlainNet):
         if self.draws_ is not None:
             is_known = {
                 "loss": type(_plain(self.criterion_).combine) in LOSSES.values(),
-                "optimizer": self.optimizer.step.__module__.startswith("torch.optim"),
+                "optimizer": type(self.optimizer_).step.__module__.startswith("torch.optim"),
             }
             self.draws_.look_at(
                 self.module_, {part for part, known in is_known.items() if not known}
