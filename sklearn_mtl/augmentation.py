@@ -13,6 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from sklearn_mtl.networks.conv import rearranged
+
 __all__ = ["Augment"]
 
 FloatArray = NDArray[np.float64]
@@ -177,8 +179,7 @@ class Augment(BaseEstimator):
         )
         if not (self.flip or moves.shift.any()):
             return X
-        index = [torch.arange(len(X)).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
-        return X.movedim(1, -1)[tuple(part.to(X.device) for part in index)].movedim(-1, 1)
+        return rearranged(X, [rows.to(X.device), columns.to(X.device)])
 
     def recolor(self, X: Tensor, rng: np.random.Generator) -> Tensor:
         """Change the pixels of images, where they are.

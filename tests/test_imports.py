@@ -89,7 +89,9 @@ HOUSE = {
     "networks.module": Room(".members"),
     "networks.build": Room("_memory .conv .dense .draws .extras .members .module .sequences"),
     "networks": Room(".build .conv .dense .extras .members .module .sequences"),
-    "augmentation": Room("", "numpy torch sklearn.base sklearn.utils._param_validation"),
+    "augmentation": Room(
+        "networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"
+    ),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
     "kinds.values": Room("", "pandas"),

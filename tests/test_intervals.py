@@ -210,12 +210,13 @@ def test_validation_rows_do_where_members_leave_out_none(given):
 
 def test_members_that_learned_rows_by_heart_do_not_mislead():
     """They are near one another on rows that they have seen, and far apart on new ones."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(2400, 6))
-    y = X[:, 0] * X[:, 1] + X[:, 2] * X[:, 3]
-    estimator = small(trunk=DenseTrunk((64, 64)), max_epochs=80).fit(X[:400], y[:400])
-    shares = inside(estimator.predict_interval(X[400:]), y[400:]).mean()
-    assert 0.85 < shares < 0.97
+    shares = []
+    for seed in range(5):
+        X = np.random.default_rng(seed).normal(size=(2400, 6))
+        y = X[:, 0] * X[:, 1] + X[:, 2] * X[:, 3]
+        estimator = small(trunk=DenseTrunk((64, 64)), max_epochs=80).fit(X[:400], y[:400])
+        shares.append(inside(estimator.predict_interval(X[400:]), y[400:]).mean())
+    assert 0.85 < np.mean(shares) < 0.95
 
 
 # -- what they look like -------------------------------------------------------------------------
@@ -508,12 +509,13 @@ def test_tasks_without_a_target_have_columns_of_holes():
     assert pd.isna(estimator.predict_interval(X)[:, :4]).all()
 
 
-@pytest.mark.parametrize("kind", ["regression", "quantile", "poisson", "gamma"])
-@pytest.mark.parametrize("value", [0.0, 3.0, 0.1])
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(k, v) for k in ("regression", "quantile", "poisson") for v in (0.0, 3.0, 0.1)]
+    + [("gamma", 3.0), ("gamma", 0.1)],  # amounts are above 0
+)
 @pytest.mark.parametrize("held_out", [False, True])
 def test_what_was_always_observed_is_inside(kind, value, held_out):
-    if value == 0 and kind == "gamma":
-        pytest.skip("amounts are above 0")
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 2))
     estimator = small({"y0": kind}, max_epochs=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-__all__ = ["ConvTrunk", "PooledConv", "Shift"]
+__all__ = ["ConvTrunk", "PooledConv", "Shift", "rearranged"]
 
 
 class ConvTrunk(BaseEstimator):
@@ -112,13 +112,21 @@ class Shift(nn.Module):
         """Move samples (n, C, ...) in training."""
         if not self.training or not any(self.reach):
             return x
-        n, n_dims = x.shape[0], len(self.reach)
-        index = [torch.arange(n, device=x.device).view(-1, *[1] * n_dims)]
-        for dim, (reach, size) in enumerate(zip(self.reach, x.shape[2:], strict=True)):
-            move = torch.randint(-reach, reach + 1, (n, 1), generator=self.generator).to(x.device)
-            cells = (torch.arange(size, device=x.device) + move).clamp(0, size - 1)
-            index.append(cells.view(-1, *[size if d == dim else 1 for d in range(n_dims)]))
-        return x.movedim(1, -1)[tuple(index)].movedim(-1, 1)
+        places = []
+        for reach, size in zip(self.reach, x.shape[2:], strict=True):
+            move = torch.randint(-reach, reach + 1, (len(x), 1), generator=self.generator)
+            cells = torch.arange(size, device=x.device) + move.to(x.device)
+            places.append(cells.clamp(0, size - 1))
+        return rearranged(x, places)
+
+
+def rearranged(x: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """Take the cells of samples (n, C, ...) from `places` (n, size), for each dimension."""
+    index = [torch.arange(len(x), device=x.device).view(-1, *[1] * len(places))]
+    for dim, cells in enumerate(places):
+        shape = [cells.shape[1] if d == dim else 1 for d in range(len(places))]
+        index.append(cells.view(-1, *shape))
+    return x.movedim(1, -1)[tuple(index)].movedim(-1, 1)
 
 
 class _Stage(nn.Module):
