@@ -118,9 +118,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         expected if it applies; NaN (None among labels) where a gate up the chain is predicted not
         to hold; or, for kinds that predict a mean, the estimate times the probability that the
         chain of gates holds.
-    input_shape : tuple of int, default=None
+    input_shape : tuple of int or dict of str to tuple of int, default=None
         Shape of one sample, channels first: (d,), (C, L), (C, H, W) or (C, D, H, W). Every sample
-        is reshaped to it. None takes it from X.
+        is reshaped to it. None takes it from X. A dict says that X has several parts: the columns
+        of a table, in this order, one of which may be ``(-1,)`` for all that are left; or those of
+        a :class:`~sklearn_mtl.datasets.MultiInput`.
     data_format : {'channels_first', 'channels_last'}, default='channels_first'
         Where the channels of X stand. X of three axes are images (n, H, W) of one channel with the
         former, and need `input_shape` with the latter.
@@ -130,19 +132,20 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         into the network as it is. 'imagenet': by those of ImageNet, per channel, which most
         pretrained models of images expect; images are then (C, H, W) with C = 3 (red, green,
         blue), and their pixels from 0 to 1, or from 0 to 255 if any training row has one above 1.
-        A tuple: by these, each a number, or one per feature or channel, in the units of X.
+        A tuple: by these, each a number, or one per feature or channel, in the units of X. A dict
+        has one of these for parts of X by name, and the others get True.
     augment : Augment, default=None
         Images are changed at random in training, by parameters that can be searched, e.g.
         ``augment__rotation``; targets with a `geometry`, see `Task`, move with them. `max_shift` of
         a `ConvTrunk` rests then. None shifts images by that, and targets with a geometry too.
-    trunk : {'auto', 'dense', 'conv', 'sequence', 'tabm'}, spec, nn.Module or callable, \
+    trunk : {'auto', 'dense', 'conv', 'sequence', 'tabm', 'fusion'}, spec, nn.Module or callable, \
             default='auto'
-        The shared part. 'auto' is 'dense' for rows and 'conv' for all else. A spec
-        (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `TabMTrunk` and `TimmTrunk` of
-        `sklearn_mtl.networks`) has parameters that can be searched, e.g. ``trunk__width``. A module
-        is copied, and never trained in place; a callable without arguments, such as a class,
-        returns one. Trunks map (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members
-        over which loss and predictions are averaged.
+        The shared part. 'auto' is 'dense' for rows, 'fusion' for X of several parts, and 'conv' for
+        all else. A spec (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `Fusion`, `TabMTrunk` and
+        `TimmTrunk` of `sklearn_mtl.networks`) has parameters that can be searched, e.g.
+        ``trunk__width``. A module is copied, and never trained in place; a callable without
+        arguments, such as a class, returns one. Trunks map (B, ...) to (B, F), or to (B, M, F) for
+        an ensemble of M members over which loss and predictions are averaged.
     head_hidden_units : int, default=0
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
@@ -307,9 +310,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "class_weight": [None, StrOptions({"balanced"}), Mapping],
         "missing_values": [None, Real, str, list, tuple, set],
         "conditional_output": [StrOptions({"estimate", "nan", "expected"})],
-        "input_shape": [None, tuple, list],
+        "input_shape": [None, tuple, list, Mapping],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
-        "standardize": ["boolean", StrOptions({"imagenet"}), tuple, list],
+        "standardize": ["boolean", StrOptions({"imagenet"}), tuple, list, Mapping],
         "augment": [None, Augment],
         "trunk": [str, HasMethods("build"), callable],  # names are looked up when it is built
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
@@ -341,9 +344,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         class_weight: Any = None,
         missing_values: Any = None,
         conditional_output: str = "estimate",
-        input_shape: tuple[int, ...] | None = None,
+        input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
         data_format: str = "channels_first",
-        standardize: bool | str | Sequence[Any] = True,
+        standardize: bool | str | Sequence[Any] | Mapping[str, Any] = True,
         augment: Augment | None = None,
         trunk: Any = "auto",
         head_hidden_units: int = 0,
@@ -450,7 +453,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
-            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
+            sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite. Several
+            inputs are a :class:`~sklearn_mtl.datasets.MultiInput`.
         y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
             One column per task; NaN, None or ``pd.NA`` where not observed.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
@@ -965,9 +969,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     def as_module(self, task: str | None = None) -> FittedModule:
         """Return the fitted network as a PyTorch module, from X to predictions.
 
-        It takes X as `predict` does, as a float32 tensor: standardisation and `data_format` are
-        inside. Gradients reach X, so that tools which explain by gradients (SHAP, Captum, Grad-CAM)
-        see what the estimator predicts, in the units of y. `to_onnx` writes the same module.
+        It takes X as `predict` does, as a float32 tensor, or a dict of them if X has several parts:
+        standardisation and `data_format` are inside. Gradients reach X, so that tools which explain
+        by gradients (SHAP, Captum, Grad-CAM) see what the estimator predicts, in the units of y.
+        `to_onnx` writes the same module.
 
         Parameters
         ----------
@@ -1015,8 +1020,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """Write the network as an ONNX graph, which runs without Python.
 
         The graph takes X as `predict` does, in float32: an input ``X`` of shape (n, ...) with any
-        number of rows; standardisation and `data_format` are inside. It has an output per task,
-        of the task's name and in the order of `tasks_`:
+        number of rows; standardisation and `data_format` are inside. X of several parts are as many
+        inputs, of their names. It has an output per task, of the task's name and in the order of
+        `tasks_`:
 
         - classes: their probabilities, float32 of shape (n, n_classes), as `predict_proba` gives
           them. The labels stand in the metadata of the graph, as JSON under ``'classes'``.

@@ -15,7 +15,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._data.fused import as_inputs
+from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tree import TaskList
@@ -100,17 +101,17 @@ class Fitted:
             Outputs of all tasks side by side; or, to `embed`, the representation (n, F).
         """
         reader, net = self.reader, self.net
-        inputs = as_input(X)
+        inputs = as_inputs(X)
         reader.check_names(X)
         reader.check_shape(inputs)
         rows = range(inputs.shape[0])
-        source = reader.of(inputs)
+        source = reader.of(inputs, to_predict=True)
         raw = predict_raw(net.module_, source, rows, net.device, net.amp_dtype_, embed)
         finite = np.isfinite(raw)
         if not finite.all():
             bad = np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
             first = bad[:5]
-            far = np.abs((source.read(first) - source.mean) / source.scale).max() > FAR
+            far = np.nanmax(np.abs((source.read(first) - source.mean) / source.scale)) > FAR
             why = (
                 "their values are too far from those of the training rows to be computed with. "
                 "Check X."

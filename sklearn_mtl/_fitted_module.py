@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sklearn_mtl._data.fused import FusedReader
 from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl.kinds import ClassificationTarget, Kind, UnobservedTarget
 
@@ -64,6 +66,8 @@ class FittedModule(nn.Module):
     ----------
     network : MultiTaskModule
         A copy, with the layers `trunk` and `heads`.
+    inputs : dict of str to tuple of int
+        Shapes of samples as they are passed, of each part of X; of an X without parts, by 'X'.
     """
 
     mean: Tensor
@@ -92,14 +96,18 @@ class FittedModule(nn.Module):
         self.network = copied
         self.names, self.kinds, self.task = list(names), list(kinds), task
         self.reader = reader
-        self.shape = reader.input_shape_
-        self.channels_last = reader.data_format == "channels_last" and len(self.shape) > 1
+        readers = reader.readers_ if isinstance(reader, FusedReader) else {"X": reader}
+        self.layouts = {name: _layout(r) for name, r in readers.items()}
+        self.inputs = {name: r.sample_shape_ for name, r in readers.items()}
+        self.has_parts = isinstance(reader, FusedReader)
         self.register_buffer("mean", torch.from_numpy(reader.mean_))
         self.register_buffer("scale", torch.from_numpy(reader.scale_))
         self.eval().zero_grad()  # what training has left
 
-    def forward(self, X: Tensor) -> Tensor | dict[str, Tensor]:
+    def forward(self, X: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
         """Return the outputs of all tasks by name, in their order; or of the one asked for.
+
+        X of several parts is a dict of them, or a tensor in which they stand side by side.
 
         Raises
         ------
@@ -108,16 +116,7 @@ class FittedModule(nn.Module):
         ValueError
             If samples have another shape than those of `fit`.
         """
-        if not isinstance(X, Tensor):
-            raise TypeError(
-                f"X is of type {type(X).__name__}, and a module takes tensors. Pass "
-                "torch.tensor(np.asarray(X), dtype=torch.float32)."
-            )
-        self.reader.check_shape(X)
-        if self.channels_last:
-            X = X.reshape(-1, *self.shape[1:], self.shape[0]).movedim(-1, 1)
-        else:
-            X = X.reshape(-1, *self.shape)
+        X = self._parts(X) if self.has_parts else self._samples("X", X)
         # In float64, as in the reader: a feature of 1e6 + noise keeps the noise that it has.
         inputs = (X.double() - self.mean) / self.scale
         raw = self.network(inputs.to(self.network.heads.weight.dtype), by_member=True)
@@ -128,3 +127,43 @@ class FittedModule(nn.Module):
             return {name: _decoded(part, kind) for name, kind, part in by_name}
         (out,) = (_decoded(part, kind) for name, kind, part in by_name if name == self.task)
         return out if out.ndim == 2 else out.unsqueeze(1)
+
+    def _samples(self, name: str, X: Any) -> Tensor:
+        """Return X, or a part of it, channels first."""
+        if not isinstance(X, Tensor):
+            raise TypeError(
+                f"{name} is of type {type(X).__name__}, and a module takes tensors. Pass "
+                f"torch.tensor(np.asarray({name}), dtype=torch.float32)."
+            )
+        reader, shape, channels_last = self.layouts[name]
+        reader.check_shape(X)
+        if channels_last:
+            return X.reshape(-1, *shape[1:], shape[0]).movedim(-1, 1)
+        return X.reshape(-1, *shape)
+
+    def _parts(self, X: Any) -> Tensor:
+        """Return the parts of X side by side."""
+        if isinstance(X, Mapping):
+            if set(X) != set(self.layouts):
+                raise ValueError(f"X has the parts {list(X)}. Pass {list(self.layouts)}.")
+            parts = [self._samples(name, X[name]) for name in self.layouts]
+        elif isinstance(X, Tensor):
+            self.reader.check_shape(X)
+            shapes = [reader.sample_shape_ for reader, _, _ in self.layouts.values()]
+            flat = X.split([math.prod(shape) for shape in shapes], dim=1)
+            parts = [
+                self._samples(name, part.reshape(-1, *shape))
+                for name, part, shape in zip(self.layouts, flat, shapes, strict=True)
+            ]
+        else:
+            raise TypeError(
+                f"X is of type {type(X).__name__}, and a module takes tensors. Pass a dict of "
+                f"them, with the parts {list(self.layouts)}."
+            )
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def _layout(reader: InputReader) -> tuple[InputReader, tuple[int, ...], bool]:
+    """Return a reader, the shape of its samples, and whether X has their channels last."""
+    shape = reader.input_shape_
+    return reader, shape, reader.data_format == "channels_last" and len(shape) > 1

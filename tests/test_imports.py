@@ -88,7 +88,10 @@ HOUSE = {
     "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
     "networks.module": Room(".members"),
     "networks.build": Room("_memory .conv .dense .draws .extras .members .module .sequences"),
-    "networks": Room(".build .conv .dense .extras .members .module .sequences"),
+    "networks.fusion": Room(
+        ".build .dense .module", "sklearn.base sklearn.utils._param_validation"
+    ),
+    "networks": Room(".build .conv .dense .extras .fusion .members .module .sequences"),
     "augmentation": Room(
         "networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"
     ),
@@ -126,7 +129,12 @@ HOUSE = {
     "_data.levels": Room(),
     "_data.scaling": Room(),
     "_data.refusals": Room(".contents", "scipy.sparse"),
-    "_data.inputs": Room(".ahead .levels .opening .refusals .scaling", "scipy.sparse"),
+    "_data.parts": Room(".rows", "scipy.sparse"),
+    "_data.shapes": Room(),
+    "_data.inputs": Room(
+        ".ahead .levels .opening .parts .refusals .scaling .shapes", "scipy.sparse"
+    ),
+    "_data.fused": Room(".inputs .parts .refusals"),
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),
@@ -140,11 +148,11 @@ HOUSE = {
     "_score": Room(
         "_data.tables _data.tasks kinds kinds.bounds kinds.concordance", "numpy sklearn"
     ),
-    "_fitted_module": Room("_data.inputs kinds", "torch"),
+    "_fitted_module": Room("_data.fused _data.inputs kinds", "torch"),
     "_intervals": Room("_data.decoding _data.gates kinds kinds.values", "numpy"),
     "_fitted": Room(
-        "_data.inputs _data.refusals _data.targets _data.tree _fitted_module _intervals _predict"
-        " _score",
+        "_data.fused _data.inputs _data.refusals _data.targets _data.tree _fitted_module _intervals"
+        " _predict _score",
         "numpy sklearn",
     ),
     # The only folder that knows skorch.
@@ -205,8 +213,10 @@ HOUSE = {
         ".codec .disk .store _identity _training.progress", "", "sklearn_mtl.__version__"
     ),
     "_files.limits": Room(),
+    "_files.readers": Room(),
     "_files.schema": Room(
-        "_identity _intervals kinds.bounds kinds.censored", "sklearn.utils._metadata_requests"
+        ".readers _identity _intervals kinds.bounds kinds.censored",
+        "sklearn.utils._metadata_requests",
     ),
     "_files.onnx": Room(
         ".disk _fitted_module", "importlib"
@@ -225,7 +235,7 @@ HOUSE = {
     "datasets.images": Room(".pictures .reading"),
     "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
     "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
-    "datasets": Room(".images .padding .reader .scenes"),
+    "datasets": Room(".images .padding .reader .scenes _data.parts"),
     "_one_task": Room("_fitted _intervals", "numpy sklearn"),
     "_views": Room("_fitted _intervals _one_task", "numpy sklearn"),
     "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions

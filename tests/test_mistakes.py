@@ -89,19 +89,19 @@ MISTAKES_X = [
         "dict of inputs",
         fit({"scan": IMAGES, "chart": ROWS}),
         ValueError,
-        ("X is a dict of the inputs 'scan', 'chart'", "one array", "side by side", "trunk"),
+        ("X is a dict of the inputs 'scan', 'chart'", "MultiInput(**X)"),
     ),
     Mistake(
         "list of inputs",
         fit([IMAGES, ROWS]),
         ValueError,
-        ("X is a list", "(30, 3, 8, 8), (30, 3)", "one array", "side by side", "trunk"),
+        ("X is a list", "(30, 3, 8, 8), (30, 3)", "MultiInput(image="),
     ),
     Mistake(
         "inputs of one shape",
         fit((ROWS, ROWS)),
         ValueError,
-        ("X is a list of 2 arrays of 30 rows", "one array", "trunk"),
+        ("X is a list of 2 arrays of 30 rows", "MultiInput(image="),
     ),
     Mistake(
         "dict of columns",

@@ -16,10 +16,13 @@ from sklearn.utils.validation import _check_feature_names
 from sklearn_mtl._data.ahead import read_ahead
 from sklearn_mtl._data.levels import Levels
 from sklearn_mtl._data.opening import is_readable, opened
+from sklearn_mtl._data.parts import Parts
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
 from sklearn_mtl._data.scaling import told_scaling
+from sklearn_mtl._data.shapes import resolve_shape
 
 __all__ = [
+    "KEPT_DTYPES",
     "InputReader",
     "Rows",
     "Source",
@@ -196,11 +199,13 @@ class InputReader:
     def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> InputReader:
         """Learn shapes from X, and from `rows` what their values are, weighted by `weight`."""
         self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
-        self.input_shape_ = self._resolve_shape()
+        self.input_shape_: Any = resolve_shape(
+            self.sample_shape_, self.input_shape, self.data_format
+        )
         levels = Levels(self.input_shape_[0] if len(self.input_shape_) == 1 else 0)
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean_, self.scale_ = self._statistics(X, rows, weight, levels)
-        self.two_valued_ = tuple(levels.columns.tolist())
+        self.two_valued_: Any = tuple(levels.columns.tolist())
         bounds = self._bounds(X, rows) if isinstance(self.standardize, str) else (0.0, 0.0)
         told = told_scaling(self.standardize, self.input_shape_, *bounds)
         if told is not None:
@@ -209,13 +214,30 @@ class InputReader:
             raise ValueError("X holds values whose squares overflow float64. Rescale X.")
         return self
 
-    def of(self, X: Any, name: str = "X") -> Source:
+    def forget_levels(self) -> None:
+        """Take nothing for certain of how many values a column takes."""
+        self.two_valued_ = ()
+
+    def with_more(self) -> InputReader:
+        """Return a reader for further rows to train on."""
+        return self
+
+    def each(self, X: Any) -> Iterator[tuple[str | None, InputReader, Any]]:
+        """Return names, readers and arrays of the parts of X: there is one, without a name."""
+        yield None, self, X
+
+    def of(self, X: Any, name: str = "X", to_predict: bool = False) -> Source:
         """Bind the reader to an X, which errors call by `name`."""
         read = functools.partial(self._read, X, name)
         return Source(read, self.input_shape_, self.mean_, self.scale_, _is_on_disk(X))
 
     def check_shape(self, X: Any, name: str = "X") -> None:
         """Refuse an X whose samples differ in shape from those seen in `fit`."""
+        if isinstance(X, Parts):
+            raise ValueError(
+                f"{name} has the parts {listed(list(X.arrays))}, but {self.estimator_name} was "
+                f"fitted on samples of shape {self.sample_shape_}. Pass {name} in the same layout."
+            )
         shape = tuple(X.shape[1:])
         if shape == self.sample_shape_:
             return
@@ -253,57 +275,6 @@ class InputReader:
         some = rows[:: math.ceil(len(rows) / n)] if isinstance(X, np.ndarray) else rows[:n]
         return self._samples(X, some).astype(np.float64)
 
-    def _resolve_shape(self) -> tuple[int, ...]:
-        shape = self.sample_shape_
-        if self.input_shape is not None:
-            wanted = tuple(self.input_shape)
-            counts = all(isinstance(s, (int, np.integer)) and s > 0 for s in wanted)
-            if not (counts and math.prod(wanted) == math.prod(shape) and 1 <= len(wanted) <= 4):
-                raise ValueError(
-                    f"input_shape={wanted} does not fit X, whose samples have shape {shape} "
-                    f"({math.prod(shape)} values). Pass the shape of one sample, channels first, "
-                    "with the same number of values: (d,), (C, L), (C, H, W) or (C, D, H, W)."
-                )
-            moved = (*wanted[1:], wanted[0])  # the same with channels last
-            if (
-                self.data_format == "channels_first"
-                and len(wanted) > 1
-                and shape == moved != wanted
-            ):
-                raise ValueError(
-                    f"X has samples of shape {shape}, but input_shape={wanted} puts the channels "
-                    "first. Pass data_format='channels_last' too, or transpose X."
-                )
-            if self.data_format == "channels_last" and len(shape) == len(wanted) and shape != moved:
-                raise ValueError(
-                    f"X has samples of shape {shape} with data_format='channels_last', but "
-                    f"input_shape={wanted}, which is channels first. Pass "
-                    f"input_shape={(shape[-1], *shape[:-1])}."
-                )
-            return tuple(int(s) for s in wanted)
-        if len(shape) == 2:  # images of one channel
-            if self.data_format == "channels_last":
-                raise ValueError(
-                    f"X has shape (n, {shape[0]}, {shape[1]}) with data_format='channels_last'. "
-                    f"Pass input_shape={shape[::-1]} for sequences of {shape[1]} channels, "
-                    f"input_shape={(1, *shape)} for images of one channel."
-                )
-            return (1, *shape)
-        if len(shape) > 4:
-            raise ValueError(
-                f"X has {len(shape) + 1} dimensions, expected 2 to 5: (n, d), (n, H, W), "
-                "(n, C, H, W) or (n, C, D, H, W). Pass input_shape= to say how to read a sample."
-            )
-        if self.data_format == "channels_last" and len(shape) > 2:
-            return (shape[-1], *shape[:-1])
-        if len(shape) == 3 and shape[-1] in (1, 3, 4) and shape[0] not in (1, 3, 4):
-            raise ValueError(
-                f"X has shape (n, {', '.join(map(str, shape))}), which looks like images with "
-                f"channels last, but data_format={self.data_format!r}. Pass "
-                "data_format='channels_last', or input_shape= if the channels do come first."
-            )
-        return shape
-
     def _samples(self, X: Any, rows: Rows, name: str = "X") -> NDArray[Any]:
         """Rows of X, checked to be finite, in the shape of the network's input."""
         batch = _take(X, rows)
@@ -336,8 +307,12 @@ class InputReader:
 
     def _bounds(self, X: Any, rows: NDArray[np.intp]) -> tuple[float, float]:
         """Return the least and the greatest value of `rows`."""
-        ends = [(part.min(), part.max()) for part in self._parts(X, rows)]
-        return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+        ends = [  # but of what is missing
+            (np.fmin.reduce(part, axis=None), np.fmax.reduce(part, axis=None))
+            for part in self._parts(X, rows)
+        ]
+        lows, highs = zip(*ends, strict=True)
+        return float(np.fmin.reduce(lows)), float(np.fmax.reduce(highs))
 
     def _parts(self, X: Any, rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
         """Return the samples of `rows` in pieces."""
@@ -353,6 +328,11 @@ class InputReader:
         places = self.chunks(np.arange(len(rows)))
         for chunk, samples in zip(places, self._parts(X, rows), strict=True):
             batch = samples.astype(np.float64, order="C")
+            missing = np.isnan(batch.reshape(len(chunk), -1)[:, 0])  # as parts of X may be
+            if missing.any():
+                batch, chunk = batch[~missing], chunk[~missing]
+            if len(chunk) == 0:
+                continue
             levels.look(batch.reshape(len(chunk), -1))
             batch = batch.reshape(len(chunk), n_channels, n_spatial)
             if total == 0:  # sums of what is left of a huge offset lose no digits
@@ -367,6 +347,8 @@ class InputReader:
             mean += delta * (mass / total)
             square += np.einsum("i,icj,icj->c", w, batch, batch)
             square += delta**2 * (mass * ((total - mass) / total))
+        if total == 0:
+            raise ValueError("It is missing in all rows to train on. Leave this part out.")
         mean += shift
         scale = np.sqrt(square / total)
         # A spread within the rounding error of the mean is no spread (as in StandardScaler).

@@ -42,6 +42,8 @@ def look(reader: InputReader, X: Any, rows: NDArray[np.intp], convolves: bool, a
     shape, told = reader.sample_shape_, reader.input_shape is not None
     texts = [shape_says(shape, reader.data_format) if convolves and not told else None]
     samples = reader.glance(X, rows)
+    if len(samples) == 0:  # the first ones lack this part of X
+        return
     table = len(reader.input_shape_) == 1
     if table and auto and not told and looks_flat(samples[:256]):
         texts.append(

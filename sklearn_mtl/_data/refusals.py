@@ -27,8 +27,7 @@ ARRAY = (
     "or a frame"
 )
 TWO_INPUTS = (
-    "X is one array: put the inputs side by side, as np.hstack([a.reshape(n, -1), b.reshape(n, "
-    "-1)]), and pass a trunk of your own, an nn.Module that takes the columns apart"
+    "Several inputs are a MultiInput of sklearn_mtl.datasets: MultiInput(image=..., table=...)"
 )
 OF_UNEQUAL_SIZE = (
     "as load_images of sklearn_mtl.datasets does with uint8 images (H, W) or (H, W, C), "
@@ -225,7 +224,10 @@ def _no_array(X: Any, name: str) -> str | None:
             return f"{name} is a {kind} of columns. Pass a frame: pd.DataFrame({name})."
         if len(X) == 1:
             return f"{name} is a {kind}, which holds one input. Pass {name}[{next(iter(X))!r}]."
-        return f"{name} is a {kind} of the inputs {listed(list(X))}. {TWO_INPUTS}."
+        return (
+            f"{name} is a {kind} of the inputs {listed(list(X))}. Pass MultiInput(**{name}) of "
+            "sklearn_mtl.datasets."
+        )
     if isinstance(X, list | tuple):
         if X and isinstance(X[0], Mapping):
             arrays = [key for key, value in X[0].items() if _shape(value) != ()]

@@ -19,6 +19,7 @@ import torch
 from sklearn.utils._metadata_requests import SIMPLE_METHODS, MetadataRequest
 from torch import Tensor, nn
 
+from sklearn_mtl._data.fused import FusedReader, PartReader
 from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.targets import TargetEncoder
@@ -270,6 +271,8 @@ RULES: dict[str, Rule] = {
     "template": Rule(exactly(Template), lambda v: v._asdict(), lambda state: Template(**state)),
     "encoder": _of(TargetEncoder),
     "reader": _of(InputReader),
+    "part_reader": _of(PartReader),
+    "fused_reader": _of(FusedReader),
     "kind": _registered(
         KINDS, lambda v: dict(vars(v)), lambda kind, state: _filled(kind, state, base=Kind)
     ),

@@ -55,9 +55,19 @@ def _exportable(module: nn.Module) -> nn.Module:
     return module
 
 
+class _OfInputs(nn.Module):
+    """A module that takes the parts of X one after the other."""
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, *parts: Tensor) -> Any:
+        return self.module(dict(zip(self.names, parts, strict=True)))
+
+
 def export(
     fitted: FittedModule,
-    sample_shape: tuple[int, ...],
     classes: dict[str, list[Any] | None],
     path: str | os.PathLike[str],
 ) -> None:
@@ -69,24 +79,31 @@ def export(
         raise ImportError(
             f'to_onnx needs {error.name}. Install it: pip install "sklearn-mtl[onnx]".'
         ) from error
-    names, X = list(classes), "X"
-    while X in names:
-        X += "_"
+    names = list(classes)
+    inputs: list[str] = []
+    for name in fitted.inputs:
+        while name in [*names, *inputs]:
+            name += "_"
+        inputs.append(name)
+    module, n_rows = _exportable(fitted), torch.export.Dim("n")
+    free = ({0: n_rows},) * len(fitted.inputs)
+    samples = tuple(torch.zeros(2, *shape) for shape in fitted.inputs.values())
     with EXPORTING, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about how torch 2.13 calls itself
+        warnings.filterwarnings("ignore", ".*axis name: n will not be used")  # but once
         program: Any = torch.onnx.export(
-            _exportable(fitted),
-            (torch.zeros(2, *sample_shape),),
+            _OfInputs(module, list(fitted.inputs)).eval() if fitted.has_parts else module,
+            samples,
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            input_names=[X],
+            dynamic_shapes=(free,) if fitted.has_parts else free,
+            input_names=inputs,
             verbose=False,
         )
     model = program.model.graph
     # What stands inside may have the name of a task by chance, and gives way.
     inside = [*model.initializers.values(), *(out for node in model for out in node.outputs)]
     for i, value in enumerate(inside):
-        if value.name in (X, *names):
+        if value.name in (*inputs, *names):
             value.name = f"{value.name}.inside.{i}"
     for value, name in zip(model.outputs, names, strict=True):
         value.name = name

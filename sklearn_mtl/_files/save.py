@@ -26,7 +26,7 @@ from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.recipe import DTYPES, device_or_cpu, resolve
 from sklearn_mtl.kinds import KINDS
 from sklearn_mtl.losses import LOSSES
-from sklearn_mtl.networks import TRUNKS, MultiTaskModule, build_trunk, named_spec
+from sklearn_mtl.networks import MultiTaskModule, build_trunk, is_data, spelled_out
 
 __all__ = ["load", "save", "to_onnx"]
 
@@ -59,9 +59,9 @@ def save(path: str | PathLike[str], estimator: Any, optimizer: bool = False) -> 
     others = {name: value for name, value in attributes.items() if name not in known}
     module = plain_module(net)
     trunk = None
-    if isinstance(estimator.trunk, str):  # as what the name stands for today
-        params["trunk"] = named_spec(estimator.trunk, fitted.reader.input_shape_)
-    elif type(estimator.trunk) not in TRUNKS.values():
+    if is_data(estimator.trunk):  # of names, what they stand for today
+        params["trunk"] = spelled_out(estimator.trunk, fitted.reader.input_shape_)
+    else:
         del params["trunk"]
         trunk = copy.deepcopy(module.trunk).cpu()
     rule = rule_of(net)
@@ -225,7 +225,7 @@ def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:
     """Refuse what `restore` would take for granted."""
     if type(saved.channels_last) not in (bool, type(None)):
         raise ValueError(f"channels_last={saved.channels_last!r} is neither true nor false")
-    if saved.channels_last and len(net.reader_.input_shape_) != 3:
+    if saved.channels_last and len(tuple(net.reader_.input_shape_)) != 3:
         raise ValueError("channels_last is of images")
     if not isinstance(saved.frozen, list):
         raise ValueError(f"frozen={saved.frozen!r} is no list of names")
@@ -258,4 +258,4 @@ def to_onnx(path: str | PathLike[str], fitted: Fitted) -> None:
     classes = dict.fromkeys(encoder.names) | {
         encoder.names[k]: labels.tolist() for k, labels in encoder.classes.items()
     }
-    onnx.export(fitted.as_module(), fitted.reader.sample_shape_, classes, path)
+    onnx.export(fitted.as_module(), classes, path)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import reprlib
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,18 @@ from sklearn.utils._metadata_requests import MetadataRequest
 from torch import Tensor
 
 from sklearn_mtl._data.gates import gates_first, resolve_gates
-from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import Task
+from sklearn_mtl._files.readers import (
+    Rules,
+    holds,
+    is_finite,
+    is_float64,
+    is_positive,
+    is_reader,
+    obey,
+)
 from sklearn_mtl._identity import identity
 from sklearn_mtl._intervals import SHAPES
 from sklearn_mtl.kinds import KINDS, CensoredTarget, UnobservedTarget
@@ -32,72 +38,14 @@ from sklearn_mtl.kinds.censored import censored
 
 __all__ = ["check", "check_stream"]
 
-# What a value has to be; the object, or the dict, that holds it has all others.
-Rules = Mapping[str, Callable[[Any, Any], bool]]
-
-
-def _is_finite(value: Any, whole: Any = None) -> bool:
-    return bool(np.isfinite(value).all())
-
-
-def _is_positive(value: Any, whole: Any = None) -> bool:
-    return bool(np.isfinite(value).all() and np.all(np.asarray(value) > 0))
-
-
-def _is_float64(value: Any, *shape: int) -> bool:
-    return type(value) is np.ndarray and value.dtype == np.float64 and value.shape == shape
-
-
-# -- X -------------------------------------------------------------------------------------------
-
-
-def _is_shape(value: Any, reader: Any) -> bool:
-    return type(value) is tuple and value != () and all(type(n) is int and n > 0 for n in value)
-
-
-def _is_input_shape(value: Any, reader: Any) -> bool:
-    fits = math.prod(value) == math.prod(reader.sample_shape_)
-    return _is_shape(value, reader) and len(value) <= 4 and fits
-
-
-def _is_per_channel(value: Any, reader: Any) -> bool:
-    n_channels, *sides = reader.input_shape_
-    return _is_float64(value, n_channels, *[1] * len(sides)) and _is_finite(value)
-
-
-def _are_columns(value: Any, reader: Any) -> bool:
-    if value is None:
-        return True
-    fits = value.dtype == object and value.shape == reader.sample_shape_
-    return fits and all(type(name) is str for name in value)
-
-
-def _are_places(value: Any, reader: Any) -> bool:
-    n = reader.input_shape_[0] if len(reader.input_shape_) == 1 else 0
-    fits = type(value) is tuple and all(type(i) is int and 0 <= i < n for i in value)
-    return fits and list(value) == sorted(set(value))
-
-
-READER: Rules = {
-    "data_format": lambda v, _: v in ("channels_first", "channels_last"),
-    "estimator_name": lambda v, _: type(v) is str,
-    "standardize": lambda v, _: isinstance(v, bool | np.bool_ | str | tuple | list),
-    "sample_shape_": _is_shape,
-    "input_shape_": _is_input_shape,
-    "mean_": _is_per_channel,
-    "scale_": lambda v, reader: _is_per_channel(v, reader) and _is_positive(v),
-    "feature_names_in_": _are_columns,
-    "two_valued_": _are_places,
-}
-
 # -- y -------------------------------------------------------------------------------------------
 
 NUMBER: Rules = {
-    "mean_": _is_finite,
-    "center_": _is_finite,
-    "scale_": _is_positive,
-    "spread_": _is_positive,
-    "unit_": _is_positive,
+    "mean_": is_finite,
+    "center_": is_finite,
+    "scale_": is_positive,
+    "spread_": is_positive,
+    "unit_": is_positive,
 }
 
 
@@ -171,7 +119,7 @@ def _are_gates(value: Any, encoder: Any) -> bool:
 def _are_class_weights(value: Any, encoder: Any) -> bool:
     sizes = [len(encoder.classes.get(k, ())) for k in range(len(encoder.tasks_))]
     return type(value) is list and all(
-        w is None or (n > 0 and _is_float64(w, n) and _is_finite(w) and w.min() >= 0)
+        w is None or (n > 0 and is_float64(w, n) and is_finite(w) and w.min() >= 0)
         for w, n in zip(value, sizes, strict=True)
     )
 
@@ -199,7 +147,7 @@ def _n_tasks(fitted: Any) -> int:
 
 
 def _are_task_weights(value: Any, fitted: Any) -> bool:
-    return _is_float64(value, _n_tasks(fitted)) and _is_finite(value) and value.min() >= 0
+    return is_float64(value, _n_tasks(fitted)) and is_finite(value) and value.min() >= 0
 
 
 def _are_losses(value: Any, fitted: Any) -> bool:
@@ -207,7 +155,7 @@ def _are_losses(value: Any, fitted: Any) -> bool:
         return False
     n_epochs = len(value["train_loss"])
     return all(
-        type(name) is str and _is_float64(rows, n_epochs, _n_tasks(fitted))
+        type(name) is str and is_float64(rows, n_epochs, _n_tasks(fitted))
         for name, rows in value.items()
     )
 
@@ -238,7 +186,7 @@ def _are_errors(value: Any, fitted: Any) -> bool:
     n_tasks, encoder = _n_tasks(fitted), fitted["encoder"]
     if set(value) != set(SHAPES):
         return False
-    if not all(_is_float64(value[name], n_tasks, *shape) for name, shape in SHAPES.items()):
+    if not all(is_float64(value[name], n_tasks, *shape) for name, shape in SHAPES.items()):
         return False
     known = np.isfinite(value["n"])
     numbers = np.isfinite(value["std"])
@@ -246,7 +194,7 @@ def _are_errors(value: Any, fitted: Any) -> bool:
         not (value["n"][known] < 1 - 1e-9).any()
         and not (np.diff(value["quantiles"][known]) < 0).any()
         and bool(np.isfinite(value["quantiles"][known]).all())
-        and all(_is_finite(value[name][numbers]) for name in SHAPES)
+        and all(is_finite(value[name][numbers]) for name in SHAPES)
         and all((value[name][numbers] > 0).all() for name in ("unit", "spread"))
         and all(_are_ends(value["ends"][k], encoder.kinds_[k]) for k in np.flatnonzero(numbers))
         and not any(np.isfinite(value["std"][k]) for k in encoder.classes)
@@ -265,39 +213,15 @@ def _an_encoder() -> TargetEncoder:
     return encoder
 
 
-@functools.cache
-def _a_reader() -> InputReader:
-    X = np.arange(3.0)[:, None]
-    return InputReader(None, "channels_first", "").fit_names(X).fit(X, np.arange(3), np.ones(3))
-
-
 FITTED: Rules = {
-    "encoder": lambda v, _: _holds(v, _an_encoder(), ENCODER),
-    "reader": lambda v, _: _holds(v, _a_reader(), READER),
+    "encoder": lambda v, _: holds(v, _an_encoder(), ENCODER),
+    "reader": lambda v, _: is_reader(v),
     "task_weights": _are_task_weights,
-    "noise_std": lambda v, fitted: _is_float64(v, _n_tasks(fitted)) and not (v < 0).any(),
+    "noise_std": lambda v, fitted: is_float64(v, _n_tasks(fitted)) and not (v < 0).any(),
     "history": _are_losses,
     "oob": _are_of_rows_left_out,
     "errors": _are_errors,
 }
-
-
-def _holds(value: Any, example: Any, rules: Rules) -> bool:
-    """Tell objects of the class of an example that have its attributes, all as they should be."""
-    if type(value) is not type(example) or set(vars(value)) != set(vars(example)):
-        return False
-    _obey(vars(value), value, rules)
-    return True
-
-
-def _obey(values: Mapping[str, Any], whole: Any, rules: Rules) -> None:
-    for name, rule in rules.items():
-        try:
-            right = rule(values[name], whole)
-        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-            raise ValueError(f"{name} is not what it should be: {error!r}") from error
-        if not right:
-            raise ValueError(f"{name}={reprlib.repr(values[name])} is not what it should be")
 
 
 def check_stream(stream: dict[str, Any], n_tasks: int) -> None:
@@ -306,7 +230,7 @@ def check_stream(stream: dict[str, Any], n_tasks: int) -> None:
         return
     right = type(stream) is dict and set(stream) - {"noise"} == {"optimizer", "constant_losses"}
     right = right and all(
-        _is_float64(value, n_tasks) and not (name == "noise" and (value < 0).any())
+        is_float64(value, n_tasks) and not (name == "noise" and (value < 0).any())
         for name, value in stream.items()
         if name != "optimizer"
     )
@@ -338,7 +262,7 @@ def check(fitted: dict[str, Any], others: dict[str, Any]) -> None:
     """
     if set(fitted) != set(FITTED):
         raise ValueError(f"{sorted(fitted)} was fitted, expected {sorted(FITTED)}")
-    _obey(fitted, fitted, FITTED)
+    obey(fitted, fitted, FITTED)
     if not isinstance(others.get("_metadata_request", MetadataRequest("")), MetadataRequest):
         raise ValueError("_metadata_request is none")
     encoder = fitted["encoder"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
 from sklearn_mtl._data.geometry import Geometry, moved_pair
 from sklearn_mtl.augmentation import Augment, Moves
-from sklearn_mtl.networks import ConvTrunk
+from sklearn_mtl.networks import ConvTrunk, Fused, trunk_of
 from sklearn_mtl.networks.conv import Shift
 
 __all__ = ["Augmenter", "augmenter_of", "resting"]
@@ -32,6 +33,42 @@ class Moving(NamedTuple):
     center: float
 
 
+class Images(NamedTuple):
+    """Where images stand in samples: they are the samples, or a part of flat ones.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (C, H, W).
+    part : str or None
+        Its name.
+    start : int
+        Where its values begin in a row.
+    """
+
+    shape: tuple[int, ...]
+    part: str | None = None
+    start: int = 0
+
+    @property
+    def columns(self) -> slice:
+        """Where the values stand."""
+        return slice(self.start, self.start + math.prod(self.shape))
+
+    def of(self, X: Tensor) -> Tensor:
+        """Return the images of samples."""
+        return X if self.part is None else X[:, self.columns].unflatten(1, self.shape)
+
+    def replaced(self, X: Tensor, images: Tensor) -> Tensor:
+        """Return samples with other images; those that are missing stay so."""
+        if self.part is None:
+            return images
+        X = X.clone()
+        part = X[:, self.columns]
+        part.copy_(torch.where(part[:, :1].isnan(), part, images.flatten(1)))
+        return X
+
+
 class Augmenter:
     """Changes batches of images, and the targets that move with them.
 
@@ -42,8 +79,7 @@ class Augmenter:
         Of observed tasks.
     pairs : list of tuple of (int or None)
         Positions of the tasks that are x and y of one place.
-    sides : tuple of int
-        H and W of the images.
+    images : Images
     """
 
     def __init__(
@@ -51,9 +87,10 @@ class Augmenter:
         augment: Augment,
         moving: list[Moving],
         pairs: list[tuple[int | None, int | None]],
-        sides: tuple[int, int],
+        images: Images,
     ) -> None:
-        self.augment, self.moving, self.sides = augment, moving, sides
+        self.augment, self.moving, self.images = augment, moving, images
+        self.sides = (images.shape[1], images.shape[2])
         by_task = {m.k: m for m in moving}
         self.pairs = [tuple(None if k is None else by_task.get(k) for k in pair) for pair in pairs]
 
@@ -62,7 +99,8 @@ class Augmenter:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Change images (n, C, H, W), their encoded targets and weights (n, n_tasks)."""
         moves = self.augment.draw(len(X), self.sides, rng)
-        X = self.augment.recolor(self.augment.move(X, moves), rng)
+        seen = self.images.of(X)
+        X = self.images.replaced(X, self.augment.recolor(self.augment.move(seen, moves), rng))
         if self.moving:
             target, weight = self._moved(target, weight, moves)
         return X, target, weight
@@ -98,7 +136,7 @@ def augmenter_of(
     parameters: Any,
     encoder: TargetDecoder,
     targets: EncodedTargets,
-    input_shape: tuple[int, ...],
+    input_shape: Any,
 ) -> Augmenter | None:
     """Return what changes the images in training; None if nothing does but their trunk.
 
@@ -115,6 +153,9 @@ def augmenter_of(
     given = {} if augment is None else augment.get_params()
     if augment is not None:
         augment._validate_params()
+    images = _images_in(input_shape)
+    input_shape = images.shape
+    trunk = parameters.trunk if images.part is None else trunk_of(parameters.trunk, images.part)
     if augment is None and len(input_shape) in (2, 4):
         raise ValueError(
             f"Task {encoder.names[moving[0].k]!r}: numbers with a geometry move with images (C, H, "
@@ -122,7 +163,7 @@ def augmenter_of(
             "targets, take trunk=ConvTrunk(max_shift=0)."
         )
     if given.get("shift") is None:
-        reach = _reach_of(parameters.trunk, input_shape)
+        reach = _reach_of(trunk, input_shape)
         if augment is None and reach == 0:
             return None
         augment = Augment(**given | {"shift": reach})
@@ -145,7 +186,22 @@ def augmenter_of(
             f"augment turns images, for which places need both coordinates, in pairs: {names} are "
             "not as many of geometry 'x' as of 'y'. Declare the others, or rotation=0."
         )
-    return Augmenter(augment, moving, pairs, (input_shape[1], input_shape[2]))
+    return Augmenter(augment, moving, pairs, images)
+
+
+def _images_in(input_shape: Any) -> Images:
+    """Find the images that are changed: of several parts, the one that holds some."""
+    if not isinstance(input_shape, Mapping):
+        return Images(input_shape)
+    starts = itertools.accumulate(map(math.prod, input_shape.values()), initial=0)
+    places = zip(input_shape.items(), starts, strict=False)
+    found = [Images(shape, name, start) for (name, shape), start in places if len(shape) == 3]
+    if len(found) != 1:
+        raise ValueError(
+            "augment, and the geometry of tasks, are for one image, but of the parts of X, "
+            f"{[images.part for images in found] or 'none'} are images (C, H, W). Leave them out."
+        )
+    return found[0]
 
 
 def _pairs(geometries: list[Geometry | None]) -> list[tuple[int | None, int | None]]:
@@ -207,6 +263,9 @@ def _reach_of(trunk: Any, input_shape: tuple[int, ...]) -> float:
 @contextlib.contextmanager
 def resting(module: nn.Module, augmenter: Augmenter | None) -> Iterator[None]:
     """Let shifts of the trunk itself rest while images are changed before it."""
+    if augmenter is not None and augmenter.images.part is not None:
+        (fused,) = (m for m in module.modules() if isinstance(m, Fused))
+        module = fused.trunk_of(augmenter.images.part)
     layers = [m for m in module.modules() if isinstance(m, Shift)] if augmenter else []
     reaches = [layer.reach for layer in layers]
     for layer in layers:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sklearn_mtl._data.decoding import EncodedTargets
-from sklearn_mtl._data.inputs import Source, as_input
+from sklearn_mtl._data.fused import as_inputs
+from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.augmenting import Augmenter
 from sklearn_mtl._training.recipe import DTYPES, Recipe
@@ -184,11 +185,11 @@ class Unlabelled:
     """Batches of X as the estimator takes it, without targets, for a net that predicts."""
 
     def __init__(self, net: Any, X: Any) -> None:
-        reader, rows = net.reader_, as_input(X)
+        reader, rows = net.reader_, as_inputs(X)
         reader.check_names(X)
         reader.check_shape(rows)
         dtype = net.module_.heads.weight.dtype
-        self.inputs = Inputs(reader.of(rows), dtype, torch.device(net.device))
+        self.inputs = Inputs(reader.of(rows, to_predict=True), dtype, torch.device(net.device))
         self.n_rows, self.batch_size = rows.shape[0], net.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, None]]:

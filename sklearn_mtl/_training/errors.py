@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.inputs import as_input
+from sklearn_mtl._data.fused import as_inputs
 from sklearn_mtl._data.rows import Samples, check_groups
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
@@ -129,7 +129,7 @@ def errors_of_validation(
     if validation is not None:
         columns, weight = plan.encoder.read(validation.y, validation.sample_weight)
         targets = plan.encoder.encode(validation.y, validation.sample_weight)
-        source, rows = plan.reader.of(as_input(validation.X)), np.arange(len(weight))
+        source, rows = plan.reader.of(as_inputs(validation.X)), np.arange(len(weight))
         groups = None
     elif plan.held_out is not None:
         columns, weight = plan.encoder.read(samples.y, samples.sample_weight)

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from sklearn_mtl._data.inputs import InputReader, Source, as_input
+from sklearn_mtl._data.fused import as_inputs, reader_for
+from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.likely import look
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows, random_seed
@@ -26,7 +27,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.dealing import deal_rows, equal_rows, kept_together
 from sklearn_mtl._training.recipe import Recipe, resolve
-from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of
+from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of, trunk_of
 
 __all__ = [
     "Plan",
@@ -146,13 +147,14 @@ def plan_fit(
     hold_out : bool
         Whether some rows are held out for early stopping.
     """
-    reader = InputReader(
+    reader = reader_for(
+        samples.X,
         copy.copy(parameters.input_shape),
         parameters.data_format,
         parameters.estimator_name,
         copy.deepcopy(parameters.standardize),
     )
-    inputs = as_input(samples.X)
+    inputs = as_inputs(samples.X)
     reader.fit_names(samples.X)
     _require_targets(samples.X, inputs, samples.y, reader.estimator_name)
     # Copies, so that what the user changes later can be told.
@@ -165,7 +167,7 @@ def plan_fit(
         leave_out=not more_comes,
     )
     if more_comes:  # third values too, perhaps
-        reader.two_valued_ = ()
+        reader.forget_levels()
     return plan
 
 
@@ -199,8 +201,8 @@ def _plan_on(
     hold_out: bool,
 ) -> Plan:
     """Plan by what `previous` knows of X and y; counts of targets `add` up, or begin anew."""
-    reader = previous.reader
-    inputs = as_input(samples.X)
+    reader = previous.reader.with_more()
+    inputs = as_inputs(samples.X)
     _require_targets(samples.X, inputs, samples.y, reader.estimator_name)
     _check_unchanged(parameters, previous)
     previous.encoder.check_declared(classes)
@@ -235,8 +237,10 @@ def _plan(
     if learn_X:
         reader.fit(inputs, rows, weight[rows])
         trunk = parameters.trunk
-        convolves = isinstance(trunk, ConvTrunk | TimmTrunk) or trunk in ("auto", "conv")
-        look(reader, inputs, rows, convolves, trunk == "auto")
+        for name, part, array in reader.each(inputs):
+            spec = trunk if name is None else trunk_of(trunk, name)
+            convolves = isinstance(spec, ConvTrunk | TimmTrunk) or spec in ("auto", "conv")
+            look(part, array, rows, convolves, spec == "auto" and name is None)
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None
@@ -270,7 +274,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     if y is None:
         raise ValueError("X_val was passed without y_val. Pass y_val too.")
     reader.check_names(X)
-    inputs = as_input(X, "X_val")
+    inputs = as_inputs(X, "X_val")
     rows_beside_y(X, inputs.shape[0], y, ("X_val", "y_val"))
     reader.check_shape(inputs, "X_val")
     encoder = plan.encoder

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 
-from sklearn_mtl.networks import TRUNKS, DenseTrunk
+from sklearn_mtl.networks import DenseTrunk, is_data
 
 __all__ = [
     "DTYPES",
@@ -83,16 +83,16 @@ class Recipe(NamedTuple):
     patience: Patience | None = None
 
 
-def resolve(
-    parameters: Any, input_shape: tuple[int, ...], n_rows: int, left_out: bool = False
-) -> Recipe:
+def resolve(parameters: Any, input_shape: Any, n_rows: int, left_out: bool = False) -> Recipe:
     """Resolve every 'auto' among the parameters of the estimator.
 
-    `left_out` says whether members of an ensemble leave out folds of the rows.
+    Several inputs count as images if one of them does. `left_out` says whether members of an
+    ensemble leave out folds of the rows.
     """
     max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
     precision, weight_decay = parameters.precision, parameters.weight_decay
-    images = len(input_shape) > 1
+    shapes = input_shape.values() if isinstance(input_shape, Mapping) else [input_shape]
+    images = any(len(shape) > 1 for shape in shapes)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_rows, images)
     n_batches, patience = math.ceil(n_rows / int(batch_size)), None
@@ -215,19 +215,20 @@ def auto_weight_decay(
     """
     if optimizer not in ("AdamW", torch.optim.AdamW):
         return 0.0
-    if not (isinstance(trunk, str) or type(trunk) in TRUNKS.values()):
+    if not is_data(trunk):
         return 0.01
     if left_out:
         return 1.0
     return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
 
 
-def auto_precision(trunk: Any, input_shape: tuple[int, ...], full_batch: bool) -> str:
+def auto_precision(trunk: Any, input_shape: Any, full_batch: bool) -> str:
     """float64 for a dense trunk that sees all rows at once, else float32.
 
     There float64 costs nothing, and a repeated row equals a weight of 2 to the last digits.
     """
+    rows = isinstance(input_shape, tuple) and len(input_shape) == 1
     dense = isinstance(trunk, DenseTrunk) or (
-        isinstance(trunk, str) and (trunk == "dense" or (trunk == "auto" and len(input_shape) == 1))
+        isinstance(trunk, str) and (trunk == "dense" or (trunk == "auto" and rows))
     )
     return "float64" if dense and full_batch else "float32"

@@ -1,8 +1,16 @@
-"""Images from files, sequences of unequal length, and synthetic scenes with several targets."""
+"""Images from files, several inputs per row, sequences of unequal length, and synthetic scenes."""
 
+from sklearn_mtl._data.parts import MultiInput
 from sklearn_mtl.datasets.images import ImageFiles, load_images
 from sklearn_mtl.datasets.padding import SequencePad
 from sklearn_mtl.datasets.reader import ImageReader
 from sklearn_mtl.datasets.scenes import make_digit_scenes
 
-__all__ = ["ImageFiles", "ImageReader", "SequencePad", "load_images", "make_digit_scenes"]
+__all__ = [
+    "ImageFiles",
+    "ImageReader",
+    "MultiInput",
+    "SequencePad",
+    "load_images",
+    "make_digit_scenes",
+]

@@ -1,9 +1,9 @@
 """Trunks that share a representation, and the multi-head module on top of them.
 
 A trunk maps a batch ``(B, *input_shape)`` to features ``(B, F)``, or ``(B, M, F)`` for an ensemble
-of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, and `TabMTrunk`,
-`TimmTrunk` over packages that are extras) know how to build one for an input shape, and their
-parameters can be searched: ``trunk__width``.
+of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `Fusion` of these for
+several inputs, and `TabMTrunk`, `TimmTrunk` over packages that are extras) know how to build one
+for an input shape, and their parameters can be searched: ``trunk__width``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sklearn_mtl.networks.build import (
 from sklearn_mtl.networks.conv import ConvTrunk
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
+from sklearn_mtl.networks.fusion import Fused, Fusion, is_data, spelled_out, trunk_of
 from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
 from sklearn_mtl.networks.module import HiddenHeads, MultiTaskModule
 from sklearn_mtl.networks.sequences import SequenceTrunk
@@ -26,6 +27,8 @@ __all__ = [
     "TRUNKS",
     "ConvTrunk",
     "DenseTrunk",
+    "Fused",
+    "Fusion",
     "HiddenHeads",
     "MemberHeads",
     "MemberLinear",
@@ -36,6 +39,9 @@ __all__ = [
     "TimmTrunk",
     "build_trunk",
     "folds_of",
+    "is_data",
     "named_spec",
+    "spelled_out",
     "takes_channels_last",
+    "trunk_of",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,7 +22,11 @@ from sklearn_mtl.networks.sequences import SequenceTrunk
 
 __all__ = ["TRUNKS", "build_trunk", "folds_of", "named_spec", "takes_channels_last"]
 
+# Of a sample, channels first; of X of several parts, those of all of them.
+InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+
 # Names of specs, and the specs that a file may hold: making one must not read or run anything else.
+# `Fusion`, which builds trunks of its parts here, puts itself into it.
 TRUNKS: dict[str, Callable[[], Any]] = {
     "dense": DenseTrunk,
     "conv": ConvTrunk,
@@ -31,22 +35,22 @@ TRUNKS: dict[str, Callable[[], Any]] = {
 }
 
 
-def build_trunk(
-    trunk: Any, input_shape: tuple[int, ...], two_valued: tuple[int, ...] = ()
-) -> tuple[nn.Module, int]:
+def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tuple[nn.Module, int]:
     """Make a trunk from what a user passed, and find its number of features by a dry run.
 
     Parameters
     ----------
     trunk : 'auto', a name of `TRUNKS`, a spec with ``build(input_shape)``, nn.Module, callable
-        ``'auto'`` is dense for rows and conv for all else. A module is copied; a callable without
-        arguments, such as a class of modules, returns a module. Lazy layers learn their sizes
-        from the dry run.
-    input_shape : tuple of int
-        Shape of one sample, channels first.
+        ``'auto'`` is dense for rows, fusion for several inputs, and conv for all else. A module is
+        copied; a callable without arguments, such as a class of modules, returns a module. Lazy
+        layers learn their sizes from the dry run.
+    input_shape : tuple of int, or dict of str to tuple of int
+        Shape of one sample, channels first. A dict has those of several inputs: the trunk gets flat
+        rows (B, d), in which they stand side by side, and those that are missing are NaN. A spec
+        that can be built for a dict says so by an attribute ``takes_parts = True``.
     two_valued : tuple of int, default=()
         Positions of features that take at most two values, for a spec whose `build` asks for them
-        by a parameter of this name.
+        by a parameter of this name; a dict of them for several inputs.
 
     Returns
     -------
@@ -68,6 +72,7 @@ def build_trunk(
     if isinstance(trunk, nn.Module):
         module = _copied(trunk)
     elif hasattr(trunk, "build"):
+        _check_takes_parts(trunk, input_shape)
         asks = "two_valued" in inspect.signature(trunk.build).parameters
         try:
             module = trunk.build(input_shape, **({"two_valued": two_valued} if asks else {}))
@@ -86,7 +91,8 @@ def build_trunk(
             raise ValueError(f"trunk={trunk!r} fails when it is called: {error!r}.") from error
     if not isinstance(module, nn.Module):
         raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
-    features = _features_of(module, input_shape)
+    flat = _flat(input_shape)
+    features = _features_of(module, flat)
     if (
         not isinstance(features, Tensor)
         or features.ndim not in (2, 3)
@@ -96,10 +102,34 @@ def build_trunk(
     ):
         shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
-            f"trunk maps a batch of shape (2, {', '.join(map(str, input_shape))}) to {shape}, "
+            f"trunk maps a batch of shape (2, {', '.join(map(str, flat))}) to {shape}, "
             "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
         )
     return module, features.shape[-1]
+
+
+def _flat(input_shape: InputShape) -> tuple[int, ...]:
+    """Return the shape of what a trunk gets."""
+    if isinstance(input_shape, Mapping):
+        return (sum(map(math.prod, input_shape.values())),)
+    return input_shape
+
+
+def _check_takes_parts(trunk: Any, input_shape: InputShape) -> None:
+    """Refuse specs for one input where there are several, and the other way round."""
+    takes_parts, name = getattr(trunk, "takes_parts", False), type(trunk).__name__
+    if isinstance(input_shape, Mapping) and not takes_parts:
+        raise ValueError(
+            f"trunk={trunk!r} is for one input, but X has the parts {list(input_shape)}. Pass "
+            f"Fusion({{{next(iter(input_shape))!r}: {name}()}}) of sklearn_mtl.networks, which "
+            "has a trunk for each."
+        )
+    if takes_parts and not isinstance(input_shape, Mapping):
+        raise ValueError(
+            f"trunk={trunk!r} is for several inputs, but X has samples of shape {input_shape}. "
+            "Pass a MultiInput of sklearn_mtl.datasets as X, or input_shape={name: shape, ...} for "
+            "parts that stand side by side in its columns."
+        )
 
 
 def _features_of(module: nn.Module, input_shape: tuple[int, ...]) -> Any:
@@ -121,7 +151,7 @@ def _features_of(module: nn.Module, input_shape: tuple[int, ...]) -> Any:
     return features
 
 
-def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
+def folds_of(trunk: Any, input_shape: InputShape) -> int:
     """Tell of how many folds members of an ensemble leave out one each; 0 for none.
 
     Parameters
@@ -138,15 +168,15 @@ def folds_of(trunk: Any, input_shape: tuple[int, ...]) -> int:
     return n_folds if n_folds > 1 else 0  # a single one would have nothing to learn from
 
 
-def named_spec(name: str, input_shape: tuple[int, ...]) -> Any:
+def named_spec(name: str, input_shape: InputShape) -> Any:
     """Return the spec that a name stands for.
 
     Parameters
     ----------
     name : 'auto' or a name of `TRUNKS`
-        ``'auto'`` is dense for rows and conv for all else.
-    input_shape : tuple of int
-        Shape of one sample, channels first.
+        ``'auto'`` is dense for rows, fusion for several inputs, and conv for all else.
+    input_shape : tuple of int, or dict of str to tuple of int
+        As in `build_trunk`.
 
     Returns
     -------
@@ -157,7 +187,9 @@ def named_spec(name: str, input_shape: tuple[int, ...]) -> Any:
     ValueError
         If there is no trunk of that name.
     """
-    if name == "auto":
+    if name == "auto" and isinstance(input_shape, Mapping):
+        name = "fusion"
+    elif name == "auto":
         name = "dense" if len(input_shape) == 1 else "conv"
     if name not in TRUNKS:
         raise ValueError(
@@ -177,7 +209,7 @@ def _trial_shape(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, .
     return (input_shape[0], *(min(side, 4) for side in input_shape[1:]))
 
 
-def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
+def takes_channels_last(trunk: nn.Module, input_shape: InputShape) -> bool:
     """Whether a trunk says the same of images with channels last in memory, and learns from them.
 
     It does not if it relies on the order, as by `Tensor.view` on what a convolution returns.
@@ -194,7 +226,9 @@ def takes_channels_last(trunk: nn.Module, input_shape: tuple[int, ...]) -> bool:
     takes_it : bool
         False for samples that are no images, and for trunks without convolutions over them.
     """
-    if len(input_shape) != 3 or not any(isinstance(m, nn.Conv2d) for m in trunk.modules()):
+    if isinstance(input_shape, Mapping) or len(input_shape) != 3:
+        return False
+    if not any(isinstance(m, nn.Conv2d) for m in trunk.modules()):
         return False
     shape = _trial_shape(trunk, input_shape)
     x = torch.linspace(-1, 1, 2 * math.prod(shape), dtype=_dtype_of(trunk)).view(2, *shape)

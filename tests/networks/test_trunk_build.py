@@ -75,7 +75,7 @@ def test_specs_that_ask_are_told_which_features_take_two_values():
     assert asks.told == ((5,), ())
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", sorted(TRUNKS.keys() - {"fusion"}))
 def test_names_build_the_default_spec(name):
     shape = {"conv": (1, 9, 13), "sequence": (2, 9)}.get(name, (5,))
     if name == "tabm":
