@@ -22,7 +22,9 @@ from sklearn.utils import indexable
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
+from sklearn_mtl._data.geometry import Geometry, pairs_of
 from sklearn_mtl._data.rows import sent_to_workers, take_rows
+from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import fit_name, innermost
@@ -140,6 +142,10 @@ def transfer_report(
     - `task_weights` is None, and a `loss` of `sklearn_mtl.losses` with weights is replaced by one
       of its class without: one weight would scale the loss of the twin, and 0 would switch it off.
       A callable of your own is used as it is, and has to serve one task.
+    - `early_stopping` looks at the task.
+
+    If `augment` turns images, the twin of one coordinate of a place has the other one beside it,
+    with weight 0: the images can be turned, and nothing is learned of it.
 
     References
     ----------
@@ -185,8 +191,8 @@ def transfer_report(
 
     inner.set_params(tasks=encoder.tasks_)  # a fold might infer other kinds than the whole y
     twins = [_twin(estimator, encoder, k, column.order) for k, column in enumerate(columns)]
-    slots: list[Any] = []  # of what the jobs return, among the scores
-    jobs: list[Any] = []
+    own_y = [_as_y(columns, [k, *_beside(inner, encoder, k)]) for k in range(len(columns))]
+    slots, jobs = list[Any](), list[Any]()  # of what the jobs return, among the scores
     for fold, (train, test) in enumerate(splits):
         tested = np.flatnonzero(seen[train].any(axis=0) & seen[test].any(axis=0)).tolist()
         slots.append((0, fold, tested))
@@ -196,7 +202,7 @@ def transfer_report(
             slots.append((1, fold, [k]))
             rows = [split[seen[split, k]] for split in (train, test)]
             w = None if sample_weight is None else weight[:, k]
-            jobs.append((twins[k], X, _as_y(columns[k].values), w, groups, *rows, [scorers[k]]))
+            jobs.append((twins[k], X, own_y[k], w, groups, *rows, [scorers[k]]))
     scores = np.full((2, len(splits), len(columns)), np.nan)
     with sent_to_workers():
         results = Parallel(n_jobs=n_jobs)(delayed(_fit_and_score)(*job) for job in jobs)
@@ -247,29 +253,55 @@ def _twin(estimator: Any, encoder: TargetEncoder, k: int, order: Sequence[Any] |
     twin, task = clone(estimator), encoder.tasks_[k]
     task = task.with_order(order)
     inner = innermost(twin)
+    others = [encoder.tasks_[j] for j in _beside(inner, encoder, k)]
+    weights = [1.0, *[0.0] * len(others)] if others else None  # nothing is learned of others
     class_weight = inner.class_weight
     if isinstance(class_weight, Mapping):
         class_weight = {name: spec for name, spec in class_weight.items() if name == task.name}
     inner.set_params(
-        tasks=[replace(task, given=None, lower=None, upper=None)],
-        task_weights=None,
+        tasks=[replace(t, given=None, lower=None, upper=None) for t in (task, *others)],
+        task_weights=weights if isinstance(inner.loss, str) else None,
         class_weight=class_weight,
-        loss=_without_weights(inner.loss),
+        loss=_with_weights(inner.loss, weights),
     )
+    if inner.early_stopping:
+        inner.set_params(early_stopping=[task.name] if others else True)
     return twin
 
 
-def _as_y(values: NDArray[Any]) -> NDArray[Any]:
-    """Values of a task as an estimator takes them."""
+def _beside(inner: Any, encoder: TargetEncoder, k: int) -> list[int]:
+    """Tasks that the twin of task `k` has beside it: images of a place are turned by both."""
+    if not getattr(inner.augment, "rotation", 0):
+        return []
+    pairs = pairs_of([Geometry.of(t.geometry) if t.geometry else None for t in encoder.tasks_])
+    return [j for pair in pairs if k in pair for j in pair if j not in (k, None)]
+
+
+def _as_y(columns: Sequence[Column], ks: Sequence[int]) -> NDArray[Any]:
+    """Values of a task as an estimator takes them, and of those beside it, which are numbers."""
+    values = columns[ks[0]].values
+    if len(ks) > 1:
+        return np.column_stack([np.where(columns[k].seen, columns[k].values, np.nan) for k in ks])
     return as_intervals(values) if are_bounds(values) else values
 
 
-def _without_weights(loss: Any) -> Any:
-    """Return a loss that serves a single task; weights of several do not."""
-    if not isinstance(loss, Combiner) or loss.weights is None:
+def _with_weights(loss: Any, weights: list[float] | None) -> Any:
+    """Return a loss with the weights of the tasks of a twin, instead of those of all tasks."""
+    if isinstance(loss, str):
+        return loss
+    if not isinstance(loss, Combiner):
+        if weights is not None:
+            raise ValueError(
+                "augment turns images, for which the twin of a coordinate has the other one beside "
+                f"it, with weight 0, but loss={loss!r} knows no weights. Pass a loss by its name, "
+                "or augment__rotation=0."
+            )
+        return loss
+    if loss.weights is None and weights is None:
         return loss
     names = [name for name in signature(type(loss)).parameters if name != "weights"]
-    return type(loss)(**{name: getattr(loss, name) for name in names})
+    kept: dict[str, Any] = {name: getattr(loss, name) for name in names}
+    return type(loss)(**kept | ({} if weights is None else {"weights": weights}))
 
 
 def _fit_and_score(

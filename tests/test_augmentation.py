@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
+from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.rows import Samples
@@ -249,17 +250,42 @@ def test_places_move_with_shifts_of_the_trunk() -> None:
     np.testing.assert_array_equal(asked.predict(X), default.predict(X))
 
 
+class Wrapped(BaseEstimator):
+    """A spec of one's own around another one."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        return nn.Sequential(self.inner.build(input_shape), nn.Tanh())
+
+
 def test_shifts_are_those_of_the_trunk_unless_told() -> None:
+    """Whatever it is: a spec, a module, or what makes one of these."""
     X, y = images_of_spots(60, side=24)
-    for trunk in (
-        ConvTrunk(8, 32, max_shift=0.2),
-        ConvTrunk(8, 32, max_shift=0.2).build((1, 24, 24)),
-    ):
+    spec = ConvTrunk(8, 32, max_shift=0.2)
+    module = spec.build((1, 24, 24))
+    for trunk in (spec, module, lambda: spec.build((1, 24, 24)), Wrapped(spec)):
         params = {"trunk": trunk, "weight_decay": 0.01}
         told = estimator(augment=Augment(shift=0.2), **params).fit(X, y)
         for augment in (None, Augment()):
             found = estimator(augment=augment, **params).fit(X, y)
             np.testing.assert_allclose(found.predict(X), told.predict(X), rtol=1e-4)
+        other = estimator(augment=Augment(shift=0), **params).fit(X, y)
+        assert not np.allclose(other.predict(X), told.predict(X), rtol=1e-4)
+    assert module[0].reach == (4, 4)
+
+
+def test_trunks_that_stay_and_images_of_unequal_sides() -> None:
+    """Pixels are those that the layer has, whatever share of a side that is."""
+    X, y = images_of_spots(60, side=24)
+    X = X[:, :, :19]
+    still = estimator(trunk=ConvTrunk(8, 32, max_shift=0)).fit(X, y)
+    blind = estimator(trunk=ConvTrunk(8, 32, max_shift=0), tasks=STAYING).fit(X, y)
+    np.testing.assert_array_equal(still.predict(X), blind.predict(X))
+    trunk = ConvTrunk(8, 32, max_shift=0.16)  # 3 of 19, and of 24
+    told = estimator(trunk=trunk, augment=Augment(shift=0.16)).fit(X, y)
+    np.testing.assert_array_equal(estimator(trunk=trunk).fit(X, y).predict(X), told.predict(X))
 
 
 def test_places_are_pairs_by_their_order_whatever_is_observed() -> None:

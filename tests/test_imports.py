@@ -234,7 +234,7 @@ HOUSE = {
     "datasets.reading": Room(".pictures", "joblib pandas torch"),
     "datasets.images": Room(".pictures .reading"),
     "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
-    "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
+    "datasets.reader": Room(".images .reading", "sklearn.base sklearn.utils"),
     "datasets": Room(".images .padding .reader .scenes _data.parts"),
     "_one_task": Room("_fitted _intervals", "numpy sklearn"),
     "_views": Room("_fitted _intervals _one_task", "numpy sklearn"),
@@ -245,7 +245,8 @@ HOUSE = {
     ),
     "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
     "inspection": Room(
-        "_data.rows _data.targets _data.tasks _fitted kinds.bounds losses metrics",
+        "_data.geometry _data.rows _data.tables _data.targets _data.tasks _fitted kinds.bounds"
+        " losses metrics",
         "numpy sklearn pandas scipy",
     ),
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),

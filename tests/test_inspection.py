@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, inspection
+from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.inspection import transfer_report
 from sklearn_mtl.losses import LogProd, MaskedMSE, Uncertainty, Weighted
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
@@ -198,6 +199,14 @@ def test_all_other_parameters_stay() -> None:
     assert changed == {"tasks", "task_weights"}
     assert twin.tasks == [Task("size", "regression")]
     assert twin.task_weights is None
+
+
+@pytest.mark.parametrize(
+    ("early_stopping", "expected"), [(False, False), (True, True), (["label"], True)]
+)
+def test_a_twin_stops_early_by_its_own_task(early_stopping: Any, expected: bool) -> None:
+    twin = twin_of(small(early_stopping=early_stopping), "size")
+    assert twin.early_stopping is expected
 
 
 @pytest.mark.parametrize(
@@ -628,3 +637,67 @@ def test_groups_reach_the_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     train, _ = next(GroupKFold(2).split(X, groups=groups))
     assert seen[0][1].tolist() == groups[train].tolist()
     assert all(len(of) == n for n, of in seen)
+
+
+# -- images that are turned ------------------------------------------------------------------------
+
+PLACES = [
+    Task("kind", "classification"),
+    Task("x", "regression", geometry="x"),
+    Task("y", "regression", geometry="y"),
+]
+
+
+def spots(n: int = 36) -> tuple[np.ndarray, pd.DataFrame]:
+    """Images of one bright pixel, where it is, and in which half."""
+    rng = np.random.default_rng(0)
+    X, (row, column) = np.zeros((n, 1, 8, 8), dtype=np.float32), rng.integers(8, size=(2, n))
+    X[np.arange(n), 0, row, column] = 1
+    x, y = (column + 0.5) / 8, (row + 0.5) / 8
+    return X, pd.DataFrame({"kind": x > 0.5, "x": x, "y": np.where(rng.random(n) < 0.2, np.nan, y)})
+
+
+def turning(rotation: float = 90.0, **params: Any) -> MultiTaskCNNEstimator:
+    fixed = {"trunk": ConvTrunk(4, 8), "max_epochs": 2, "random_state": 0}
+    return MultiTaskCNNEstimator(PLACES, augment=Augment(rotation=rotation), **fixed | params)
+
+
+@pytest.mark.parametrize(
+    "loss", ["logprod", "weighted", LogProd(decay=None), LogProd([1.0, 0.0, 2.0], floor=0.2)]
+)
+def test_the_other_coordinate_turns_images_and_teaches_nothing(loss: Any) -> None:
+    X, y = spots()
+    report = transfer_report(turning(loss=loss), X, y, cv=2)
+    assert np.isfinite(report[["joint", "separate"]]).all(axis=None)
+    encoder = inspection.TargetEncoder(PLACES)
+    encoder.fit_encode(y)
+    twins = [inspection._twin(turning(loss=loss), encoder, k, None) for k in range(3)]
+    assert [[t.name for t in twin.tasks] for twin in twins] == [["kind"], ["x", "y"], ["y", "x"]]
+    twin = twins[1].fit(X, y[["x", "y"]])
+    other = y[["x", "y"]].assign(y=-y["y"] / 7 + 0.9)  # as a loss sees it, something else
+    same = clone(twin).set_params(augment=None).fit(X, other)
+    expected = clone(same).fit(X, y[["x", "y"]])
+    np.testing.assert_array_equal(same.predict(X)[:, 0], expected.predict(X)[:, 0])
+    seen = y["y"].notna().to_numpy()
+    twins[2].fit(X[seen], y.loc[seen, ["y", "x"]])
+    assert type(twin.loss) is type(loss)
+
+
+def test_early_stopping_does_not_look_at_the_other_coordinate() -> None:
+    X, y = spots(60)
+    encoder = inspection.TargetEncoder(PLACES)
+    encoder.fit_encode(y)
+    twin = inspection._twin(turning(early_stopping=True), encoder, 1, None)
+    assert twin.early_stopping == ["x"]
+    assert len(transfer_report(turning(early_stopping=True), X, y, cv=2)) == 3
+
+
+def test_a_loss_without_weights_cannot_leave_out_the_other_coordinate() -> None:
+    X, y = spots()
+    with pytest.raises(ValueError, match=r"augment turns images.*by its name, or augment__rot"):
+        transfer_report(turning(loss=_sum), X, y, cv=2)
+    assert len(transfer_report(turning(rotation=0, loss=_sum), X, y, cv=2)) == 3
+
+
+def _sum(losses: Any, counts: Any) -> Any:
+    return losses.sum()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.inputs import KEPT_DTYPES, InputReader, Rows, Source, as_input
+from sklearn_mtl._data.inputs import KEPT_DTYPES, InputReader, Names, Rows, Source, as_input
 from sklearn_mtl._data.parts import Holed, MultiInput, Parts, columns_of
 from sklearn_mtl._data.refusals import listed
 
@@ -81,15 +81,17 @@ class PartReader(InputReader):
 
     lacks_: bool
 
-    def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> PartReader:
+    def fit(
+        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, masked: Names = ()
+    ) -> PartReader:
         """Learn from rows that have the part."""
         self.lacks_ = False
-        super().fit(X, rows, weight)
+        super().fit(X, rows, weight, masked)
         return self
 
-    def glance(self, X: Any, rows: NDArray[np.intp]) -> FloatArray:
+    def glance(self, X: Any, rows: NDArray[np.intp], masked: bool = False) -> FloatArray:
         """Return some of the samples that are there."""
-        samples = super().glance(X, rows)
+        samples = super().glance(X, rows, masked)
         return samples[~_are_missing(samples)]
 
     def _parts(self, X: Any, rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
@@ -162,6 +164,11 @@ class FusedReader(InputReader):
             for name in names
         }
 
+    @property
+    def names(self) -> list[str | None]:
+        """Of the parts."""
+        return list(self.readers_)
+
     def fit_names(self, X: Any) -> FusedReader:
         """Learn the names of columns of each part; or of X, if it is one table."""
         if isinstance(X, MultiInput):
@@ -179,12 +186,14 @@ class FusedReader(InputReader):
         else:
             super().check_names(X)
 
-    def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> FusedReader:
+    def fit(
+        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, masked: Names = ()
+    ) -> FusedReader:
         """Learn the shape of each part, and what its values are."""
         arrays = X.arrays if isinstance(X, Parts) else self._cut(X, _widths(self.input_shape, X))
         for name, reader in self.readers_.items():
             with _blaming(name):
-                reader.fit(arrays[name], rows, weight)
+                reader.fit(arrays[name], rows, weight, [None] if name in masked else [])
         readers = self.readers_
         self.sample_shape_ = (sum(math.prod(r.sample_shape_) for r in readers.values()),)
         self.input_shape_ = {name: r.input_shape_ for name, r in readers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Geometry", "moved_pair"]
+__all__ = ["Geometry", "moved_pair", "pairs_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -116,6 +117,12 @@ class Geometry(NamedTuple):
     def from_pixels(self, pixels: FloatArray, side: int) -> FloatArray:
         """Places in the units of the user."""
         return self.low + (pixels / side + 0.5) * (self.high - self.low)
+
+
+def pairs_of(geometries: Sequence[Geometry | None]) -> list[tuple[int | None, int | None]]:
+    """Positions of what is x and y of one place, in their order; None for one that is alone."""
+    x, y = ([k for k, g in enumerate(geometries) if g is not None and g.name == n] for n in "xy")
+    return list(itertools.zip_longest(x, y))
 
 
 def moved_pair(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,18 +18,20 @@ from sklearn_mtl._data.levels import Levels
 from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.parts import Parts
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
-from sklearn_mtl._data.scaling import told_scaling
+from sklearn_mtl._data.scaling import seen_steps, told_scaling
 from sklearn_mtl._data.shapes import resolve_shape
 
 __all__ = [
     "KEPT_DTYPES",
     "InputReader",
+    "Names",
     "Rows",
     "Source",
     "as_input",
 ]
 
 FloatArray = NDArray[np.floating[Any]]
+Names = Collection[str | None]
 Rows = NDArray[np.intp] | range  # ranges are read in one piece
 
 # Types of samples that torch can subtract a mean from; all others become float64.
@@ -52,7 +54,10 @@ def as_input(X: Any, name: str = "X") -> Any:
     # Numbers in an array are what they are: what is left to check, the readers check.
     plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
     array = X = X if plain else opened(X, name)
-    if not (plain or _is_on_disk(X)):
+    if _is_on_disk(X):
+        if hasattr(X, "check_rows"):  # `ImageFiles`, in which rows may have no file
+            X.check_rows(name)
+    elif not plain:
         if not is_readable(X):
             raise refusal(X, TypeError(f"it is a {type(X).__name__}"), name)
         array = _checked(X, name)
@@ -196,15 +201,23 @@ class InputReader:
         """Make an object of the estimator's name, of which scikit-learn speaks in its messages."""
         return type(self.estimator_name, (), {})()
 
-    def fit(self, X: Any, rows: NDArray[np.intp], weight: FloatArray) -> InputReader:
-        """Learn shapes from X, and from `rows` what their values are, weighted by `weight`."""
+    def fit(
+        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, masked: Names = ()
+    ) -> InputReader:
+        """Learn shapes from X, and from `rows` what their values are, weighted by `weight`.
+
+        In sequences that are `masked` (named None, but for parts of X), the last channel is a mask,
+        and what stands behind their ends does not count.
+        """
         self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
         self.input_shape_: Any = resolve_shape(
             self.sample_shape_, self.input_shape, self.data_format
         )
         levels = Levels(self.input_shape_[0] if len(self.input_shape_) == 1 else 0)
         with np.errstate(over="ignore", invalid="ignore"):
-            self.mean_, self.scale_ = self._statistics(X, rows, weight, levels)
+            self.mean_, self.scale_ = self._statistics(
+                *(X, rows, weight, levels), masked=None in masked
+            )
         self.two_valued_: Any = tuple(levels.columns.tolist())
         bounds = self._bounds(X, rows) if isinstance(self.standardize, str) else (0.0, 0.0)
         told = told_scaling(self.standardize, self.input_shape_, *bounds)
@@ -222,8 +235,13 @@ class InputReader:
         """Return a reader for further rows to train on."""
         return self
 
+    @property
+    def names(self) -> list[str | None]:
+        """Of the parts of X: there is one, without a name."""
+        return [None]
+
     def each(self, X: Any) -> Iterator[tuple[str | None, InputReader, Any]]:
-        """Return names, readers and arrays of the parts of X: there is one, without a name."""
+        """Return names, readers and arrays of the parts of X."""
         yield None, self, X
 
     def of(self, X: Any, name: str = "X", to_predict: bool = False) -> Source:
@@ -269,11 +287,15 @@ class InputReader:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def glance(self, X: Any, rows: NDArray[np.intp]) -> FloatArray:
-        """Return some of the samples, spread over `rows`; of what is no array, the first ones."""
+    def glance(self, X: Any, rows: NDArray[np.intp], masked: bool = False) -> FloatArray:
+        """Return some of the samples, spread over `rows`; of what is no array, the first ones.
+
+        Of sequences that are `masked`, their steps.
+        """
         n = max(4, GLANCE_ELEMENTS // max(1, math.prod(self.sample_shape_)))
         some = rows[:: math.ceil(len(rows) / n)] if isinstance(X, np.ndarray) else rows[:n]
-        return self._samples(X, some).astype(np.float64)
+        samples = self._samples(X, some).astype(np.float64)
+        return seen_steps(samples)[0] if masked and samples.ndim == 3 else samples
 
     def _samples(self, X: Any, rows: Rows, name: str = "X") -> NDArray[Any]:
         """Rows of X, checked to be finite, in the shape of the network's input."""
@@ -320,7 +342,7 @@ class InputReader:
         return (read_ahead if _is_on_disk(X) else map)(read, self.chunks(rows))
 
     def _statistics(
-        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels
+        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels, masked: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One pass over `rows`, merging chunks by Chan, Golub and LeVeque (1979)."""
         n_channels, n_spatial = self.input_shape_[0], math.prod(self.input_shape_[1:])
@@ -334,12 +356,14 @@ class InputReader:
             if len(chunk) == 0:
                 continue
             levels.look(batch.reshape(len(chunk), -1))
-            batch = batch.reshape(len(chunk), n_channels, n_spatial)
+            batch, w = batch.reshape(len(chunk), n_channels, n_spatial), weight[chunk]
+            if masked:
+                batch, counts = seen_steps(batch)
+                w = w.repeat(counts)
             if total == 0:  # sums of what is left of a huge offset lose no digits
                 shift = batch.mean(axis=(0, 2))
             batch -= shift[:, None]
-            w = weight[chunk]
-            mass = w.sum() * n_spatial
+            mass = w.sum() * batch.shape[2]
             chunk_mean = np.einsum("i,icj->c", w, batch) / mass
             batch -= chunk_mean[:, None]
             delta = chunk_mean - mean

@@ -23,7 +23,14 @@ KNOWN = np.array([-1, *NINES, *-NINES, -(2**15), 2**15 - 1, -(2**31), 2**31 - 1]
 FEW = 16  # so many channels, or fewer
 
 
-def look(reader: InputReader, X: Any, rows: NDArray[np.intp], convolves: bool, auto: bool) -> None:
+def look(
+    reader: InputReader,
+    X: Any,
+    rows: NDArray[np.intp],
+    convolves: bool,
+    auto: bool,
+    masked: bool = False,
+) -> None:
     """Warn where X looks like something else than what it is read as.
 
     Parameters
@@ -38,10 +45,12 @@ def look(reader: InputReader, X: Any, rows: NDArray[np.intp], convolves: bool, a
         Whether the trunk is one to which the axes of a sample matter, and takes any.
     auto : bool
         Whether the shape of a sample chooses the trunk.
+    masked : bool, default=False
+        Whether the last channel of sequences tells where they end.
     """
     shape, told = reader.sample_shape_, reader.input_shape is not None
     texts = [shape_says(shape, reader.data_format) if convolves and not told else None]
-    samples = reader.glance(X, rows)
+    samples = reader.glance(X, rows, masked)
     if len(samples) == 0:  # the first ones lack this part of X
         return
     table = len(reader.input_shape_) == 1

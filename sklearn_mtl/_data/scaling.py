@@ -1,4 +1,4 @@
-"""Means and scales that are told, and not learned: `standardize=` of the estimator."""
+"""What means and scales are of: steps of sequences; and those that are told, and not learned."""
 
 from __future__ import annotations
 
@@ -7,12 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IMAGENET", "told_scaling"]
+__all__ = ["IMAGENET", "seen_steps", "told_scaling"]
 
 FloatArray = NDArray[np.float64]
 
 # Mean and standard deviation of red, green and blue, of pixels from 0 to 1.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def seen_steps(samples: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Return the steps of sequences up to their ends, as samples of one step.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n, C + 1, L)
+        Their last channel is a mask, which changes where a sequence ends.
+
+    Returns
+    -------
+    steps : ndarray of shape (m, C + 1, 1)
+    counts : ndarray of int of shape (n,)
+        How many of them each sequence has.
+    """
+    mask = samples[:, -1]
+    seen = np.logical_and.accumulate(mask == mask[:, :1], axis=1)
+    return samples.transpose(0, 2, 1)[seen, :, None], seen.sum(axis=1)
 
 
 def told_scaling(

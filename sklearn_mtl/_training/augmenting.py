@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
-from sklearn_mtl._data.geometry import Geometry, moved_pair
+from sklearn_mtl._data.geometry import Geometry, moved_pair, pairs_of
 from sklearn_mtl.augmentation import Augment, Moves
-from sklearn_mtl.networks import ConvTrunk, Fused, trunk_of
+from sklearn_mtl.networks import Fused
 from sklearn_mtl.networks.conv import Shift
 
 __all__ = ["Augmenter", "augmenter_of", "resting"]
@@ -75,6 +76,7 @@ class Augmenter:
     Parameters
     ----------
     augment : Augment
+        Whose `shift` may be that of the trunk, see `shift_like`.
     moving : list of Moving
         Of observed tasks.
     pairs : list of tuple of (int or None)
@@ -91,6 +93,7 @@ class Augmenter:
     ) -> None:
         self.augment, self.moving, self.images = augment, moving, images
         self.sides = (images.shape[1], images.shape[2])
+        self.acts = True  # there is something to change
         by_task = {m.k: m for m in moving}
         self.pairs = [tuple(None if k is None else by_task.get(k) for k in pair) for pair in pairs]
 
@@ -98,12 +101,21 @@ class Augmenter:
         self, X: Tensor, target: Tensor, weight: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Change images (n, C, H, W), their encoded targets and weights (n, n_tasks)."""
+        if not self.acts:
+            return X, target, weight
         moves = self.augment.draw(len(X), self.sides, rng)
         seen = self.images.of(X)
         X = self.images.replaced(X, self.augment.recolor(self.augment.move(seen, moves), rng))
         if self.moving:
             target, weight = self._moved(target, weight, moves)
         return X, target, weight
+
+    def shift_like(self, layers: Sequence[Shift]) -> None:
+        """Shift images as these layers of a trunk do, unless the user has said how far."""
+        if self.augment.shift is None:
+            shares = [np.divide(layer.reach, self.sides).max() for layer in layers]
+            self.augment = copy.copy(self.augment).set_params(shift=float(max(shares, default=0)))
+        self.acts = any(self.augment.get_params().values())
 
     def _moved(self, target: Tensor, weight: Tensor, moves: Moves) -> tuple[Tensor, Tensor]:
         ks = [moving.k for moving in self.moving]
@@ -150,23 +162,19 @@ def augmenter_of(
     augment = parameters.augment
     if augment is None and not moving:
         return None
-    given = {} if augment is None else augment.get_params()
     if augment is not None:
         augment._validate_params()
     images = _images_in(input_shape)
     input_shape = images.shape
-    trunk = parameters.trunk if images.part is None else trunk_of(parameters.trunk, images.part)
     if augment is None and len(input_shape) in (2, 4):
         raise ValueError(
             f"Task {encoder.names[moving[0].k]!r}: numbers with a geometry move with images (C, H, "
             f"W), but samples have the shape {input_shape}. Leave geometry out; with positions as "
             "targets, take trunk=ConvTrunk(max_shift=0)."
         )
-    if given.get("shift") is None:
-        reach = _reach_of(trunk, input_shape)
-        if augment is None and reach == 0:
-            return None
-        augment = Augment(**given | {"shift": reach})
+    if augment is None and len(input_shape) == 1:  # rows, which nothing moves
+        return None
+    augment = Augment() if augment is None else augment
     if len(input_shape) != 3:
         raise ValueError(
             f"augment changes images (C, H, W), but samples have the shape {input_shape}. Pass "
@@ -179,7 +187,7 @@ def augmenter_of(
                 "which numbers may change. Say what this one is: Task(..., geometry='x'), 'y', "
                 "'length', ..., or 'invariant' if it stays."
             )
-    pairs = _pairs(geometries)
+    pairs = pairs_of(geometries)
     if augment.rotation and any(None in pair for pair in pairs):
         names = [encoder.names[k] for pair in pairs for k in pair if k is not None]
         raise ValueError(
@@ -202,12 +210,6 @@ def _images_in(input_shape: Any) -> Images:
             f"{[images.part for images in found] or 'none'} are images (C, H, W). Leave them out."
         )
     return found[0]
-
-
-def _pairs(geometries: list[Geometry | None]) -> list[tuple[int | None, int | None]]:
-    """Positions of tasks that are x and y of one place, in their order."""
-    x, y = ([k for k, g in enumerate(geometries) if g is not None and g.name == n] for n in "xy")
-    return list(itertools.zip_longest(x, y))
 
 
 def _moving(
@@ -244,32 +246,22 @@ def _moving(
     return moving
 
 
-def _reach_of(trunk: Any, input_shape: tuple[int, ...]) -> float:
-    """Share of a side by which a trunk shifts images itself."""
-    if len(input_shape) != 3:
-        return 0.0
-    if isinstance(trunk, str) and trunk in ("auto", "conv"):
-        trunk = ConvTrunk()
-    if isinstance(trunk, ConvTrunk):
-        return float(trunk.max_shift)
-    layers = trunk.modules() if isinstance(trunk, nn.Module) else ()
-    reaches = [layer.reach for layer in layers if isinstance(layer, Shift)]
-    return max(
-        (r / side for reach in reaches for r, side in zip(reach, input_shape[1:], strict=False)),
-        default=0.0,
-    )
-
-
 @contextlib.contextmanager
 def resting(module: nn.Module, augmenter: Augmenter | None) -> Iterator[None]:
-    """Let shifts of the trunk itself rest while images are changed before it."""
+    """Let shifts of the trunk itself rest while images are changed before it.
+
+    They become those of the augmenter, unless the user has said how far it shifts.
+    """
     if augmenter is not None and augmenter.images.part is not None:
         (fused,) = (m for m in module.modules() if isinstance(m, Fused))
         module = fused.trunk_of(augmenter.images.part)
-    layers = [m for m in module.modules() if isinstance(m, Shift)] if augmenter else []
+    found = [m for m in module.modules() if isinstance(m, Shift)] if augmenter else []
+    layers = [layer for layer in found if len(layer.reach) == 2]
     reaches = [layer.reach for layer in layers]
+    if augmenter is not None:
+        augmenter.shift_like(layers)
     for layer in layers:
-        layer.reach = (0,) * len(layer.reach)
+        layer.reach = (0, 0)
     try:
         yield
     finally:

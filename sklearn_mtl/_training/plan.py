@@ -27,7 +27,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.dealing import deal_rows, equal_rows, kept_together
 from sklearn_mtl._training.recipe import Recipe, resolve
-from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of, trunk_of
+from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of, reads_mask, trunk_of
 
 __all__ = [
     "Plan",
@@ -235,12 +235,14 @@ def _plan(
     groups = check_groups(samples.groups, len(weight))
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
-        reader.fit(inputs, rows, weight[rows])
         trunk = parameters.trunk
+        specs = {n: trunk if n is None else trunk_of(trunk, n) for n in reader.names}
+        masked = [name for name, spec in specs.items() if reads_mask(spec)]
+        reader.fit(inputs, rows, weight[rows], masked)
         for name, part, array in reader.each(inputs):
-            spec = trunk if name is None else trunk_of(trunk, name)
+            spec = specs[name]
             convolves = isinstance(spec, ConvTrunk | TimmTrunk) or spec in ("auto", "conv")
-            look(part, array, rows, convolves, spec == "auto" and name is None)
+            look(part, array, rows, convolves, spec == "auto" and name is None, name in masked)
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -20,6 +21,7 @@ from sklearn_mtl.datasets.reading import (
     n_threads,
     pictures_of,
     refuse,
+    refuse_holes,
 )
 
 __all__ = ["ImageFiles", "load_images"]
@@ -37,9 +39,8 @@ def load_images(
 ) -> NDArray[np.uint8]:
     """Read files of images into one array, whatever their sizes and modes are.
 
-    Photographs are turned as their camera says (EXIF), palettes become colours, and 16 bits per
-    channel the upper 8 of them. Of several frames, as in animations, the first one is read. It
-    needs Pillow: ``pip install "sklearn-mtl[images]"``.
+    Images are read as by :class:`ImageFiles`, all at once. It needs Pillow:
+    ``pip install "sklearn-mtl[images]"``.
 
     Parameters
     ----------
@@ -48,19 +49,8 @@ def load_images(
         arrays of shape (H, W) or (H, W, 3) may stand for files.
     size : int or (int, int)
         Height and width of all; an int means both.
-    root : str or Path, default=None
-        Folder that relative paths start from; None is the working directory.
-    mode : {'RGB', 'L', 'RGBA'}, default='RGB'
-        Colours, grey, or colours with transparency.
-    resize : {'pad', 'crop', 'stretch'}, default='pad'
-        How an image of other proportions gets its size: 'pad' shows all of it, with background
-        on two sides; 'crop' its centre; 'stretch' changes the proportions.
-    background : int or (int, int, int), default=0
-        Grey, or red, green and blue, from 0 to 255: where an image is padded, and where it is
-        transparent, unless `mode` is 'RGBA'.
-    n_jobs : int, default=None
-        Threads that decode files. None takes as many as torch computes with, -1 as many as there
-        are processors.
+    root, mode, resize, background, n_jobs : optional
+        As of :class:`ImageFiles`, with the same defaults.
 
     Returns
     -------
@@ -90,6 +80,8 @@ def load_images(
     layout = layout_of(size, mode, resize, background)
     n_threads(n_jobs)
     pictures = pictures_of(paths, root, is_picture)
+    holes = np.array([picture is None for picture in pictures], dtype=bool)
+    refuse_holes(holes, "paths", "as by rows = table['path'].notna()")
     X = np.empty((len(pictures), *layout.shape), dtype=np.uint8)
     # Images of PIL that are there twice must not be decoded by two at once.
     workers = n_jobs if all(isinstance(picture, str) for picture in pictures) else 1
@@ -102,13 +94,18 @@ class ImageFiles:
 
     X of any `fit`, `predict` or `score` of the estimator, of searches and cross-validation: batches
     are decoded by threads, the next one while the network computes. Slices, and rows by index or
-    by a mask, are ImageFiles again; ``X[i]`` is an image, and ``np.asarray(X)`` all of them. Images
-    are read as by :func:`load_images`. It needs Pillow: ``pip install "sklearn-mtl[images]"``.
+    by a mask, are ImageFiles again; ``X[i]`` is an image, and ``np.asarray(X)`` all of them. It
+    needs Pillow: ``pip install "sklearn-mtl[images]"``.
+
+    Photographs are turned as their camera says (EXIF), palettes become colours, and 16 bits per
+    channel the upper 8 of them. Of several frames, as in animations, the first one is read. Rows
+    may have no path (None, NaN, ``pd.NA`` or empty text); to read them is an error, and so is to
+    fit or predict with them.
 
     Parameters
     ----------
     paths : array-like of shape (n_samples,)
-        Paths as str or :class:`pathlib.Path`; a file may be there twice.
+        Paths as str or :class:`pathlib.Path`; a file may be there twice, and rows without one.
     size : int or (int, int)
         Height and width of all; an int means both.
     root : str or Path, default=None
@@ -124,14 +121,17 @@ class ImageFiles:
     cache : int, default=268435456
         Bytes of decoded images to keep in memory (256 MB): of the files that are read first, until
         there are so many. Parts share it; copies in other processes have one each, empty at first.
+        A file that changes after it was read is not read again.
     n_jobs : int, default=None
-        Threads that decode files. None takes as many as torch computes with, -1 as many as there
-        are processors.
+        Threads, and no processes, that decode files. None takes as many as torch computes with, -1
+        as many as this process has processors.
 
     Attributes
     ----------
     paths : ndarray of str of shape (n_samples,)
-        With `root`.
+        With `root`; None in rows without one.
+    missing : ndarray of bool of shape (n_samples,)
+        Rows without a path: ``X[~X.missing]`` are the others.
     shape : tuple of int
         ``(n_samples, n_channels, height, width)``.
     dtype : dtype
@@ -142,9 +142,9 @@ class ImageFiles:
     Raises
     ------
     ValueError
-        If a row has no path, or files are missing, empty or no images: all are counted, the first
-        ones named. What is broken further inside is found when it is read, as by `fit` before it
-        trains; all files are then looked at, so that one error names them.
+        If files are missing, empty or no images: all are counted, the first ones named. What is
+        broken further inside is found when it is read, as by `fit` before it trains; all files are
+        then looked at, so that one error names them.
     ImportError
         If Pillow is not installed.
 
@@ -185,10 +185,7 @@ class ImageFiles:
         self._n_jobs = n_jobs
         self._whole: ImageFiles | None = None  # what this is a part of
         self.paths = np.array(pictures_of(paths, root, is_path), dtype=object)
-        unique = list(dict.fromkeys(self.paths))
-        bad = each(check_file, unique, n_jobs)
-        named = {path: error for path, error in zip(unique, bad, strict=True) if error is not None}
-        refuse([(path, named[path]) for path in self.paths if path in named], len(self))
+        self._refuse(check_file)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -201,22 +198,23 @@ class ImageFiles:
         return (1, *self._layout.shape)
 
     @property
-    def size(self) -> int:
-        """Number of values."""
+    def nbytes(self) -> int:
+        """Bytes that all images have in memory."""
         return math.prod(self.shape)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes that all images have in memory."""
-        return self.size
+    def missing(self) -> NDArray[np.bool_]:
+        """Rows that have no path, (n_samples,)."""
+        return np.array([path is None for path in self.paths], dtype=bool)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
 
     def __repr__(self) -> str:
-        """Tell the shape."""
-        return f"ImageFiles of the shape {self.shape}"
+        """Tell the shape, and whether rows are missing."""
+        n = self.missing.sum()
+        return f"ImageFiles of the shape {self.shape}{f', {n} of them missing' if n else ''}"
 
     def __getitem__(self, key: Any) -> Any:
         """Return some rows as ImageFiles, or values as an array."""
@@ -225,7 +223,7 @@ class ImageFiles:
         if rows is Ellipsis or rows is None or beside:
             return np.asarray(self)[key]
         paths: Any = self.paths[rows]
-        if isinstance(paths, str):
+        if not isinstance(paths, np.ndarray):
             image = self._part(self.paths[[rows]]).__array__()[0]
             return image[tuple(rest)]
         if paths.ndim != 1:
@@ -239,6 +237,7 @@ class ImageFiles:
         """Read all images."""
         if copy is False:
             raise ValueError("ImageFiles cannot become an array without a copy.")
+        self.check_rows("ImageFiles")
         X, new = np.empty(self.shape, dtype=np.uint8), []
         for row, path in enumerate(self.paths):
             if (image := self._cache.images.get(path)) is None:
@@ -247,8 +246,27 @@ class ImageFiles:
                 X[row] = image
         if fill(self._image, self.paths, X, new, self._n_jobs):
             whole = self if self._whole is None else self._whole
-            whole._refuse_all()
+            whole._refuse(self._image)
+            raise ValueError(
+                "Files of images could not be read, and now they can: they were changed meanwhile. "
+                "Try again."
+            )
         return X if dtype is None else X.astype(dtype, copy=False)
+
+    def check_rows(self, name: str = "X") -> None:
+        """Refuse rows without an image.
+
+        Parameters
+        ----------
+        name : str, default='X'
+            What the error calls the images.
+
+        Raises
+        ------
+        ValueError
+            If there are any; their numbers are named.
+        """
+        refuse_holes(self.missing, name, "as by X[~X.missing]")
 
     def take(self, rows: Any) -> NDArray[np.uint8]:
         """Read some rows into an array."""
@@ -266,16 +284,12 @@ class ImageFiles:
     def _image(self, path: str) -> NDArray[np.uint8]:
         return self._cache.read(path, self._layout)
 
-    def _refuse_all(self) -> None:
-        """Read all files, and name those that are broken."""
-        unique = list(dict.fromkeys(self.paths))
-        errors = dict(zip(unique, each(self._image, unique, self._n_jobs), strict=True))
-        bad = [(path, errors[path]) for path in self.paths if errors[path] is not None]
+    def _refuse(self, read: Callable[[str], Any]) -> None:
+        """Let all files be read, and name those that cannot be."""
+        unique = [path for path in dict.fromkeys(self.paths) if path is not None]
+        errors = dict(zip(unique, each(read, unique, self._n_jobs), strict=True))
+        bad = [(path, error) for path in self.paths if (error := errors.get(path)) is not None]
         refuse(bad, len(self))
-        raise ValueError(
-            "Files of images could not be read, and now they can: they were changed meanwhile. Try "
-            "again."
-        )
 
 
 class _Cache:

@@ -16,8 +16,8 @@ __all__ = ["SequencePad"]
 class SequencePad(TransformerMixin, BaseEstimator):
     """Pads sequences of unequal length to one, and adds a channel that says where they end.
 
-    For a :class:`~sklearn_mtl.networks.SequenceTrunk`, of which predictions do not depend on the
-    padding.
+    For a :class:`~sklearn_mtl.networks.SequenceTrunk`, to which the padding says nothing, neither
+    in `fit` nor in predictions.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class SequencePad(TransformerMixin, BaseEstimator):
     length_ : int
         Steps of all sequences.
     fill_ : ndarray of shape (n_channels,)
-        Mean of each channel over all steps in `fit`, which is what sequences are padded with: so
-        the padding does not move the mean by which the estimator standardises.
+        Mean of each channel over all steps in `fit`, which is what sequences are padded with: other
+        trunks, which see the padding, see nothing unusual there.
 
     Examples
     --------

@@ -7,39 +7,39 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import validate_data
 
 from sklearn_mtl.datasets.images import ImageFiles
+from sklearn_mtl.datasets.reading import refuse_holes
 
 __all__ = ["ImageReader"]
 
 
-class ImageReader(TransformerMixin, BaseEstimator):
+# Images are no table: they have no names of columns, and `set_output` is not for them.
+class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Takes the column of a table that holds paths of images, and returns them as `ImageFiles`.
 
-    The first step of a pipeline, where rows of a CSV name photographs. Nothing is learned, and
-    images are decoded when the next step reads them. It needs Pillow:
+    The first step of a pipeline, where rows of a CSV name photographs. Nothing is learned from
+    them, and images are decoded when the next step reads them. It needs Pillow:
     ``pip install "sklearn-mtl[images]"``.
 
     Parameters
     ----------
     column : str or int, default=None
         Name, or position, of the column. None if X is a list, a Series or a frame of one column.
+        Of a table that is read by a name, other columns may come and go.
     size : int or (int, int), default=224
         Height and width of all; an int means both.
-    root : str or Path, default=None
-        Folder that relative paths start from; None is the working directory.
-    mode : {'RGB', 'L', 'RGBA'}, default='RGB'
-        Colours, grey, or colours with transparency.
-    resize : {'pad', 'crop', 'stretch'}, default='pad'
-        How an image of other proportions gets its size; see :class:`ImageFiles`.
-    background : int or (int, int, int), default=0
-        Grey, or red, green and blue, from 0 to 255: where an image is padded, and where it is
-        transparent, unless `mode` is 'RGBA'.
-    cache : int, default=268435456
-        Bytes of decoded images to keep in memory, for each X that is read.
-    n_jobs : int, default=None
-        Threads that decode files. None takes as many as torch computes with, -1 as many as there
-        are processors.
+    root, mode, resize, background, cache, n_jobs : optional
+        As of :class:`ImageFiles`, with the same defaults. Each table that is transformed has a
+        cache of its own, and files may change in between.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Columns of the table in `fit`, if it was one.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if all are strings.
 
     See Also
     --------
@@ -53,6 +53,14 @@ class ImageReader(TransformerMixin, BaseEstimator):
     >>> pipeline = make_pipeline(
     ...     ImageReader("file", size=64, root="photographs"), MultiTaskCNNEstimator()
     ... )
+
+    For a :class:`~sklearn.compose.ColumnTransformer`, whose parts are tables, a second step makes
+    rows of the images, in memory:
+
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> flat = FunctionTransformer(np.reshape, kw_args={"shape": (-1, 3 * 64 * 64)})
+    >>> rows = make_pipeline(ImageReader(size=64, root="photographs"), flat)
     """
 
     def __init__(
@@ -85,8 +93,18 @@ class ImageReader(TransformerMixin, BaseEstimator):
             Table with the column of paths.
         y : None
             Is not looked at.
+
+        Returns
+        -------
+        self : ImageReader
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or a parameter is not as described.
         """
         self._files(self._paths(X)[:0])
+        validate_data(self, X, skip_check_array=True)
         return self
 
     def transform(self, X: Any) -> ImageFiles:
@@ -106,7 +124,15 @@ class ImageReader(TransformerMixin, BaseEstimator):
         ValueError
             If there is no such column, a row has no path, or files are missing, empty or no images.
         """
-        return self._files(self._paths(X))
+        if isinstance(self.column, int) and hasattr(self, "n_features_in_"):
+            validate_data(self, X, reset=False, skip_check_array=True)
+        files = self._files(self._paths(X))
+        if self.column is None:
+            refuse_holes(files.missing, "X", "as by X.notna()")
+        else:
+            what, rows = f"Column {self.column!r} of X", f"X[{self.column!r}].notna()"
+            refuse_holes(files.missing, what, f"as by {rows}")
+        return files
 
     def _paths(self, X: Any) -> Any:
         if self.column is None:
@@ -130,8 +156,10 @@ class ImageReader(TransformerMixin, BaseEstimator):
         )
 
     def __sklearn_tags__(self) -> Any:
-        """Say that it takes text, and need not be fitted."""
+        """Say that it takes paths and no numbers, and need not be fitted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
         tags.requires_fit = False
         return tags

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -14,7 +15,16 @@ from numpy.typing import NDArray
 
 from sklearn_mtl.datasets.pictures import is_count, pillow, reason
 
-__all__ = ["each", "fill", "is_path", "is_picture", "n_threads", "pictures_of", "refuse"]
+__all__ = [
+    "each",
+    "fill",
+    "is_path",
+    "is_picture",
+    "n_threads",
+    "pictures_of",
+    "refuse",
+    "refuse_holes",
+]
 
 SHOWN = 5  # files and rows that an error names
 
@@ -27,10 +37,10 @@ def n_threads(n_jobs: Any) -> int:
         return torch.get_num_threads()
     if not is_count(n_jobs) or n_jobs == 0:
         raise ValueError(
-            f"n_jobs={n_jobs!r} is no number of threads. Pass an int, -1 for as many as there are "
-            "processors, or None."
+            f"n_jobs={n_jobs!r} is no number of threads. Pass an int, -1 for as many as this "
+            "process has processors, or None."
         )
-    return int(n_jobs) if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + int(n_jobs))
+    return int(n_jobs) if n_jobs > 0 else max(1, joblib.cpu_count() + 1 + int(n_jobs))
 
 
 def each(
@@ -104,7 +114,7 @@ def is_picture(value: Any) -> bool:
 
 
 def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any]:
-    """Return paths as text, with the folder they start from."""
+    """Return paths as text, with the folder they start from; None where there is none."""
     pillow()
     if is_path(paths):
         raise ValueError(
@@ -122,16 +132,9 @@ def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any
         paths = paths.reshape(-1) if paths.shape[1:] == (1,) else paths
     if not isinstance(paths, Iterable):
         raise ValueError(f"paths is a {type(paths).__name__}, and no list. Pass a list of paths.")
-    pictures = list(paths)
-    holes = [row for row, path in enumerate(pictures) if _is_hole(path)]
-    if holes:
-        raise ValueError(
-            f"paths has no path in {len(holes)} of {len(pictures)} rows, the first "
-            f"{holes[:SHOWN]}. Leave out these rows of X and y, as by rows = "
-            "table['path'].notna()."
-        )
+    pictures: list[Any] = [None if _is_hole(path) else path for path in paths]
     for row, path in enumerate(pictures):
-        if not knows(path):
+        if path is not None and not knows(path):
             shape = (
                 f" of {path.dtype} and the shape {path.shape}"
                 if isinstance(path, np.ndarray)
@@ -144,6 +147,15 @@ def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any
             )
     folder = "" if root is None else os.fsdecode(root)
     return [str(os.path.join(folder, os.fspath(p))) if is_path(p) else p for p in pictures]
+
+
+def refuse_holes(holes: NDArray[np.bool_], name: str, mend: str) -> None:
+    """Name rows without a path, the first few of many."""
+    if holes.any():
+        raise ValueError(
+            f"{name} has no path in {holes.sum()} of {len(holes)} rows, the first "
+            f"{np.flatnonzero(holes)[:SHOWN].tolist()}. Leave out these rows of X and y, {mend}."
+        )
 
 
 def _is_hole(path: Any) -> bool:

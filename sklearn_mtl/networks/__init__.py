@@ -13,6 +13,7 @@ from sklearn_mtl.networks.build import (
     build_trunk,
     folds_of,
     named_spec,
+    reads_mask,
     takes_channels_last,
 )
 from sklearn_mtl.networks.conv import ConvTrunk
@@ -41,6 +42,7 @@ __all__ = [
     "folds_of",
     "is_data",
     "named_spec",
+    "reads_mask",
     "spelled_out",
     "takes_channels_last",
     "trunk_of",

@@ -20,7 +20,14 @@ from sklearn_mtl.networks.members import MemberTrunk
 from sklearn_mtl.networks.module import in_channels_last
 from sklearn_mtl.networks.sequences import SequenceTrunk
 
-__all__ = ["TRUNKS", "build_trunk", "folds_of", "named_spec", "takes_channels_last"]
+__all__ = [
+    "TRUNKS",
+    "build_trunk",
+    "folds_of",
+    "named_spec",
+    "reads_mask",
+    "takes_channels_last",
+]
 
 # Of a sample, channels first; of X of several parts, those of all of them.
 InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
@@ -166,6 +173,20 @@ def folds_of(trunk: Any, input_shape: InputShape) -> int:
     else:
         n_folds = 0 if isinstance(trunk, nn.Module | type) else getattr(trunk, "n_folds", 0)
     return n_folds if n_folds > 1 else 0  # a single one would have nothing to learn from
+
+
+def reads_mask(trunk: Any) -> bool:
+    """Tell whether a trunk takes the last channel of sequences for a mask.
+
+    A spec, or a module, says so by an attribute `reads_mask`.
+
+    Parameters
+    ----------
+    trunk : object
+        As in `build_trunk`.
+    """
+    of_name = TRUNKS.get(trunk) if isinstance(trunk, str) else trunk
+    return bool(getattr(of_name, "reads_mask", False))
 
 
 def named_spec(name: str, input_shape: InputShape) -> Any:

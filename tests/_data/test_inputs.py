@@ -559,3 +559,34 @@ def test_arrays_have_no_names() -> None:
     # Those of an earlier frame are forgotten.
     reader.fit_names(pd.DataFrame(draw(3), columns=list("abc")))
     assert reader.fit_names(draw(3)).feature_names_in_ is None
+
+
+# -- sequences that end --------------------------------------------------------------------------
+
+
+def padded(lengths: list[int], n_steps: int, behind: float) -> np.ndarray:
+    """Sequences of two channels, and a mask; something else stands behind their ends."""
+    X = np.full((len(lengths), 3, n_steps), behind)
+    for i, length in enumerate(lengths):
+        values = np.random.default_rng(i).normal(1e6 * (i + 1), 3, size=(2, length))
+        X[i, :2, :length] = values
+        X[i, 2] = np.where(np.arange(n_steps) < length, 1, 0)
+    return X
+
+
+@pytest.mark.parametrize("chunk", [2**21, 1])
+def test_means_and_scales_are_of_the_steps_of_sequences(chunk: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", chunk)
+    lengths, weight = [3, 9, 1, 5], np.array([1.0, 0.5, 2.0, 3.0])
+    X = padded(lengths, 9, 0.0)
+    steps = np.concatenate([x[:2, :n] for x, n in zip(X, lengths, strict=True)], axis=1)
+    w = np.repeat(weight, lengths)
+    mean = np.average(steps, axis=1, weights=w)
+    scale = np.sqrt(np.average((steps - mean[:, None]) ** 2, axis=1, weights=w))
+    for n_steps, behind in [(9, 0.0), (9, -1e9), (40, 7.0)]:
+        X = padded(lengths, n_steps, behind)
+        reader = InputReader(X.shape[1:], FIRST, "Est").fit(X, np.arange(4), weight, [None])
+        np.testing.assert_allclose(reader.mean_[:, 0], [*mean, 1], rtol=1e-12)
+        np.testing.assert_allclose(reader.scale_[:, 0], [*scale, 1], rtol=1e-9)
+    plain = InputReader(X.shape[1:], FIRST, "Est").fit(X, np.arange(4), weight)
+    assert not np.allclose(plain.scale_[:2, 0], scale)

@@ -83,13 +83,30 @@ def test_whole_paths_need_no_root(folder: Path, read: Read, monkeypatch: Any) ->
     assert greys(read(["2.png"], SIZE)) == [2]
 
 
-@BOTH
-@pytest.mark.parametrize("hole", [None, np.nan, float("nan"), "", pd.NA, pd.NaT])
-def test_rows_without_a_path(folder: Path, read: Read, hole: Any) -> None:
+HOLES = [None, np.nan, float("nan"), "", pd.NA, pd.NaT]
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_rows_without_a_path(folder: Path, hole: Any) -> None:
+    """Files know them, and nobody reads them unawares."""
     paths = pd.Series(["1.png", hole, "2.png", hole], dtype=object)
-    message = r"paths has no path in 2 of 4 rows, the first \[1, 3\]. Leave out"
-    with pytest.raises(ValueError, match=message):
-        read(paths, SIZE, root=folder)
+    message = r" has no path in 2 of 4 rows, the first \[1, 3\]. Leave out these rows of X and y"
+    with pytest.raises(ValueError, match=f"paths{message}.*notna"):
+        load_images(paths, SIZE, root=folder)
+    X = ImageFiles(paths, SIZE, root=folder)
+    assert X.missing.tolist() == [False, True, False, True]
+    assert repr(X) == f"ImageFiles of the shape (4, 3, {SIZE}, {SIZE}), 2 of them missing"
+    for read in (np.asarray, list, lambda X: X[3], lambda X: X.take([0, 1])):
+        with pytest.raises(ValueError, match="ImageFiles has no path in "):
+            read(X)
+    with pytest.raises(ValueError, match=rf"X_val{message}.*X\[~X.missing\]"):
+        X.check_rows("X_val")
+    assert greys(X[~X.missing]) == greys(pickle.loads(pickle.dumps(X))[[0, 2]]) == [1, 2]
+
+
+def test_files_beside_rows_without_a_path_are_looked_at(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"2 of 4 images .*'.*a' \(missing\), '.*b' \(missing\)"):
+        ImageFiles(["a", None, "1.png", "b"], SIZE, root=folder)
 
 
 @BOTH
@@ -222,10 +239,8 @@ def X(folder: Path) -> ImageFiles:
 
 def test_it_looks_like_an_array(X: ImageFiles, folder: Path) -> None:
     A = load_images(names(), SIZE, root=folder)
-    assert (X.shape, X.dtype, X.ndim, len(X), X.size, X.nbytes) == (
-        *(A.shape, A.dtype, A.ndim, len(A)),
-        *(A.size, A.nbytes),
-    )
+    found, expected = ((a.shape, a.dtype, a.ndim, len(a), a.nbytes) for a in (X, A))
+    assert found == expected
     np.testing.assert_array_equal(np.asarray(X), A)
     np.testing.assert_array_equal(np.array(X, dtype=np.float32), A.astype(np.float32))
     np.testing.assert_array_equal(list(X), A)

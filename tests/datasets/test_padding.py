@@ -83,6 +83,38 @@ def test_the_same_network_says_the_same_of_longer_padding() -> None:
     np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=1e-5)
 
 
+@pytest.mark.parametrize("trunk", ["sequence", SequenceTrunk(4, 16)])
+def test_a_fit_does_not_see_the_padding(trunk: Any) -> None:
+    """Neither how long it is nor what it holds: means and scales are those of the steps."""
+    X, y = make_sequences()
+    steps = np.concatenate(X, axis=1)
+    found = []
+    for length, behind in [(40, 0.0), (40, 50.0), (44, -7.0)]:
+        padded = SequencePad(length).fit_transform(X)
+        outside = np.broadcast_to(padded[:, -1:] == 0, padded[:, :-1].shape)
+        padded[:, :-1][outside] = behind
+        est = small(length).set_params(trunk=trunk).fit(padded, y)
+        reader = est._fitted.reader
+        np.testing.assert_allclose(reader.mean_[:-1, 0], steps.mean(axis=1))
+        np.testing.assert_allclose(reader.scale_[:-1, 0], steps.std(axis=1))
+        found.append(est.predict(padded).astype(float))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-3, atol=1e-3)
+
+
+def test_a_module_of_ones_own_may_read_the_mask() -> None:
+    X, y = make_sequences()
+    padded = SequencePad(60).fit_transform(X)
+    module = SequenceTrunk(4, 16).build((3, 60))
+    scales = []
+    for reads in (False, True):
+        module.reads_mask = reads
+        est = small(60).set_params(trunk=module).fit(padded, y)
+        scales.append(est._fitted.reader.scale_[:-1, 0])
+    np.testing.assert_allclose(scales[1], np.concatenate(X, axis=1).std(axis=1))
+    assert (scales[0] < 0.9 * scales[1]).all()
+
+
 def test_it_learns_in_pipelines_and_splits() -> None:
     X, y = make_sequences()
     pipeline = make_pipeline(SequencePad(40), small(40, max_epochs=80, batch_size=16))

@@ -128,6 +128,26 @@ def test_broken_files_are_named_before_training(
     assert not hasattr(est, "net_")
 
 
+@pytest.mark.parametrize("held", ["X", "X_val"])
+def test_rows_without_an_image_are_named_before_training(table: pd.DataFrame, held: str) -> None:
+    """Also where rows were taken before: their numbers are those of what was passed."""
+    holes = table["file"].where(~table.index.isin([5, 30, 31]))
+    X, y = files(table), targets(table)
+    bad = ImageFiles(holes, size=16, root=table["root"].iloc[0])[10:]
+    est = small()
+    message = rf"^{held} has no path in 2 of {N - 10} rows, the first \[20, 21\]. Leave out"
+    given = (X, y, bad, y[10:]) if held == "X_val" else (bad, y[10:], X, y)
+    with pytest.raises(ValueError, match=message):
+        est.fit(*given[:2], X_val=given[2], y_val=given[3])
+    assert not hasattr(est, "net_")
+    est.fit(bad[~bad.missing], y[10:][~bad.missing])
+    for method in (est.predict, est.predict_proba, est.embed):
+        with pytest.raises(ValueError, match=r"^X has no path in 2 of"):
+            method(bad)
+    with pytest.raises(ValueError, match=r"^X has no path in 2 of"):
+        est.score(bad, y[10:])
+
+
 # -- a column of paths ---------------------------------------------------------------------------
 
 
@@ -182,3 +202,18 @@ def test_mistakes_are_told_by_fit(
     pipeline = make_pipeline(ImageReader(**params), small())
     with pytest.raises(ValueError, match=re.escape(message)):
         pipeline.fit(table, targets(table))
+
+
+@pytest.mark.parametrize("hole", [None, np.nan, pd.NA, ""])
+def test_rows_without_a_path_are_named_by_their_column(table: pd.DataFrame, hole: Any) -> None:
+    reader = ImageReader("file", size=16, root=table["root"][0])
+    holes = table["file"].astype(object)
+    holes[[3, 8]] = hole
+    pipeline = make_pipeline(reader, small())
+    message = (
+        r"Column 'file' of X has no path in 2 of 48 rows, the first \[3, 8\].*X\['file'\].notna"
+    )
+    with pytest.raises(ValueError, match=message):
+        pipeline.fit(table.assign(file=holes), targets(table))
+    with pytest.raises(ValueError, match=r"^X has no path in 2 of 48 rows"):
+        reader.set_params(column=None).transform(holes)
