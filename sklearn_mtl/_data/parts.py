@@ -24,7 +24,7 @@ class MultiInput:
     trunk, reads each part by a trunk of its own.
 
     A row may lack a part, such as a photograph that was not taken: NaN in all of its values, or
-    None in a list; for files, see `handle_missing` of :class:`ImageFiles`. The part then takes no
+    None in a list, or among the paths of :class:`ImageFiles`. The part then takes no
     share in what the row says, nor in means and scales, and the network is told. A part that is NaN
     here and there is an error, as it is alone; impute it.
 

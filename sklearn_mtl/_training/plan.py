@@ -235,8 +235,7 @@ def _plan(
     groups = check_groups(samples.groups, len(weight))
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
-        trunk = parameters.trunk
-        specs = {n: trunk if n is None else trunk_of(trunk, n) for n in reader.names}
+        specs = {name: trunk_of(parameters.trunk, name) for name in reader.names}
         masked = [name for name, spec in specs.items() if reads_mask(spec)]
         reader.fit(inputs, rows, weight[rows], masked)
         for name, part, array in reader.each(inputs):

@@ -289,7 +289,12 @@ def spelled_out(trunk: Any, input_shape: Any) -> Any:
     return spec.resolved(input_shape) if isinstance(spec, Fusion) else spec
 
 
-def trunk_of(trunk: Any, name: str) -> Any:
-    """Return what a trunk for several inputs has for one of them; 'auto' where nothing is said."""
+def trunk_of(trunk: Any, name: str | None) -> Any:
+    """Return what a trunk for several inputs has for one of them; 'auto' where nothing is said.
+
+    None names an X that has no parts: that is the trunk itself.
+    """
+    if name is None:
+        return trunk
     parts = trunk.parts if isinstance(trunk, Fusion) else None
     return (parts or {}).get(name, "auto")

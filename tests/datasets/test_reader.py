@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate, train_test_spl
 from sklearn.pipeline import make_pipeline
 
 from sklearn_mtl import MultiTaskCNNEstimator, predict_frame, task_view
-from sklearn_mtl.datasets import ImageFiles, ImageReader, load_images
+from sklearn_mtl.datasets import ImageFiles, ImageReader, MultiInput, load_images
 from sklearn_mtl.networks import ConvTrunk
 
 N = 48
@@ -146,6 +146,21 @@ def test_rows_without_an_image_are_named_before_training(table: pd.DataFrame, he
             method(bad)
     with pytest.raises(ValueError, match=r"^X has no path in 2 of"):
         est.score(bad, y[10:])
+
+
+def test_beside_a_table_a_row_may_have_no_image(table: pd.DataFrame) -> None:
+    holes = table["file"].where(~table.index.isin([5, 30, 31]))
+    images = ImageFiles(holes, size=16, root=table["root"].iloc[0])
+    numbers = np.arange(N)[:, None] % 7
+    est = MultiTaskCNNEstimator(max_epochs=1, random_state=0)
+    est.fit(MultiInput(image=images, table=numbers), targets(table))
+    array = np.asarray(files(table)).astype(np.float32)
+    array[images.missing] = np.nan
+    same = clone(est).fit(MultiInput(image=array, table=numbers), targets(table))
+    found, expected = (
+        e.predict(MultiInput(image=x, table=numbers)) for e, x in [(est, images), (same, array)]
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 # -- a column of paths ---------------------------------------------------------------------------
