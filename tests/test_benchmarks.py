@@ -1895,6 +1895,64 @@ def test_a_gain_is_seen_and_so_is_none(augmentation, bench, tmp_path):
     assert not augmentation.table(data, dict.fromkeys(augmentation.METHODS, even), 1 / 3)[1]
 
 
+# -- an image and a table ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fusion(bench):
+    with script("fusion") as module:
+        yield module
+
+
+def in_an_epoch(fusion, monkeypatch):
+    estimator = fusion.MultiTaskCNNEstimator
+    monkeypatch.setattr(
+        fusion, "MultiTaskCNNEstimator", lambda *args, **how: estimator(*args, max_epochs=1, **how)
+    )
+
+
+def test_a_column_of_y_becomes_the_table(fusion, tmp_path, monkeypatch):
+    write_images(tmp_path, split=np.repeat(["train", "val"], 48))
+    monkeypatch.setitem(fusion.TABLE, "parts", ("sort", ["defect"]))
+    data = fusion.real(tmp_path / "parts", 1)
+    assert [task.name for task in data.tasks] == ["depth"]
+    assert data.tasks[0].given is None
+    assert list(data.y) == ["depth"]
+    assert data.X["table"].sum(axis=1).eq(1).all()
+    assert len(data.X) + len(data.X_test) == 96
+
+
+def test_fits_of_fusion_are_kept(fusion, tmp_path, monkeypatch, capsys):
+    in_an_epoch(fusion, monkeypatch)
+    scenes = fusion.scenes
+    monkeypatch.setattr(fusion, "scenes", lambda seed: scenes(seed, n=40))
+    argv = ["--seeds", "2", "--cache", str(tmp_path / "kept")]
+    code = fusion.main(argv)
+    out = capsys.readouterr().out
+    assert code == ("FAILED" in out)
+    assert len((tmp_path / "kept").read_text().splitlines()) == 2 * 4
+    monkeypatch.setattr(fusion, "score", None)
+    assert fusion.main([*argv, "--output", str(tmp_path / "table")]) == code
+    assert (tmp_path / "table").read_text() == out
+
+
+def test_both_have_to_be_above_each(fusion):
+    even = np.array([[0.5, 0.5], [0.6, 0.6]])
+    scores = {"image": even, "table": even - 0.2, "both": even + 0.1}
+    shown, passed = fusion.table_of(["a", "b"], scores, 1 / 3)
+    assert passed
+    assert "both - image: +0.100±0.000" in shown
+    scores["table"] = even + 0.1
+    assert not fusion.table_of(["a", "b"], scores, 1 / 3)[1]
+
+
+def test_holes_are_of_whole_parts(fusion):
+    X = fusion.with_holes(fusion.scenes(0, n=60).X, 0)
+    lacks = [np.isnan(X["image"]).reshape(60, -1), np.isnan(X["table"].to_numpy())]
+    assert all((each.any(axis=1) == each.all(axis=1)).all() for each in lacks)
+    assert not (lacks[0].all(axis=1) & lacks[1].all(axis=1)).any()
+
+
 def test_assays_are_read_with_their_signs(censored, tmp_path):
     pytest.importorskip("rdkit", reason="makes the fingerprints")
     table = {

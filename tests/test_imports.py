@@ -128,8 +128,8 @@ HOUSE = {
     "_data.folds": Room(),
     "_data.levels": Room(),
     "_data.scaling": Room(),
-    "_data.refusals": Room(".contents", "scipy.sparse"),
-    "_data.parts": Room(".rows", "scipy.sparse"),
+    "_data.parts": Room(".rows", "scipy.sparse"),  # several inputs per row
+    "_data.refusals": Room(".contents .parts", "scipy.sparse"),
     "_data.shapes": Room(),
     "_data.inputs": Room(
         ".ahead .levels .opening .parts .refusals .scaling .shapes", "scipy.sparse"
@@ -235,7 +235,8 @@ HOUSE = {
     "datasets.images": Room(".pictures .reading"),
     "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
     "datasets.reader": Room(".images .reading", "sklearn.base sklearn.utils"),
-    "datasets": Room(".images .padding .reader .scenes _data.parts"),
+    "datasets.columns": Room("_data.parts", "sklearn.base sklearn.utils sklearn.utils.validation"),
+    "datasets": Room(".columns .images .padding .reader .scenes _data.parts"),
     "_one_task": Room("_fitted _intervals", "numpy sklearn"),
     "_views": Room("_fitted _intervals _one_task", "numpy sklearn"),
     "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions

@@ -179,6 +179,12 @@ def test_precisions(precision):
     assert np.isfinite(est.predict(holed())).all()
 
 
+def test_rows_of_parts_in_another_order_than_y_are_noticed():
+    table = pd.DataFrame(TABLE).sample(frac=1, random_state=0)
+    with pytest.warns(UserWarning, match=r"X\['table'\] and y have the same index"):
+        small().fit(MultiInput(image=IMAGES, table=table), Y)
+
+
 def test_pipelines_of_columns_make_flat_parts():
     table = pd.DataFrame(IMAGES.reshape(N, -1)).add_prefix("pixel")
     pixels = list(table.columns)

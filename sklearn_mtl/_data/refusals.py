@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from sklearn_mtl._data.contents import check_container, holes
+from sklearn_mtl._data.parts import MultiInput
 
 __all__ = ["blame", "check_objects", "dates_in", "listed", "refusal", "rows_beside_y"]
 
@@ -156,6 +157,10 @@ def _is_column(values: Any) -> bool:
 
 def _warn_of_order(X: Any, y: Any, names: tuple[str, str]) -> None:
     """Warn where labels of rows say that rows of X and y do not belong together."""
+    if isinstance(X, MultiInput):
+        for part, values in X.parts.items():
+            _warn_of_order(values, y, (f"{names[0]}[{part!r}]", names[1]))
+        return
     of_X, of_y = getattr(X, "index", None), getattr(y, "index", None)
     if not isinstance(of_X, pd.Index) or not isinstance(of_y, pd.Index) or of_X.equals(of_y):
         return
