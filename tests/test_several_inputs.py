@@ -17,6 +17,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, task_view
+from sklearn_mtl._data.geometry import Geometry
+from sklearn_mtl._training.augmenting import Augmenter, Images, Moving
 from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.datasets import MultiInput, make_digit_scenes
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk, Fusion
@@ -212,15 +214,29 @@ def test_images_are_augmented_where_they_stand():
     small(trunk="auto").fit(two, Y)
 
 
-def test_the_plan_of_augmented_parts_moves_the_image_alone():
-    from sklearn_mtl._training.augmenting import Images
-
+def test_augmented_parts_are_images_alone():
     X = torch.arange(2 * 7.0).view(2, 7)
     X[1, 2:6] = torch.nan
     images = Images((1, 2, 2), "image", 2)
     found = images.replaced(X, images.of(X) + 100)
     assert found[0].tolist() == [0, 1, 102, 103, 104, 105, 6]
     torch.testing.assert_close(found[1], X[1], equal_nan=True)
+
+
+def test_places_stay_where_the_image_is_missing():
+    """What is not there has not moved, and neither has a target that says where."""
+    moving = [Moving(0, Geometry.of("x"), 1.0, 0.0)]
+    images = Images((1, 4, 4), "image", 1)
+    augmenter = Augmenter(Augment(flip="horizontal"), moving, [(0, None)], images)
+    X = torch.rand(64, 17)
+    X[::2, 1:] = torch.nan
+    target, weight = torch.full((64, 1), 0.25), torch.ones(64, 1)
+    found, moved, _ = augmenter(X, target, weight, np.random.default_rng(0))
+    assert (moved[::2] == 0.25).all()
+    assert set(moved[1::2, 0].tolist()) == {0.25, 0.75}
+    assert found[::2, 1:].isnan().all()
+    assert not found[1::2].isnan().any()
+    torch.testing.assert_close(found[:, 0], X[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,18 @@ class Images(NamedTuple):
         """Return the images of samples."""
         return X if self.part is None else X[:, self.columns].unflatten(1, self.shape)
 
+    def missing(self, X: Tensor) -> Tensor | None:
+        """Tell samples that lack their image; None if they have nothing else."""
+        return None if self.part is None else X[:, self.start].isnan()
+
     def replaced(self, X: Tensor, images: Tensor) -> Tensor:
         """Return samples with other images; those that are missing stay so."""
-        if self.part is None:
+        missing = self.missing(X)
+        if missing is None:
             return images
         X = X.clone()
         part = X[:, self.columns]
-        part.copy_(torch.where(part[:, :1].isnan(), part, images.flatten(1)))
+        part.copy_(torch.where(missing.unsqueeze(1), part, images.flatten(1)))
         return X
 
 
@@ -107,7 +112,11 @@ class Augmenter:
         seen = self.images.of(X)
         X = self.images.replaced(X, self.augment.recolor(self.augment.move(seen, moves), rng))
         if self.moving:
-            target, weight = self._moved(target, weight, moves)
+            moved = self._moved(target, weight, moves)
+            if (missing := self.images.missing(X)) is not None:  # there, nothing has moved
+                pairs = zip((target, weight), moved, strict=True)
+                moved = tuple(a.where(missing.unsqueeze(1), b) for a, b in pairs)
+            target, weight = moved
         return X, target, weight
 
     def shift_like(self, layers: Sequence[Shift]) -> None:
