@@ -112,11 +112,13 @@ class Augmenter:
         seen = self.images.of(X)
         X = self.images.replaced(X, self.augment.recolor(self.augment.move(seen, moves), rng))
         if self.moving:
-            moved = self._moved(target, weight, moves)
-            if (missing := self.images.missing(X)) is not None:  # there, nothing has moved
-                pairs = zip((target, weight), moved, strict=True)
-                moved = tuple(a.where(missing.unsqueeze(1), b) for a, b in pairs)
-            target, weight = moved
+            before, missing = (target, weight), self.images.missing(X)
+            target, weight = self._moved(target, weight, moves)
+            if missing is not None:  # there, nothing has moved
+                target, weight = (
+                    old.where(missing.unsqueeze(1), new)
+                    for old, new in zip(before, (target, weight), strict=True)
+                )
         return X, target, weight
 
     def shift_like(self, layers: Sequence[Shift]) -> None:
