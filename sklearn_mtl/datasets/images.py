@@ -98,9 +98,9 @@ class ImageFiles:
     needs Pillow: ``pip install "sklearn-mtl[images]"``.
 
     Photographs are turned as their camera says (EXIF), palettes become colours, and 16 bits per
-    channel the upper 8 of them. Of several frames, as in animations, the first one is read. Rows
-    may have no path (None, NaN, ``pd.NA`` or empty text); to read them is an error, and so is to
-    fit or predict with them.
+    channel the upper 8 of them. Of several frames, as in animations, the first one is read. Colour
+    profiles (ICC) are not applied. Rows may have no path (None, NaN, ``pd.NA`` or empty text); to
+    read them is an error, and so is to fit or predict with them.
 
     Parameters
     ----------

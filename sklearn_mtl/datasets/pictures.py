@@ -92,7 +92,10 @@ class Layout(NamedTuple):
         """Return the image in the mode of this layout; 16 bits keep the upper 8."""
         Image = pillow()
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            values, clear = np.asarray(image), image.info.get("transparency")
+            image = Image.fromarray((values >> 8).astype(np.uint8))
+            if clear is not None:  # one grey that stands for transparent
+                image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
         elif image.mode in ("I", "F"):
             raise ValueError(
                 "32 bits per pixel, of which the range is not known: read it into an array"
@@ -183,6 +186,7 @@ def _open(picture: Any) -> Iterator[Any]:
         yield Image.fromarray(picture)
     elif isinstance(picture, str):
         with Image.open(picture) as image:
+            image.filename = ""  # else Pillow maps some TIFF into memory, and leaves them lying
             yield image
     else:
         yield picture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +259,107 @@ def test_of_16_bits_the_upper_8_are_kept(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(
         load_images([tmp_path / f"a.{suffix}"], size=8, mode="L")[0, 0], X // 256
     )
+
+
+MODES_OF_TIFF = ["CMYK", "L", "LA", "P", "RGB", "RGBA", "YCbCr", "I;16"]
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("mode", MODES_OF_TIFF)
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_tiff_of_any_mode_stands_upright(
+    tmp_path: Path, orientation: int, mode: str, compression: Any
+) -> None:
+    """Those that are not compressed can be mapped into memory, where Pillow does not turn them."""
+    path, exif = tmp_path / "a.tif", Image.Exif()
+    exif[0x0112] = orientation
+    lying = np.ascontiguousarray(TURNS[orientation](quarters(40, 80)))
+    image = Image.fromarray(lying)
+    if mode == "I;16":
+        image = Image.fromarray(lying[..., 0].astype(np.uint16) * 257)
+    else:
+        image = image.quantize(8) if mode == "P" else image.convert(mode)
+    image.save(path, exif=exif, compression=compression)
+    expected = np.array([RED, GREEN, BLUE, WHITE])
+    if mode == "I;16":
+        expected = expected[:, [0, 0, 0]]
+    elif mode in ("L", "LA"):
+        expected = (expected @ [0.299, 0.587, 0.114]).round()[:, None].repeat(3, axis=1)
+    for size in [(20, 40), (40, 80)]:
+        assert_close(corners(load_images([path], size)[0]), expected, 9)
+
+
+def write_png(path: Path, values: np.ndarray, color: int, *more: tuple[bytes, bytes]) -> None:
+    """Write a PNG that Pillow itself does not write."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 8 * values.dtype.itemsize, color, 0, 0, 0)
+    text = b"\x89PNG\r\n\x1a\n"
+    for name, data in [(b"IHDR", head), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]:
+        text += struct.pack(">I", len(data)) + name + data
+        text += struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(text)
+
+
+DEEP = quarters(40, 80).astype(">u2") * 257
+PLACES = np.repeat(np.repeat(np.array([[0, 1], [2, 3]], dtype=np.uint8), 20, axis=0), 40, axis=1)
+PALETTE = b"PLTE", bytes(RED + GREEN + BLUE + WHITE)
+OPAQUE = np.full((40, 80, 1), 65535, dtype=">u2")
+GREYS = [(c[0],) * 3 for c in (RED, GREEN, BLUE, WHITE)]
+GROUND = (9, 9, 9)
+RARE_PNG = {
+    "RGB of 16 bits": (DEEP, 2, [], [RED, GREEN, BLUE, WHITE]),
+    "RGBA of 16 bits": (np.dstack([DEEP, OPAQUE]), 6, [], [RED, GREEN, BLUE, WHITE]),
+    "grey and alpha of 16 bits": (np.dstack([DEEP[..., :1], OPAQUE]), 4, [], GREYS),
+    "a transparent grey of 16 bits": (
+        *(DEEP[..., 0], 0, [(b"tRNS", struct.pack(">H", 257 * 250))]),
+        [GROUND, *GREYS[1:]],
+    ),
+    "a transparent colour of 16 bits": (
+        *(DEEP, 2, [(b"tRNS", struct.pack(">HHH", *(257 * c for c in RED)))]),
+        [GROUND, GREEN, BLUE, WHITE],
+    ),
+    "a palette of several transparencies": (
+        *(PLACES, 3, [PALETTE, (b"tRNS", bytes([0, 128, 255]))]),
+        [GROUND, (9, 129, 9), BLUE, WHITE],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RARE_PNG)
+def test_rare_kinds_of_png(tmp_path: Path, case: str) -> None:
+    values, color, more, expected = RARE_PNG[case]
+    write_png(tmp_path / "a.png", values, color, *more)
+    (image,) = load_images([tmp_path / "a.png"], (40, 80), background=9)
+    assert_close(corners(image), expected, 2)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+@pytest.mark.parametrize("clear", [False, True])
+def test_of_moving_pictures_the_first_is_shown(tmp_path: Path, suffix: str, clear: bool) -> None:
+    X = np.dstack([quarters(), np.full((40, 60), 255, dtype=np.uint8)])
+    X[:, :30, 3] = 0 if clear else 255
+    params = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(X).save(
+        tmp_path / f"a.{suffix}",
+        save_all=True,
+        append_images=[Image.new("RGBA", (60, 40), (*BLUE, 255))],
+        **params,
+    )
+    (image,) = load_images([tmp_path / f"a.{suffix}"], (40, 60), background=GROUND)
+    expected = [GROUND, GREEN, GROUND, WHITE] if clear else [RED, GREEN, BLUE, WHITE]
+    assert_close(corners(image), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_pixels_are_those_of_the_file_whatever_its_profile(tmp_path: Path, suffix: str) -> None:
+    cms = pytest.importorskip("PIL.ImageCms")
+    profile = cms.ImageCmsProfile(cms.createProfile("LAB")).tobytes()
+    params: dict[str, Any] = {"quality": 95} if suffix in ("jpg", "webp") else {}
+    for name, given in (("a", {}), ("b", {"icc_profile": profile})):
+        Image.fromarray(quarters()).save(tmp_path / f"{name}.{suffix}", **params, **given)
+    plain, profiled = load_images([tmp_path / f"{name}.{suffix}" for name in "ab"], 40)
+    np.testing.assert_array_equal(profiled, plain)
 
 
 def test_cmyk_and_frames(tmp_path: Path) -> None:
