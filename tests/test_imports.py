@@ -234,7 +234,7 @@ HOUSE = {
     "datasets.reading": Room(".pictures", "joblib pandas torch"),
     "datasets.images": Room(".pictures .reading"),
     "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
-    "datasets.reader": Room(".images .reading", "sklearn.base sklearn.utils"),
+    "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
     "datasets.columns": Room("_data.parts", "sklearn.base sklearn.utils sklearn.utils.validation"),
     "datasets": Room(".columns .images .padding .reader .scenes _data.parts"),
     "_one_task": Room("_fitted _intervals", "numpy sklearn"),

@@ -100,7 +100,7 @@ class ImageFiles:
     Photographs are turned as their camera says (EXIF), palettes become colours, and 16 bits per
     channel the upper 8 of them. Of several frames, as in animations, the first one is read. Colour
     profiles (ICC) are not applied. Rows may have no path (None, NaN, ``pd.NA`` or empty text); to
-    read them is an error, and so is to fit or predict with them.
+    read them is an error, and so is to fit or predict with them, but as a part of a `MultiInput`.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ class ImageFiles:
         ValueError
             If there are any; their numbers are named.
         """
-        refuse_holes(self.missing, name, "as by X[~X.missing]")
+        refuse_holes(self.missing, name, "as by X[~X.missing], or X[X[column].notna()] of a table")
 
     def take(self, rows: Any) -> NDArray[np.uint8]:
         """Read some rows into an array."""

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 __all__ = ["SequencePad"]
 
 
-class SequencePad(TransformerMixin, BaseEstimator):
+# Sequences are no table: they have no names of columns, and `set_output` is not for them.
+class SequencePad(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Pads sequences of unequal length to one, and adds a channel that says where they end.
 
     For a :class:`~sklearn_mtl.networks.SequenceTrunk`, to which the padding says nothing, neither
@@ -104,6 +105,12 @@ class SequencePad(TransformerMixin, BaseEstimator):
             row[-1, : part.shape[1]] = 1
         return padded
 
+    def __sklearn_tags__(self) -> Any:
+        """Say that arrays of sequences have two axes or three."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
     def _check_lengths(self, parts: Sequence[NDArray[Any]]) -> None:
         longer = [row for row, part in enumerate(parts) if part.shape[1] > self.length_]
         if longer:
@@ -125,23 +132,17 @@ class SequencePad(TransformerMixin, BaseEstimator):
         """Return the sequences as arrays of numbers, channels first."""
         if self.channels not in ("first", "last"):
             raise ValueError(f"channels={self.channels!r} does not exist. Use 'first' or 'last'.")
-        parts = []
-        if not isinstance(X, Iterable):
+        if hasattr(X, "toarray"):
+            raise TypeError(f"X is a sparse {type(X).__name__}. Pass a list of sequences.")
+        if hasattr(X, "columns") and X.shape[1] == 1:
+            X = X[X.columns[0]]
+        elif hasattr(X, "__array__") and not isinstance(X, Iterable):
+            X = np.asarray(X)
+        if not isinstance(X, Iterable) or hasattr(X, "columns"):
             raise ValueError(f"X is a {type(X).__name__}. Pass a list of sequences.")
+        parts = []
         for row, sequence in enumerate(X):
-            if hasattr(sequence, "detach"):  # of torch
-                sequence = sequence.detach().cpu()
-            try:
-                part = np.asarray(sequence)
-                if np.ma.is_masked(sequence):
-                    part = np.ma.filled(sequence.astype(float), np.nan)
-            except ValueError as error:  # of numpy, about lists of unequal length
-                raise ValueError(f"Row {row} of X is no array: {error}.") from error
-            if part.dtype.kind not in "biuf" or part.ndim not in (1, 2) or part.size == 0:
-                raise ValueError(
-                    f"Row {row} of X is {part.dtype} of the shape {part.shape}. Pass sequences of "
-                    "numbers, of one axis or two, and at least one step."
-                )
+            part = _array(sequence, row)
             if part.ndim == 1:
                 part = part[None]
             elif self.channels == "last":
@@ -160,3 +161,33 @@ class SequencePad(TransformerMixin, BaseEstimator):
         if not parts:
             raise ValueError("X holds no sequences. Pass at least one.")
         return parts
+
+
+def _array(sequence: Any, row: int) -> NDArray[Any]:
+    """Return a sequence as an array of numbers."""
+    if hasattr(sequence, "detach"):  # of torch
+        sequence = sequence.detach().cpu()
+    try:
+        part = np.asarray(sequence)
+        if np.ma.is_masked(sequence):
+            part = np.ma.filled(sequence.astype(float), np.nan)
+        part = part.astype(np.float64) if part.dtype.kind == "O" else part
+    except (TypeError, ValueError) as error:  # of numpy, about lists of unequal length, or text
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"Row {row} of X is no array of numbers: {error}.") from error
+    if part.dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: row {row} of X is {part.dtype}. Pass real and imaginary "
+            "parts as channels."
+        )
+    if part.ndim == 0 and part.dtype.kind in "biuf":
+        raise ValueError(
+            f"Row {row} of X is a number, and no sequence. Reshape your data: X[None], or [X], if "
+            "all of it is one sequence."
+        )
+    if part.dtype.kind not in "biuf" or part.ndim not in (1, 2) or part.size == 0:
+        raise ValueError(
+            f"Row {row} of X is {part.dtype} of the shape {part.shape}. Pass sequences of numbers, "
+            "of one axis or two, and at least one step."
+        )
+    return part

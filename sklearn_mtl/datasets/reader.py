@@ -10,7 +10,6 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import validate_data
 
 from sklearn_mtl.datasets.images import ImageFiles
-from sklearn_mtl.datasets.reading import refuse_holes
 
 __all__ = ["ImageReader"]
 
@@ -59,8 +58,9 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
 
     >>> import numpy as np
     >>> from sklearn.preprocessing import FunctionTransformer
-    >>> flat = FunctionTransformer(np.reshape, kw_args={"shape": (-1, 3 * 64 * 64)})
-    >>> rows = make_pipeline(ImageReader(size=64, root="photographs"), flat)
+    >>> def flat(images):
+    ...     return np.asarray(images).reshape(len(images), -1)
+    >>> rows = make_pipeline(ImageReader(size=64, root="photographs"), FunctionTransformer(flat))
     """
 
     def __init__(
@@ -122,19 +122,16 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         Raises
         ------
         ValueError
-            If there is no such column, a row has no path, or files are missing, empty or no images.
+            If there is no such column, or files are missing, empty or no images. Rows without a
+            path are refused by the estimator, unless they have other inputs, see `MultiInput`.
         """
         if isinstance(self.column, int) and hasattr(self, "n_features_in_"):
             validate_data(self, X, reset=False, skip_check_array=True)
-        files = self._files(self._paths(X))
-        if self.column is None:
-            refuse_holes(files.missing, "X", "as by X.notna()")
-        else:
-            what, rows = f"Column {self.column!r} of X", f"X[{self.column!r}].notna()"
-            refuse_holes(files.missing, what, f"as by {rows}")
-        return files
+        return self._files(self._paths(X))
 
     def _paths(self, X: Any) -> Any:
+        if hasattr(X, "toarray"):
+            raise TypeError(f"X is a sparse {type(X).__name__}. Pass a table with paths.")
         if self.column is None:
             return X
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl.datasets import SequencePad
@@ -57,6 +63,42 @@ def test_what_sequences_become() -> None:
     assert longer.dtype == np.float32
     lists = SequencePad().fit_transform([[1, 2], [3]])
     np.testing.assert_array_equal(lists, [[[1, 2], [1, 1]], [[3, 2], [1, 0]]])
+
+
+def expected_failures(pad: SequencePad) -> dict[str, str]:
+    any_length = "sequences have steps, in any number, and no features"
+    return {
+        "check_n_features_in_after_fitting": any_length,
+        "check_n_features_in": any_length,
+        "check_transformer_general": any_length,
+        "check_estimators_empty_data_messages": "the message speaks of steps, and not of features",
+    }
+
+
+@parametrize_with_checks([SequencePad()], expected_failed_checks=expected_failures)
+def test_manners_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_sequences_are_no_table() -> None:
+    """They have no names, and pass where others are asked for frames."""
+    X, _ = make_sequences()
+    pad = clone(SequencePad(50))
+    assert not hasattr(pad, "set_output")
+    assert not hasattr(pad, "get_feature_names_out")
+    assert "SequencePad" in pad._repr_html_()
+    expected = pad.fit_transform(X)
+    with config_context(transform_output="pandas"):
+        np.testing.assert_array_equal(pad.fit_transform(X), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(pad)).transform(X), expected)
+    column = pd.Series(X, index=range(7, 7 + N), name="wave")
+    for held in (column, column.to_frame(), np.array([*X, None], dtype=object)[:-1], tuple(X)):
+        np.testing.assert_array_equal(pad.transform(held), expected)
+    flat = FunctionTransformer(lambda X: X.reshape(len(X), -1))
+    table = pd.DataFrame({"wave": X, "age": np.arange(N)})
+    waves = make_pipeline(pad, flat)
+    both = ColumnTransformer([("w", waves, "wave"), ("a", "passthrough", ["age"])])
+    np.testing.assert_array_equal(both.fit_transform(table)[:, :-1], expected.reshape(N, -1))
 
 
 def test_predictions_do_not_depend_on_the_padding() -> None:
@@ -153,6 +195,9 @@ def test_graphs_end_where_sequences_do(tmp_path: Path) -> None:
         ([], "X holds no sequences"),
         ([[1.0], []], "Row 1 of X is float64 of the shape (0,)"),
         ([["a"]], "Row 0 of X is <U1"),
+        ([1.0, 2.0], "Row 0 of X is a number, and no sequence. Reshape your data"),
+        ([np.array([1j])], "Complex data not supported: row 0 of X"),
+        (pd.DataFrame({"a": [1.0], "b": [2.0]}), "X is a DataFrame"),
         ([np.zeros((2, 3, 4))], "Row 0 of X is float64 of the shape (2, 3, 4)"),
         ([[[1, 2], [3]]], "Row 0 of X is no array"),
         ([np.ones((2, 5)), np.ones((3, 5))], "Row 1 of X has 3 channels, others have 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,14 @@ import polars as pl
 import pytest
 from _broken import Breaking, break_off
 from PIL import Image
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mtl import MultiTaskCNNEstimator, predict_frame, task_view
 from sklearn_mtl.datasets import ImageFiles, ImageReader, MultiInput, load_images
@@ -220,15 +226,96 @@ def test_mistakes_are_told_by_fit(
 
 
 @pytest.mark.parametrize("hole", [None, np.nan, pd.NA, ""])
-def test_rows_without_a_path_are_named_by_their_column(table: pd.DataFrame, hole: Any) -> None:
+def test_rows_without_a_path_are_named_by_the_estimator(table: pd.DataFrame, hole: Any) -> None:
     reader = ImageReader("file", size=16, root=table["root"][0])
     holes = table["file"].astype(object)
     holes[[3, 8]] = hole
     pipeline = make_pipeline(reader, small())
-    message = (
-        r"Column 'file' of X has no path in 2 of 48 rows, the first \[3, 8\].*X\['file'\].notna"
-    )
+    message = r"^X has no path in 2 of 48 rows, the first \[3, 8\].*X\[X\[column\].notna\(\)\]"
     with pytest.raises(ValueError, match=message):
         pipeline.fit(table.assign(file=holes), targets(table))
-    with pytest.raises(ValueError, match=r"^X has no path in 2 of 48 rows"):
-        reader.set_params(column=None).transform(holes)
+    assert reader.transform(table.assign(file=holes)).missing.sum() == 2
+
+
+# -- as a transformer of scikit-learn --------------------------------------------------------------
+
+
+class OfNumbers(ImageReader, auto_wrap_output_keys=None):
+    """Said to take numbers, so that the checks try it at all."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+NUMBERS = "X of the check holds numbers, which are no paths"
+NO_PATHS = dict.fromkeys(
+    [
+        "check_fit_score_takes_y",
+        "check_estimators_dtypes",
+        "check_pipeline_consistency",
+        "check_estimators_pickle",
+        "check_f_contiguous_array_estimator",
+        "check_transformer_general",
+        "check_transformer_preserve_dtypes",
+        "check_transformers_unfitted_stateless",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+        "check_dict_unchanged",
+        "check_fit_idempotent",
+    ],
+    NUMBERS,
+)
+
+
+@parametrize_with_checks([OfNumbers()], expected_failed_checks=lambda reader: NO_PATHS)
+def test_manners_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_tags_and_pages(table: pd.DataFrame) -> None:
+    reader = ImageReader("file", size=16, root=table["root"][0])
+    tags = get_tags(reader)
+    assert (tags.input_tags.string, tags.input_tags.two_d_array) == (True, False)
+    assert (tags.no_validation, tags.requires_fit) == (True, False)
+    assert "ImageReader" in reader._repr_html_()
+    assert not hasattr(reader, "set_output")
+    assert not hasattr(reader, "get_feature_names_out")
+    with config_context(transform_output="pandas"):
+        assert isinstance(reader.fit_transform(table), ImageFiles)
+    copy = pickle.loads(pickle.dumps(reader))
+    np.testing.assert_array_equal(copy.transform(table), reader.transform(table))
+
+
+def test_names_are_those_of_the_table(table: pd.DataFrame) -> None:
+    """By name, other columns may come and go; by place, they may not."""
+    root = table["root"][0]
+    reader = ImageReader("file", size=16, root=root).fit(table)
+    assert reader.n_features_in_ == 4
+    assert reader.feature_names_in_.tolist() == list(table.columns)
+    assert len(reader.transform(table[["red", "file"]])) == N
+    by_place = ImageReader(0, size=16, root=root).fit(table)
+    for other in (table[["red", "file"]], table[["file"]]):
+        with pytest.raises(ValueError, match="feature names should match"):
+            by_place.transform(other)
+    by_place.fit(table.to_numpy(dtype=object))
+    with pytest.raises(ValueError, match="expecting 4 features"):
+        by_place.transform(table[["file"]].to_numpy(dtype=object))
+    assert not hasattr(ImageReader(size=16, root=root).fit(table["file"]), "n_features_in_")
+
+
+def test_a_column_of_paths_beside_others_in_a_column_transformer(table: pd.DataFrame) -> None:
+    reader = ImageReader(size=8, root=table["root"][0])
+    images = make_pipeline(reader, FunctionTransformer(lambda X: np.asarray(X).reshape(len(X), -1)))
+    table = table.assign(age=np.arange(N))
+    columns = ColumnTransformer([("image", images, "file"), ("table", StandardScaler(), ["age"])])
+    rows = columns.fit_transform(table)
+    expected = load_images(table["file"], 8, root=table["root"][0]).reshape(N, -1)
+    np.testing.assert_array_equal(rows[:, :-1], expected)
+    shapes = {"image": (3, 8, 8), "table": (1,)}
+    pipeline = make_pipeline(columns, MultiTaskCNNEstimator(input_shape=shapes, max_epochs=1))
+    assert pipeline.fit(table, targets(table)).predict(table).shape == (N, 2)
+    alone = ColumnTransformer([("image", images[0], "file")])
+    with pytest.raises(ValueError, match="should be 2D"):
+        alone.fit_transform(table)
