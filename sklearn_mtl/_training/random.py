@@ -98,8 +98,9 @@ class Draws(Generators):
         """Look which layers of a network draw, beside unknown parts; callbacks may change it."""
         layers = list(module.modules())
         plain = [layer for layer in layers if "_orig_mod" not in layer._modules]
-        is_unknown = not all(map(is_known, plain))
-        self.held = drawing_layers(module, self)
+        known = [layer for layer in plain if is_known(layer)]
+        is_unknown = len(known) < len(plain)
+        self.held = drawing_layers(known, self)
         self.unknown = frozenset(unknown | {"module"} if is_unknown else unknown)
         # Compiled code draws from global generators only.
         self.lends |= len(plain) < len(layers) and bool(self.held or is_unknown)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -64,7 +64,8 @@ class Generators:
 
     def copy(self) -> Generators:
         """Return others, which will draw the same."""
-        twin = Generators(0)
+        twin = Generators.__new__(Generators)
+        twin.runs_once = False
         twin.by_type = {name: g.clone_state() for name, g in self.by_type.items()}
         return twin
 
@@ -193,14 +194,14 @@ def _hooks_of(layer: nn.Module) -> Any:
 
 
 def drawing_layers(
-    module: nn.Module, generators: Generators
+    layers: Iterable[nn.Module], generators: Generators
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Find layers that draw, and what their attributes have to hold to draw from `generators`.
 
     Parameters
     ----------
-    module : nn.Module
-        Our layers with an attribute `generator` are looked for, and those of torch.
+    layers : iterable of nn.Module
+        All that are known, `is_known`. Ours with an attribute `generator` are found, and torch's.
     generators : Generators
 
     Returns
@@ -209,9 +210,7 @@ def drawing_layers(
         Attributes of each layer, as `vars` returns them, and those to be added for a while.
     """
     held: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for layer in module.modules():
-        if not is_known(layer):
-            continue
+    for layer in layers:
         if hasattr(type(layer), "generator"):
             held.append((vars(layer), {"generator": generators.by_type["cpu"]}))
         elif isinstance(layer, RANDOM) and getattr(layer, "dropout", 1) > 0:
