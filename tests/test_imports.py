@@ -208,7 +208,8 @@ HOUSE = {
     "_files.codec": Room(
         ".arrays .columns augmentation", "pandas sklearn.utils._metadata_requests"
     ),
-    "_files.store": Room(".codec .disk", "safetensors", "sklearn_mtl.__version__"),
+    "_files.formats": Room(),  # and what was written before
+    "_files.store": Room(".codec .disk .formats", "safetensors", "sklearn_mtl.__version__"),
     "_files.checkpoint": Room(
         ".codec .disk .store _identity _training.progress", "", "sklearn_mtl.__version__"
     ),
@@ -222,7 +223,7 @@ HOUSE = {
         ".disk _fitted_module", "importlib"
     ),  # onnx and onnxscript, once a graph is written
     "_files.save": Room(
-        ".limits .onnx .schema .store _data.tasks _fitted _identity kinds"
+        ".formats .limits .onnx .schema .store _data.tasks _fitted _identity kinds"
         " _training.build _training.copies _training.listeners _training.plan _training.random"
         " _training.recipe"
     ),

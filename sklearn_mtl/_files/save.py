@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sklearn_mtl._data.tasks import Task
 from sklearn_mtl._files import onnx, schema, store
+from sklearn_mtl._files.formats import Saved
 from sklearn_mtl._files.limits import Within
 from sklearn_mtl._fitted import OPTIONAL, Fitted, fitted_of
 from sklearn_mtl._identity import identity
@@ -67,7 +68,7 @@ def save(path: str | PathLike[str], estimator: Any, optimizer: bool = False) -> 
     rule = rule_of(net)
     # Else the next call starts an optimizer anew.
     goes_on = fitted.built_by == built_by(parameters_of(estimator))
-    saved = store.Saved(
+    saved = Saved(
         params,
         fitted.state(),
         others,
@@ -142,7 +143,7 @@ def load(path: str | PathLike[str], kind: Any, trunk: Any = None) -> Any:
         return _restored(saved, kind, trunk)
 
 
-def _unfitted(saved: store.Saved, kind: Any, trunk: Any) -> Any:
+def _unfitted(saved: Saved, kind: Any, trunk: Any) -> Any:
     """Make an estimator of the parameters that were saved, with `trunk` if none was."""
     names = set(parameter_names(kind)) - OF_CHECKPOINTS
     unknown = sorted(set(saved.params) - names)
@@ -171,7 +172,7 @@ def _unfitted(saved: store.Saved, kind: Any, trunk: Any) -> Any:
     return estimator
 
 
-def _restored(saved: store.Saved, kind: Any, trunk: Any) -> Any:
+def _restored(saved: Saved, kind: Any, trunk: Any) -> Any:
     """Make a fitted estimator of what was saved, with `trunk` if none was."""
     estimator = _unfitted(saved, kind, trunk)
     schema.check(saved.fitted, saved.others)
@@ -221,7 +222,7 @@ def _is_finite(tensor: Tensor) -> bool:
     return tensor.numel() == 0 or all(map(math.isfinite, tensor.detach().aminmax()))
 
 
-def _check_learned(saved: store.Saved, net: Any, n_tasks: int) -> None:
+def _check_learned(saved: Saved, net: Any, n_tasks: int) -> None:
     """Refuse what `restore` would take for granted."""
     if type(saved.channels_last) not in (bool, type(None)):
         raise ValueError(f"channels_last={saved.channels_last!r} is neither true nor false")

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._files import schema
-from sklearn_mtl._files.store import FORMAT_VERSION
+from sklearn_mtl._files.formats import FORMAT_VERSION
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._intervals import SHAPES
 from sklearn_mtl._training.copies import rule_of

@@ -19,7 +19,7 @@ from _saved import Change, make, opened, put, put_tensor, rewrite
 from _small_table import TASKS, X, Y
 
 from sklearn_mtl import MultiTaskCNNEstimator
-from sklearn_mtl._files.store import FORMAT_VERSION
+from sklearn_mtl._files.formats import FORMAT_VERSION
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MB = 2**20

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._files.codec import encode
-from sklearn_mtl._files.store import FORMAT_VERSION
+from sklearn_mtl._files.formats import FORMAT_VERSION
 from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._training.copies import frozen_of, rule_of
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
