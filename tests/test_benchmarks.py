@@ -777,6 +777,41 @@ def test_files_that_are_slow_or_large_fail(speed, most, monkeypatch, capsys, tmp
     assert ("1.10 GB, not below 1.0" in table) == (most == 1.1)
 
 
+# -- larger pictures -------------------------------------------------------------------------
+
+
+def test_larger_pictures_are_measured(monkeypatch):
+    with script("larger_pictures") as module:
+        monkeypatch.setattr(module, "SIDE", 32)
+        speeds = module.measure_speed([32], 6, 1)
+        before, most, seconds = module.measure_memory(12)
+        strides = module.measure_strides([1, 2], 24, 1, 1)
+        n_weights = sum(p.numel() for p in module.resnet18().parameters())
+    assert list(speeds) == [32]
+    assert all(speed.shape == (1,) and speed > 0 for speed in speeds[32].values())
+    assert 0.05 < before <= most < 2
+    assert seconds > 0
+    assert [scores.shape for scores, _ in strides.values()] == [(1, 5), (1, 5)]
+    assert n_weights == 11_176_512  # of ResNet-18 without its last layer
+
+
+@pytest.mark.parametrize(("speed", "most", "mean"), [(60, 0.8, 0.9), (9, 0.8, 0.9), (60, 1.2, 0.9)])
+def test_larger_pictures_that_are_slow_or_need_memory_fail(speed, most, mean):
+    with script("larger_pictures") as module:
+        speeds = {224: {"ConvTrunk()": np.full(3, speed), "ResNet-18": np.full(3, 10.0)}}
+        table, slow = module.table_of_speed(speeds)
+        _, large = module.table_of_memory(3000, 0.5, most, 1.0)
+        scores = {2: (np.full((2, 5), 0.9), 1.0), 4: (np.full((2, 5), mean), 1.0)}
+        _, kept = module.table_of_strides(scores, 4)
+        scores[4] = (np.full((2, 5), 0.87), 1.0)
+        _, lost = module.table_of_strides(scores, 4)
+    assert f"{speed / 10:.1f} times as fast as ResNet-18" in table[-1]
+    assert bool(slow) == (speed == 9)
+    assert bool(large) == (most == 1.2)
+    assert not kept
+    assert "stride 4 loses 0.030" in lost[0]
+
+
 # -- speed -----------------------------------------------------------------------------------
 
 
@@ -1875,12 +1910,20 @@ def test_every_way_is_trained_on_the_same_rows(
     write_images(tmp_path)
     monkeypatch.setitem(augmentation.GEOMETRY, "parts", {"depth": "length"})
     monkeypatch.setitem(augmentation.AUGMENT, "parts", augmentation.Augment(scale=0.2))
-    code = augmentation.main(["parts", "--data", str(tmp_path), "--splits", "2"])
+    cache = tmp_path / "fits.jsonl"
+    args = ["parts", "--data", str(tmp_path), "--splits", "2", "--cache", str(cache)]
+    code = augmentation.main(args)
     out = capsys.readouterr().out
+    kept = cache.read_text()
+    assert len(kept.splitlines()) == 2 * len(augmentation.WAYS)
+    assert augmentation.main(args) == code
+    assert cache.read_text() == kept
+    assert augmentation.main([*args, "--bar", "1.5"]) == 1
+    assert "asked at least 1.5" in capsys.readouterr().out
     assert "parts: 96 images of 1x8x8" in out
     assert code == ("FAILED" in out)
     row = next(line for line in out.splitlines() if line.startswith("depth"))
-    blind, aware = row.split()[-2:]
+    blind, aware = row.split()[3:5]
     assert blind != aware
 
 
@@ -1888,11 +1931,17 @@ def test_a_gain_is_seen_and_so_is_none(augmentation, bench, tmp_path):
     write_images(tmp_path)
     data = bench.read_data_set(tmp_path / "parts")
     even = np.array([[0.5, 0.5, 0.5], [0.6, 0.6, 0.6]])
-    scores = {name: even + 0.1 * (name == "turned, aware") for name in augmentation.METHODS}
+    scores = {name: even + 0.1 * (name == "turned, aware") for name in augmentation.WAYS}
     shown, passed = augmentation.table(data, scores, 1 / 3)
     assert passed
     assert "aware - blind: +0.100±0.000" in shown
-    assert not augmentation.table(data, dict.fromkeys(augmentation.METHODS, even), 1 / 3)[1]
+    assert augmentation.table(data, scores, 1 / 3, bar=0.64)[1]
+    assert not augmentation.table(data, scores, 1 / 3, bar=0.66)[1]
+    constant = scores | {"constant": scores["turned, aware"]}
+    shown, passed = augmentation.table(data, constant, 1 / 3)
+    assert not passed
+    assert "FAILED: turned, aware - constant is not above 0" in shown
+    assert not augmentation.table(data, dict.fromkeys(augmentation.WAYS, even), 1 / 3)[1]
 
 
 # -- an image and a table ------------------------------------------------------------------------

@@ -208,7 +208,7 @@ HOUSE = {
     "_files.codec": Room(
         ".arrays .columns augmentation", "pandas sklearn.utils._metadata_requests"
     ),
-    "_files.formats": Room(),  # and what was written before
+    "_files.formats": Room("networks.conv"),  # and what was written before
     "_files.store": Room(".codec .disk .formats", "safetensors", "sklearn_mtl.__version__"),
     "_files.checkpoint": Room(
         ".codec .disk .store _identity _training.progress", "", "sklearn_mtl.__version__"

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from sklearn_mtl.kinds import OrdinalTarget, UnobservedTarget
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+from sklearn_mtl.networks.conv import auto_stride
 
 __all__ = ["FORMAT_VERSION", "STEPS", "Saved"]
 
 # Raised whenever older versions could not read the file, or would read it wrongly; a step of
 # `STEPS` makes what the last version wrote one of this, and a file of it is kept in tests/golden.
-FORMAT_VERSION = 9
+FORMAT_VERSION = 10
 
 
 class Saved(NamedTuple):
@@ -173,4 +174,19 @@ def _ninth(saved: Saved) -> Saved:
     return saved._replace(params=saved.params | {"augment": None})
 
 
-STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh, _eighth, _ninth)
+def _tenth(saved: Saved) -> Saved:
+    """Say that large images went into the stages of a `ConvTrunk` as they were."""
+    trunk, shape = saved.params.get("trunk"), saved.fitted["reader"].input_shape_
+    if trunk in ("auto", "conv") and len(shape) > 1:
+        trunk = ConvTrunk()
+    if (
+        not isinstance(trunk, ConvTrunk)
+        or not isinstance(shape, tuple)
+        or auto_stride(shape[1:]) == 1
+    ):
+        return saved
+    trunk = ConvTrunk(**trunk.get_params() | {"stride": 1})
+    return saved._replace(params=saved.params | {"trunk": trunk})
+
+
+STEPS = (_second, _third, _fourth, _fifth, _sixth, _seventh, _eighth, _ninth, _tenth)

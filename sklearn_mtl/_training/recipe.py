@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -91,10 +91,10 @@ def resolve(parameters: Any, input_shape: Any, n_rows: int, left_out: bool = Fal
     """
     max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
     precision, weight_decay = parameters.precision, parameters.weight_decay
-    shapes = input_shape.values() if isinstance(input_shape, Mapping) else [input_shape]
+    shapes = [*input_shape.values()] if isinstance(input_shape, Mapping) else [input_shape]
     images = any(len(shape) > 1 for shape in shapes)
     if batch_size == "auto":
-        batch_size = auto_batch_size(n_rows, images)
+        batch_size = auto_batch_size(n_rows, shapes)
     n_batches, patience = math.ceil(n_rows / int(batch_size)), None
     if parameters.early_stopping:
         patience = Patience(parameters.n_iter_no_change, 0.0, parameters.tol, "valid_loss")
@@ -174,10 +174,19 @@ def resolve_optimizer(optimizer: Any) -> Any:
     return known
 
 
-def auto_batch_size(n_rows: int, images: bool) -> int:
-    """About twice the square root of the rows, a power of two from 64 to 512; of images, half."""
+def auto_batch_size(n_rows: int, shapes: Sequence[tuple[int, ...]]) -> int:
+    """About twice the square root of the rows, a power of two from 64 to 512; of images, half.
+
+    Of images of 128 x 128 pixels and more, so many that a batch has no more pixels than 32 images
+    of 224 x 224, as what lies between the layers needs memory for each of them; but 8 at least.
+    """
+    images = [shape for shape in shapes if len(shape) > 1]
+    n_pixels = sum(math.prod(shape[1:]) for shape in images)
     size = (1 if images else 2) * math.sqrt(n_rows)
-    return int(min(max(2 ** round(math.log2(size)), 64), 256 if images else 512))
+    size = min(max(2 ** round(math.log2(size)), 64), 256 if images else 512)
+    if n_pixels < 128**2:
+        return int(size)
+    return int(min(size, max(2 ** math.floor(math.log2(32 * 224**2 / n_pixels)), 8)))
 
 
 def auto_max_epochs(n_rows: int, images: bool) -> int:

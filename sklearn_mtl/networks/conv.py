@@ -9,17 +9,18 @@ from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-__all__ = ["ConvTrunk", "PooledConv", "Shift", "rearranged"]
+__all__ = ["ConvTrunk", "PooledConv", "Shift", "auto_stride", "rearranged"]
 
 
 class ConvTrunk(BaseEstimator):
     """Residual convolutional trunk for sequences (C, L), images (C, H, W), volumes (C, D, H, W).
 
     Stages halve the resolution until it is about 4; the features keep *where* things are, because
-    the last map is flattened and not averaged.
+    the last map is flattened and not averaged. Large images are made smaller at once, by a first
+    convolution with a `stride`.
 
     Parameters
     ----------
@@ -35,18 +36,31 @@ class ConvTrunk(BaseEstimator):
         `geometry`, see `Task`, and it moves with the image; else the shift is noise, and its
         predictions shrink towards the mean. Choose 0 where a position in X has a meaning of its
         own, as in spectra, and for optimizers with a line search.
+    stride : int or 'auto', default='auto'
+        Step of a first convolution before the stages, which see images of sides that are shorter
+        by this factor; 1 for none. 'auto' is 1 for sequences, volumes, and images of fewer than
+        128 x 128 pixels; of larger ones, the power of 2 by which they come closest to 64 x 64: 2
+        for 128 x 128, 4 for 224 x 224, 8 for 512 x 512.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "width": [Interval(Integral, 1, None, closed="left")],
         "n_features": [Interval(Integral, 1, None, closed="left")],
         "max_shift": [Interval(Real, 0, 0.5, closed="both")],
+        "stride": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     }
 
-    def __init__(self, width: int = 16, n_features: int = 128, max_shift: float = 0.1) -> None:
+    def __init__(
+        self,
+        width: int = 16,
+        n_features: int = 128,
+        max_shift: float = 0.1,
+        stride: int | str = "auto",
+    ) -> None:
         self.width = width
         self.n_features = n_features
         self.max_shift = max_shift
+        self.stride = stride
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
@@ -63,20 +77,28 @@ class ConvTrunk(BaseEstimator):
                 f"ConvTrunk needs samples of shape (C, L), (C, H, W) or (C, D, H, W), got "
                 f"{input_shape}. Pass input_shape= to say how to read a row as an image."
             )
-        n_stages = max(1, round(math.log2(max(max(input_shape[1:]) / 4, 2))))
-        layers: list[nn.Module] = [
-            Shift(int(self.max_shift * size + 1e-9) for size in input_shape[1:])
-        ]
-        channels = input_shape[0]
+        channels, sides = input_shape[0], input_shape[1:]
+        layers: list[nn.Module] = [Shift(int(self.max_shift * side + 1e-9) for side in sides)]
+        stride = auto_stride(sides) if self.stride == "auto" else int(self.stride)
+        if stride > 1:
+            layers.append(_stem(n_dims, channels, self.width, stride))
+            channels = self.width
+        n_stages = max(1, round(math.log2(max(math.ceil(max(sides) / stride) / 4, 2))))
         for stage in range(n_stages):
             width = self.width * 2 ** min(stage, 2)
             layers.append(_Stage(n_dims, channels, width))
             channels = width
-        pool = ADAPTIVE_POOL[n_dims](tuple(min(4, s) for s in input_shape[1:]))
-        cells = math.prod(min(4, s) for s in input_shape[1:])
-        summary = nn.Linear(channels * cells, self.n_features)
+        grid = tuple(min(4, side) for side in sides)
+        pool = ADAPTIVE_POOL[n_dims](grid)
+        summary = nn.Linear(channels * math.prod(grid), self.n_features)
         # Leaky: strong weight decay, before the first thing is learned, can leave all units off.
         return PooledConv(*layers, pool, nn.Flatten(), summary, nn.LeakyReLU())
+
+
+def auto_stride(sides: Sequence[int]) -> int:
+    """Step of the first convolution for samples of these sides; 1 for none."""
+    side = math.sqrt(math.prod(sides))  # of a square image with as many pixels
+    return 2 ** round(math.log2(side / 64)) if len(sides) == 2 and side >= 128 else 1
 
 
 class PooledConv(nn.Sequential):
@@ -146,6 +168,12 @@ class _Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.enter(x)
         return torch.relu(x + self.residual(x))
+
+
+def _stem(n_dims: int, n_in: int, n_out: int, stride: int) -> nn.Sequential:
+    """Make a convolution over windows that overlap; sides become shorter by `stride`."""
+    conv = CONV[n_dims](n_in, n_out, 2 * stride - 1, stride, padding=stride - 1, bias=False)
+    return nn.Sequential(conv, _norm(n_out), nn.ReLU())
 
 
 def _norm(channels: int) -> nn.Module:

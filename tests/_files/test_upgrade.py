@@ -226,6 +226,34 @@ def test_training_goes_on_from_what_was_learned(go_on, head_hidden_units, path):
     assert np.isfinite(fitted_of(new).raw(X)).all()
 
 
+LARGE = np.random.default_rng(2).normal(size=(N, 1, 128, 128)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "trunk",
+    ["auto", "conv", ConvTrunk(), ConvTrunk(max_shift=0), ConvTrunk(width=2, n_features=3)],
+    ids=repr,
+)
+def test_large_images_once_went_into_the_stages_as_they_were(trunk, path):
+    """Until format 10, trunks had no stride."""
+    spec = ConvTrunk() if isinstance(trunk, str) else trunk
+    whole = ConvTrunk(**spec.get_params() | {"stride": 1})
+    old = MultiTaskCNNEstimator(TASKS, trunk=whole, max_epochs=1, random_state=0, device="cpu")
+    old.fit(LARGE[:8], Y[:8]).save(path)
+
+    def change(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        header["format_version"] = 9
+        header["params"]["trunk"] = encode(trunk, "trunk", tensors)
+        if not isinstance(trunk, str):
+            ((_, params),) = header["params"]["trunk"]["trunk"]["dict"]
+            params["dict"] = [[name, value] for name, value in params["dict"] if name != "stride"]
+
+    rewrite(path, change)
+    new = MultiTaskCNNEstimator.load(path)
+    assert_alike(new.trunk, whole)
+    assert_alike(new.predict(LARGE[:4]), old.predict(LARGE[:4]))
+
+
 # -- files that earlier versions wrote -----------------------------------------------------------
 
 

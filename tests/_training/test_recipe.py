@@ -30,12 +30,44 @@ from sklearn_mtl.networks import ConvTrunk, DenseTrunk, TabMTrunk, TimmTrunk
 )
 def test_automatic_recipe(images, n_rows, n_epochs, size, decay):
     """Weight decay is for AdamW only."""
-    epochs, batch = recipes.auto_max_epochs(n_rows, images), recipes.auto_batch_size(n_rows, images)
+    shape = (1, 28, 28) if images else (3,)
+    epochs, batch = (
+        recipes.auto_max_epochs(n_rows, images),
+        recipes.auto_batch_size(n_rows, [shape]),
+    )
     assert type(epochs) is type(batch) is int
     assert (epochs, batch) == (n_epochs, size)
     for optimizer in ("AdamW", torch.optim.AdamW):
         assert recipes.auto_weight_decay("auto", optimizer, n_rows, images) == pytest.approx(decay)
     assert recipes.auto_weight_decay("auto", "Adam", n_rows, images) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "few", "many"),
+    [
+        ((3, 127, 127), 64, 256),
+        ((1, 10_000), 64, 256),
+        ((1, 128, 128), 64, 64),
+        ((3, 224, 224), 32, 32),
+        ((3, 256, 256), 16, 16),
+        ((3, 512, 512), 8, 8),
+        ((3, 4000, 3000), 8, 8),
+        ((1, 64, 64, 64), 8, 8),
+        ((50_000,), 64, 512),  # a table
+    ],
+)
+def test_automatic_batches_of_large_images_have_few(shape, few, many):
+    """So that what lies between the layers fits into the memory, whatever the channels are."""
+    assert recipes.auto_batch_size(100, [shape]) == few
+    assert recipes.auto_batch_size(10**6, [shape]) == many
+    recipe = recipes.resolve(MultiTaskCNNEstimator(), shape, n_rows=3000)
+    assert recipe.batch_size == min(many, 128 if len(shape) == 1 else 64)
+    assert recipes.resolve(MultiTaskCNNEstimator(batch_size=96), shape, 3000).batch_size == 96
+
+
+def test_automatic_batches_count_the_pixels_of_all_images():
+    several = {"front": (3, 224, 224), "back": (3, 224, 224), "table": (20_000,)}
+    assert recipes.resolve(MultiTaskCNNEstimator(), several, n_rows=3000).batch_size == 16
 
 
 @pytest.mark.parametrize(("images", "least", "most"), [(False, 12, 30), (True, 30, 100)])

@@ -126,7 +126,16 @@ def test_conv_trunk_that_moves_nothing(spec, size):
 
 
 @pytest.mark.parametrize(
-    "params", [{"width": 0}, {"n_features": 0}, {"max_shift": -0.1}, {"max_shift": 0.6}], ids=str
+    "params",
+    [
+        {"width": 0},
+        {"n_features": 0},
+        {"max_shift": -0.1},
+        {"max_shift": 0.6},
+        {"stride": 0},
+        {"stride": "large"},
+    ],
+    ids=str,
 )
 def test_conv_trunk_checks_its_parameters(params):
     (name,) = params
@@ -145,6 +154,46 @@ def test_units_of_the_conv_trunk_that_are_off_still_learn():
     assert (features < 0).all()
     features.sum().backward()
     assert all(p.grad.abs().max() > 0 for p in trunk.parameters())
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [
+        ((3, 127, 127), 1),
+        ((3, 64, 128), 1),
+        ((1, 1, 4096), 1),
+        ((1, 4096), 1),
+        ((1, 130, 130, 130), 1),
+        ((1, 128, 128), 2),
+        ((3, 160, 160), 2),
+        ((3, 224, 224), 4),
+        ((1, 128, 512), 4),
+        ((3, 512, 512), 8),
+    ],
+    ids=str,
+)
+def test_large_images_are_made_smaller_at_once(shape, stride):
+    """The stages see about 64 x 64 pixels; small images, and what is no image, all of theirs."""
+    trunk, _ = build_trunk(ConvTrunk(width=2, n_features=3), shape)
+    same, _ = build_trunk(ConvTrunk(width=2, n_features=3, stride=stride), shape)
+    assert repr(trunk) == repr(same)
+    strides = [max(m.stride) for m in trunk.modules() if type(m).__name__.startswith("Conv")]
+    assert strides == [stride] * (stride > 1) + [1] * (len(strides) - (stride > 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 41), (1, 40, 23), (3, 1, 30), (1, 8, 9, 10)], ids=str)
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_a_stride_is_that_of_the_first_convolution(shape, stride):
+    """Sides become shorter by it, rounded up, and every pixel is seen."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk, _ = build_trunk(ConvTrunk(2, 3, max_shift=0, stride=stride), shape)
+    stem = trunk[1]
+    x = random_inputs(shape, n=2).requires_grad_()
+    out = stem[0](x)
+    assert out.shape[2:] == tuple(-(-side // stride) for side in shape[1:])
+    out.square().sum().backward()
+    assert (x.grad != 0).all()
 
 
 def test_conv_trunk_refuses_rows():
