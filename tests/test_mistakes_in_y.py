@@ -203,9 +203,9 @@ OF_Y = {
         lambda: fit(with_one("--", LABEL)), UserWarning, r"the label '--' in 1 of 40 rows"
     ),
     "a missing value as text": Mistake(
-        lambda: fit(np.where(NUMBER < 0, -1, NUMBER), missing_values="-1"),
+        lambda: fit(np.where(NUMBER < 0, 0.25, NUMBER), missing_values="0.25"),
         UserWarning,
-        r"'y0' of y holds -1.0, which is not missing_values='-1'",
+        r"'y0' of y holds 0.25, which is not missing_values='0.25'",
     ),
     "a missing value as a number": Mistake(
         lambda: fit(np.where(NUMBER < 0, "-9", LABEL), missing_values=[-9]),

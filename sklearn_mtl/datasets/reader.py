@@ -132,14 +132,21 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     def _paths(self, X: Any) -> Any:
         if hasattr(X, "toarray"):
             raise TypeError(f"X is a sparse {type(X).__name__}. Pass a table with paths.")
-        if self.column is None:
+        if hasattr(X, "collect") and not hasattr(X, "__len__"):
+            raise ValueError(
+                f"X is a {type(X).__name__}, which is not computed yet. Pass X.collect()."
+            )
+        column: Any = self.column
+        if column is None:
             return X
+        columns = getattr(X, "columns", ())
         try:
-            return _safe_indexing(X, self.column, axis=1)
+            if isinstance(column, tuple):  # a name of several levels
+                return X[column]
+            return _safe_indexing(X, column, axis=1)
         except Exception as error:  # of containers that are not ours
-            columns = getattr(X, "columns", None)
-            known = "" if columns is None else f", but {list(columns)}"
-            raise ValueError(f"X has no column {self.column!r}{known}.") from error
+            known = f", but {list(columns)}" if len(columns) else ""
+            raise ValueError(f"X has no column {column!r}{known}.") from error
 
     def _files(self, paths: Any) -> ImageFiles:
         return ImageFiles(

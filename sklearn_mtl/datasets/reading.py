@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -121,17 +121,26 @@ def pictures_of(paths: Any, root: Any, knows: Callable[[Any], bool]) -> list[Any
             f"paths is {str(paths)!r}, and no list. Pass the files that it stands for, as by "
             "sorted(Path(folder).glob('*.jpg'))."
         )
+    if not (root is None or is_path(root) or isinstance(root, bytes)):
+        raise ValueError(f"root={root!r} is no folder. Pass a path, or None.")
     if hasattr(paths, "columns") and hasattr(paths, "shape"):
         if paths.shape[1] != 1:
             raise ValueError(
                 f"paths is a frame of {paths.shape[1]} columns. Pass the one that holds the paths, "
                 "or use ImageReader(column)."
             )
-        paths = paths[paths.columns[0]]
+        column = paths.columns[0]
+        paths = column if hasattr(column, "to_pylist") else paths[column]
+    if hasattr(paths, "to_pylist"):  # of Arrow
+        paths = paths.to_pylist()
     if isinstance(paths, np.ndarray) and paths.dtype.kind in "OU":
         paths = paths.reshape(-1) if paths.shape[1:] == (1,) else paths
-    if not isinstance(paths, Iterable):
+    if np.ndim(paths) == 0 if isinstance(paths, np.ndarray) else not isinstance(paths, Iterable):
         raise ValueError(f"paths is a {type(paths).__name__}, and no list. Pass a list of paths.")
+    if isinstance(paths, Mapping | Set) and not isinstance(paths, KeysView):
+        raise ValueError(
+            f"paths is a {type(paths).__name__}, which has no order of rows. Pass a list of paths."
+        )
     pictures: list[Any] = [None if _is_hole(path) else path for path in paths]
     for row, path in enumerate(pictures):
         if path is not None and not knows(path):
@@ -159,5 +168,7 @@ def refuse_holes(holes: NDArray[np.bool_], name: str, mend: str) -> None:
 
 
 def _is_hole(path: Any) -> bool:
-    """Tell None, NaN, `pd.NA` and empty text."""
+    """Tell None, NaN, `pd.NA`, masked values and empty text."""
+    if path is np.ma.masked:
+        return True
     return path == "" if isinstance(path, str) else pd.api.types.is_scalar(path) and pd.isna(path)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -61,6 +62,13 @@ Read = Callable[..., Any]
         lambda paths: [Path(path) for path in paths],
         lambda paths: pd.Series([Path(path) for path in paths], index=range(5, 5 + N)),
         lambda paths: (path for path in paths),
+        pa.array,
+        lambda paths: pa.chunked_array([paths[:3], paths[3:]]),
+        lambda paths: pa.table({"file": paths}),
+        lambda paths: pd.Series(paths, dtype="string[pyarrow]"),
+        lambda paths: pd.Series(paths, index=[0] * N),
+        lambda paths: np.ma.array(np.array(paths, dtype=object)),
+        lambda paths: dict.fromkeys(paths).keys(),
     ],
 )
 def test_paths_in_any_column(folder: Path, read: Read, held: Callable[[Any], Any]) -> None:
@@ -83,13 +91,13 @@ def test_whole_paths_need_no_root(folder: Path, read: Read, monkeypatch: Any) ->
     assert greys(read(["2.png"], SIZE)) == [2]
 
 
-HOLES = [None, np.nan, float("nan"), "", pd.NA, pd.NaT]
+HOLES = [None, np.nan, float("nan"), "", pd.NA, pd.NaT, np.ma.masked]
 
 
 @pytest.mark.parametrize("hole", HOLES)
 def test_rows_without_a_path(folder: Path, hole: Any) -> None:
     """Files know them, and nobody reads them unawares."""
-    paths = pd.Series(["1.png", hole, "2.png", hole], dtype=object)
+    paths = ["1.png", hole, "2.png", hole]
     message = r" has no path in 2 of 4 rows, the first \[1, 3\]. Leave out these rows of X and y"
     with pytest.raises(ValueError, match=f"paths{message}.*notna"):
         load_images(paths, SIZE, root=folder)
@@ -119,6 +127,9 @@ def test_files_beside_rows_without_a_path_are_looked_at(folder: Path) -> None:
         ([b"a.png"], TypeError, "paths holds a bytes in row 0"),
         ([["a.png"]], TypeError, "paths holds a list in row 0"),
         (np.array([["a", "b"]]), TypeError, "paths holds a ndarray of "),
+        ({"a.png", "b.png"}, ValueError, "paths is a set, which has no order"),
+        ({"a.png": 1}, ValueError, "paths is a dict, which has no order"),
+        (np.array("a.png"), ValueError, "paths is a ndarray, and no list"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), ValueError, "a frame of 2 columns.*ImageReader"),
     ],
 )
@@ -127,6 +138,12 @@ def test_what_is_no_list_of_paths(
 ) -> None:
     with pytest.raises(error, match=message):
         read(paths, SIZE)
+
+
+@BOTH
+def test_roots_that_are_none(read: Read) -> None:
+    with pytest.raises(ValueError, match=r"root=3 is no folder\. Pass a path, or None"):
+        read(["a.png"], SIZE, root=3)
 
 
 @BOTH

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from _broken import Breaking, break_off
 from PIL import Image
@@ -193,6 +194,8 @@ def test_a_table_goes_through_a_pipeline(table: pd.DataFrame) -> None:
         (None, lambda t: t["file"].tolist()),
         ("file", lambda t: t),
         ("file", lambda t: pl.DataFrame(t.to_dict("list"))),
+        ("file", lambda t: pa.table({"red": t["red"], "file": t["file"].tolist()})),
+        (("a", "b"), lambda t: pd.DataFrame({("a", "b"): t["file"], ("a", "c"): t["red"]})),
         (0, lambda t: t),
         (-1, lambda t: t[["red", "file"]].to_numpy(dtype=object)),
     ],
@@ -235,6 +238,12 @@ def test_rows_without_a_path_are_named_by_the_estimator(table: pd.DataFrame, hol
     with pytest.raises(ValueError, match=message):
         pipeline.fit(table.assign(file=holes), targets(table))
     assert reader.transform(table.assign(file=holes)).missing.sum() == 2
+
+
+def test_a_table_that_is_not_computed_yet(table: pd.DataFrame) -> None:
+    lazy = pl.DataFrame(table.to_dict("list")).lazy()
+    with pytest.raises(ValueError, match=r"X is a LazyFrame, .*Pass X.collect\(\)"):
+        ImageReader("file").fit(lazy)
 
 
 # -- as a transformer of scikit-learn --------------------------------------------------------------
