@@ -7,10 +7,10 @@ anew (``cache=0``) with two threads, and on ``ImageFiles`` of which the cache ho
 take turns, in one process with two threads of torch; shown are medians. Lazy reading has to reach
 0.8 of the images per second of the array.
 
-*Memory.* The largest memory of a process that fits a small trunk for one epoch, in batches of 32,
-to 20,000 such files (hard links to a few hundred; they would be 3 GB in memory, uint8), with the
-cache as it is by default. It has to stay below 1 GB, of which importing the package takes some.
-(Linux only.)
+*Memory.* The largest memory of a process that fits a small trunk for one epoch, in batches of 32
+(or, by ``--batch-size auto``, as many as the estimator takes itself), to 20,000 such files (hard
+links to a few hundred; they would be 3 GB in memory, uint8), with the cache as it is by default. It
+has to stay below 1 GB, of which importing the package takes some. (Linux only.)
 
     python examples/benchmarks/image_files.py
     python examples/benchmarks/image_files.py time
@@ -49,8 +49,9 @@ def most():  # so far, in GB
 
 imports, paths = most(), sorted(Path(sys.argv[1]).iterdir())
 X, y = ImageFiles(paths, size=int(sys.argv[2])), np.arange(len(paths)) % 7.0
-trunk = ConvTrunk(width=2, n_features=8)
-MultiTaskCNNEstimator(max_epochs=1, batch_size=32, trunk=trunk).fit(X, y)
+trunk, size = ConvTrunk(width=2, n_features=8), sys.argv[3]
+size = size if size == "auto" else int(size)
+MultiTaskCNNEstimator(max_epochs=1, batch_size=size, trunk=trunk).fit(X, y)
 print(imports, most())
 """
 
@@ -89,12 +90,14 @@ def measure_time(paths: list[Path], n_turns: int, n_epochs: int) -> dict[str, np
     return {name: np.array(speeds) for name, speeds in found.items()}
 
 
-def measure_memory(paths: list[Path], n_files: int, folder: Path) -> tuple[float, float, float]:
+def measure_memory(
+    paths: list[Path], n_files: int, folder: Path, batch_size: str = "32"
+) -> tuple[float, float, float]:
     """GB after the imports, and the most of the fit to links to the files; and its seconds."""
     for i in range(n_files):
         os.link(paths[i % len(paths)], folder / f"{i:06d}.jpg")
     start = time.perf_counter()
-    command = [sys.executable, "-c", FIT, str(folder), str(SIDE)]
+    command = [sys.executable, "-c", FIT, str(folder), str(SIDE), batch_size]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     imports, most = map(float, done.stdout.split())
     return imports, most, time.perf_counter() - start
@@ -113,11 +116,12 @@ def table_of_time(speeds: dict[str, np.ndarray]) -> tuple[list[str], str | None]
 
 
 def table_of_memory(
-    n_files: int, imports: float, most: float, seconds: float
+    n_files: int, batch_size: str, imports: float, most: float, seconds: float
 ) -> tuple[list[str], str | None]:
     """Lines of the table, and what was missed."""
     lines = [
-        f"fit to {n_files:,} files, one epoch, ConvTrunk(width=2), batches of 32: {seconds:.0f} s",
+        f"fit to {n_files:,} files, one epoch, ConvTrunk(width=2), batch_size={batch_size}: "
+        f"{seconds:.0f} s",
         f"at most {most:.2f} GB, of which the imports {imports:.2f}; all images would be "
         f"{n_files * 3 * SIDE**2 / 2**30:.2f} GB",
         "",
@@ -133,6 +137,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=3, metavar="N")
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="of a turn")
     parser.add_argument("--files", type=int, default=20_000, metavar="N", help="of the long list")
+    parser.add_argument("--batch-size", default="32", metavar="N", help="of the long fit, or auto")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the table here")
     args = parser.parse_args()
     parts = args.parts or ["time", "memory"]
@@ -154,7 +159,8 @@ def main() -> int:
             )
             found.append(table_of_time(measure_time(paths, args.turns, args.epochs)))
         if "memory" in parts:
-            found.append(table_of_memory(args.files, *measure_memory(paths, args.files, linked)))
+            memory = measure_memory(paths, args.files, linked, args.batch_size)
+            found.append(table_of_memory(args.files, args.batch_size, *memory))
     for table, _ in found:
         lines += table
     missed = [text for _, text in found if text is not None]

@@ -123,8 +123,8 @@ class ImageFiles:
         there are so many. Parts share it; copies in other processes have one each, empty at first.
         A file that changes after it was read is not read again.
     n_jobs : int, default=None
-        Threads, and no processes, that decode files. None takes as many as torch computes with, -1
-        as many as this process has processors.
+        Threads, and no processes, that decode files; each holds one in its full size. None takes as
+        many as torch computes with, -1 as many as this process has processors.
 
     Attributes
     ----------
