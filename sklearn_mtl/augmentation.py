@@ -51,7 +51,8 @@ class Augment(BaseEstimator):
     ----------
     shift : float in [0, 0.5], default=None
         Largest shift, as a share of each side, rounded down to whole pixels. Edges are repeated.
-        None is `max_shift` of a `ConvTrunk`, 0.1 by default, and 0 with other trunks.
+        None is `max_shift` of a `ConvTrunk`, 0.1 by default, or what layers `Shift` of
+        ``sklearn_mtl.networks.conv`` in another trunk do; 0 without any.
     flip : {'horizontal', 'vertical', 'both'}, default=None
         Mirror half of the images: left and right, or top and bottom, or each of the two.
     rotation : float in [0, 180], default=0

@@ -20,8 +20,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mtl import MultiTaskCNNEstimator
-from sklearn_mtl.datasets import SequencePad
-from sklearn_mtl.networks import SequenceTrunk
+from sklearn_mtl.datasets import MultiInput, SequencePad
+from sklearn_mtl.networks import Fusion, SequenceTrunk
 
 N = 60
 
@@ -142,6 +142,23 @@ def test_a_fit_does_not_see_the_padding(trunk: Any) -> None:
         found.append(est.predict(padded).astype(float))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_allclose(found[0], found[2], rtol=1e-3, atol=1e-3)
+
+
+def test_sequences_beside_a_table_do_not_see_the_padding() -> None:
+    X, y = make_sequences()
+    padded, table = SequencePad(60).fit_transform(X), np.arange(N)[:, None] % 7
+    outside = np.broadcast_to(padded[:, -1:] == 0, (N, 2, 60))
+    est = MultiTaskCNNEstimator(
+        trunk=Fusion({"wave": SequenceTrunk(4, 8)}),
+        input_shape={"wave": (3, 60)},
+        max_epochs=1,
+        random_state=0,
+    ).fit(MultiInput(wave=padded, table=table), y)
+    reader = est._fitted.reader.readers_["wave"]
+    np.testing.assert_allclose(reader.scale_[:-1, 0], np.concatenate(X, axis=1).std(axis=1))
+    expected = est.predict(MultiInput(wave=padded, table=table))
+    padded[:, :2][outside] = 77
+    np.testing.assert_array_equal(est.predict(MultiInput(wave=padded, table=table)), expected)
 
 
 def test_a_module_of_ones_own_may_read_the_mask() -> None:
