@@ -126,14 +126,16 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     data_format : {'channels_first', 'channels_last'}, default='channels_first'
         Where the channels of X stand. X of three axes are images (n, H, W) of one channel with the
         former, and need `input_shape` with the latter.
-    standardize : bool, 'imagenet' or tuple (mean, std), default=True
+    standardize : bool, 'auto', 'imagenet' or tuple (mean, std), default='auto'
         How inputs are brought to a common scale, inside. True: by the mean and standard deviation
-        of the training rows, per feature, or per channel of samples with channels. False: X goes
-        into the network as it is. 'imagenet': by those of ImageNet, per channel, which most
-        pretrained models of images expect; images are then (C, H, W) with C = 3 (red, green,
-        blue), and their pixels from 0 to 1, or from 0 to 255 if any training row has one above 1.
-        A tuple: by these, each a number, or one per feature or channel, in the units of X. A dict
-        has one of these for parts of X by name, and the others get True.
+        of the training rows, per feature, or per channel of samples with channels. 'auto': so too,
+        unless the trunk is pretrained on images of a known mean and standard deviation, as a
+        `TimmTrunk`, and X holds pixels, grey or of three channels: then by these. False: X goes
+        into the network as it is. 'imagenet': by those of ImageNet, per channel, for pretrained
+        modules of your own; images are then (C, H, W) with C = 3 (red, green, blue). Pixels are
+        from 0 to 1, or from 0 to 255 if any training row has one above 1. A tuple: by these, each a
+        number, or one per feature or channel, in the units of X. A dict has one of these for parts
+        of X by name, and the others get 'auto'.
     augment : Augment, default=None
         Images are changed at random in training, by parameters that can be searched, e.g.
         ``augment__rotation``; targets with a `geometry`, see `Task`, move with them. `max_shift` of
@@ -141,11 +143,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     trunk : {'auto', 'dense', 'conv', 'sequence', 'tabm', 'fusion'}, spec, nn.Module or callable, \
             default='auto'
         The shared part. 'auto' is 'dense' for rows, 'fusion' for X of several parts, and 'conv' for
-        all else. A spec (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `Fusion`, `TabMTrunk` and
-        `TimmTrunk` of `sklearn_mtl.networks`) has parameters that can be searched, e.g.
-        ``trunk__width``. A module is copied, and never trained in place; a callable without
-        arguments, such as a class, returns one. Trunks map (B, ...) to (B, F), or to (B, M, F) for
-        an ensemble of M members over which loss and predictions are averaged.
+        all else. A spec (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `Fusion`, `TabMTrunk`,
+        `TimmTrunk` and `FineTune` of `sklearn_mtl.networks`) has parameters that can be searched,
+        e.g. ``trunk__width``. A module is copied, and never trained in place; a callable without
+        arguments, such as a class, returns one. If its weights are pretrained, pass it by
+        `FineTune`. Trunks map (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members over
+        which loss and predictions are averaged.
     head_hidden_units : int, default=0
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
@@ -313,7 +316,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         "conditional_output": [StrOptions({"estimate", "nan", "expected"})],
         "input_shape": [None, tuple, list, Mapping],
         "data_format": [StrOptions({"channels_first", "channels_last"})],
-        "standardize": ["boolean", StrOptions({"imagenet"}), tuple, list, Mapping],
+        "standardize": ["boolean", StrOptions({"auto", "imagenet"}), tuple, list, Mapping],
         "augment": [None, Augment],
         "trunk": [str, HasMethods("build"), callable],  # names are looked up when it is built
         "head_hidden_units": [Interval(Integral, 0, None, closed="left")],
@@ -347,7 +350,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         conditional_output: str = "estimate",
         input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
         data_format: str = "channels_first",
-        standardize: bool | str | Sequence[Any] | Mapping[str, Any] = True,
+        standardize: bool | str | Sequence[Any] | Mapping[str, Any] = "auto",
         augment: Augment | None = None,
         trunk: Any = "auto",
         head_hidden_units: int = 0,

@@ -85,13 +85,18 @@ HOUSE = {
     "networks.dense": Room(".members", "sklearn.base sklearn.utils._param_validation"),  # specs
     "networks.conv": Room("", "sklearn.base sklearn.utils._param_validation"),
     "networks.sequences": Room("", "sklearn.base sklearn.utils._param_validation"),
-    "networks.extras": Room("", "sklearn.base importlib"),  # timm and tabm, once they are built
+    "networks.given": Room(),
+    "networks.finetuning": Room(".given", "sklearn.base"),
+    # timm and tabm, once they are built
+    "networks.extras": Room(".draws .finetuning", "sklearn.base importlib"),
     "networks.module": Room(".members"),
-    "networks.build": Room("_memory .conv .dense .draws .extras .members .module .sequences"),
+    "networks.build": Room(
+        "_memory .conv .dense .draws .extras .given .members .module .sequences"
+    ),
     "networks.fusion": Room(
         ".build .dense .module", "sklearn.base sklearn.utils._param_validation"
     ),
-    "networks": Room(".build .conv .dense .extras .fusion .members .module .sequences"),
+    "networks": Room(".build .conv .dense .extras .finetuning .fusion .members .module .sequences"),
     "augmentation": Room(
         "networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"
     ),
@@ -168,20 +173,24 @@ HOUSE = {
     "_training.pickling": Room("", "skorch"),
     "_training.groups": Room(),
     "_training.undoing": Room(),
+    "_training.thawing": Room(".listeners", "skorch"),
     "_training.net": Room(
         ".averaging .batches .criterion .ctrl_c .groups .listeners .pickling .random .undoing"
         " _predict",
         "skorch",
     ),
-    "_training.build": Room(".batches .criterion .listeners .net .random .recipe _identity kinds"),
+    "_training.build": Room(
+        ".batches .criterion .groups .listeners .net .random .recipe _identity kinds"
+    ),
     "_training.copies": Room(".listeners .net", "skorch"),
     "_training.dealing": Room(),
+    "_training.learning": Room(),
     "_training.plan": Room(
-        ".augmenting .batches .copies .dealing .recipe _fitted _identity",
+        ".augmenting .batches .copies .dealing .learning .recipe _fitted _identity",
         "sklearn.base sklearn.utils",
     ),
     "_training.run": Room(
-        "_memory .averaging .batches .ctrl_c .listeners .net .random .recipe",
+        "_memory .averaging .batches .ctrl_c .listeners .net .random .recipe .thawing",
         "skorch sklearn.exceptions",
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks

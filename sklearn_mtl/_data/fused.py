@@ -13,7 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.inputs import KEPT_DTYPES, InputReader, Names, Rows, Source, as_input
+from sklearn_mtl._data.inputs import (
+    KEPT_DTYPES,
+    NO_PIXELS,
+    InputReader,
+    Names,
+    Pixels,
+    Rows,
+    Source,
+    as_input,
+)
 from sklearn_mtl._data.parts import Holed, MultiInput, Parts, columns_of
 from sklearn_mtl._data.refusals import listed
 
@@ -58,7 +67,7 @@ def _with_holes(samples: list[Any], missing: NDArray[np.bool_], name: str) -> An
 
 
 def reader_for(
-    X: Any, input_shape: Any, data_format: str, estimator_name: str, standardize: Any = True
+    X: Any, input_shape: Any, data_format: str, estimator_name: str, standardize: Any = "auto"
 ) -> InputReader:
     """Make the reader of an X: of several parts, if it has them, or `input_shape` names them."""
     if isinstance(X, MultiInput):
@@ -82,11 +91,16 @@ class PartReader(InputReader):
     lacks_: bool
 
     def fit(
-        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, masked: Names = ()
+        self,
+        X: Any,
+        rows: NDArray[np.intp],
+        weight: FloatArray,
+        masked: Names = (),
+        pixels: Pixels = NO_PIXELS,
     ) -> PartReader:
         """Learn from rows that have the part."""
         self.lacks_ = False
-        super().fit(X, rows, weight, masked)
+        super().fit(X, rows, weight, masked, pixels)
         return self
 
     def glance(self, X: Any, rows: NDArray[np.intp], masked: bool = False) -> FloatArray:
@@ -145,7 +159,7 @@ class FusedReader(InputReader):
         input_shape: Any,
         data_format: str,
         estimator_name: str,
-        standardize: Any = True,
+        standardize: Any = "auto",
     ) -> None:
         super().__init__(input_shape, data_format, estimator_name, standardize)
         shapes = _by_part("input_shape", {} if input_shape is None else input_shape, names)
@@ -160,7 +174,7 @@ class FusedReader(InputReader):
         told = _by_part("standardize", told, names)
         shapes = {name: shape for name, shape in shapes.items() if not _is_open(shape)}
         self.readers_ = {
-            name: PartReader(shapes.get(name), data_format, estimator_name, told.get(name, True))
+            name: PartReader(shapes.get(name), data_format, estimator_name, told.get(name, "auto"))
             for name in names
         }
 
@@ -187,13 +201,19 @@ class FusedReader(InputReader):
             super().check_names(X)
 
     def fit(
-        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, masked: Names = ()
+        self,
+        X: Any,
+        rows: NDArray[np.intp],
+        weight: FloatArray,
+        masked: Names = (),
+        pixels: Pixels = NO_PIXELS,
     ) -> FusedReader:
         """Learn the shape of each part, and what its values are."""
         arrays = X.arrays if isinstance(X, Parts) else self._cut(X, _widths(self.input_shape, X))
         for name, reader in self.readers_.items():
             with _blaming(name):
-                reader.fit(arrays[name], rows, weight, [None] if name in masked else [])
+                known: Pixels = {None: pixels[name]} if name in pixels else NO_PIXELS
+                reader.fit(arrays[name], rows, weight, [None] if name in masked else [], known)
         readers = self.readers_
         self.sample_shape_ = (sum(math.prod(r.sample_shape_) for r in readers.values()),)
         self.input_shape_ = {name: r.input_shape_ for name, r in readers.items()}

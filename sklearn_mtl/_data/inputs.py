@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,10 @@ from sklearn_mtl._data.shapes import resolve_shape
 
 __all__ = [
     "KEPT_DTYPES",
+    "NO_PIXELS",
     "InputReader",
     "Names",
+    "Pixels",
     "Rows",
     "Source",
     "as_input",
@@ -32,6 +35,8 @@ __all__ = [
 
 FloatArray = NDArray[np.floating[Any]]
 Names = Collection[str | None]
+Pixels = Mapping[str | None, tuple[Any, Any]]
+NO_PIXELS: Pixels = MappingProxyType({})
 Rows = NDArray[np.intp] | range  # ranges are read in one piece
 
 # Types of samples that torch can subtract a mean from; all others become float64.
@@ -149,8 +154,9 @@ class InputReader:
         Where the channels stand in X.
     estimator_name : str
         Named in error messages.
-    standardize : bool, 'imagenet' or (mean, std), default=True
-        Whether means and scales are learned; else what they are.
+    standardize : bool, 'auto', 'imagenet' or (mean, std), default='auto'
+        Whether means and scales are learned; else what they are. 'auto' learns them, unless `fit`
+        is given those of a pretraining.
 
     Attributes
     ----------
@@ -173,7 +179,7 @@ class InputReader:
         input_shape: Sequence[Any] | None,
         data_format: str,
         estimator_name: str,
-        standardize: Any = True,
+        standardize: Any = "auto",
     ) -> None:
         self.input_shape = input_shape
         self.data_format = data_format
@@ -202,12 +208,18 @@ class InputReader:
         return type(self.estimator_name, (), {})()
 
     def fit(
-        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, masked: Names = ()
+        self,
+        X: Any,
+        rows: NDArray[np.intp],
+        weight: FloatArray,
+        masked: Names = (),
+        pixels: Pixels = NO_PIXELS,
     ) -> InputReader:
         """Learn shapes from X, and from `rows` what their values are, weighted by `weight`.
 
         In sequences that are `masked` (named None, but for parts of X), the last channel is a mask,
-        and what stands behind their ends does not count.
+        and what stands behind their ends does not count. `pixels` has mean and standard deviation
+        of those that a pretrained trunk knows, by the same names.
         """
         self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
         self.input_shape_: Any = resolve_shape(
@@ -219,8 +231,9 @@ class InputReader:
                 *(X, rows, weight, levels), masked=None in masked
             )
         self.two_valued_: Any = tuple(levels.columns.tolist())
-        bounds = self._bounds(X, rows) if isinstance(self.standardize, str) else (0.0, 0.0)
-        told = told_scaling(self.standardize, self.input_shape_, *bounds)
+        is_told = self.standardize == "imagenet" or None in pixels
+        bounds = self._bounds(X, rows) if is_told else (0.0, 0.0)
+        told = told_scaling(self.standardize, self.input_shape_, *bounds, pixels.get(None))
         if told is not None:
             self.mean_, self.scale_ = told
         if not np.isfinite(self.scale_).all():

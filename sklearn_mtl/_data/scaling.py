@@ -35,18 +35,24 @@ def seen_steps(samples: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
 
 
 def told_scaling(
-    standardize: Any, input_shape: tuple[int, ...], low: float, high: float
+    standardize: Any,
+    input_shape: tuple[int, ...],
+    low: float,
+    high: float,
+    pretrained: tuple[Any, Any] | None = None,
 ) -> tuple[FloatArray, FloatArray] | None:
     """Return mean and scale as `standardize` tells them, None where they are to be learned.
 
     Parameters
     ----------
-    standardize : bool, 'imagenet' or (mean, std)
+    standardize : bool, 'auto', 'imagenet' or (mean, std)
         As the parameter of the estimator.
     input_shape : tuple of int
         Shape of a sample, channels first.
     low, high : float
         The least and the greatest value of the rows to train on.
+    pretrained : (mean, std), optional
+        Of the pixels, from 0 to 1, that the trunk was trained on before: what 'auto' takes.
 
     Returns
     -------
@@ -61,6 +67,11 @@ def told_scaling(
     if isinstance(standardize, bool | np.bool_):
         if standardize:
             return None
+    elif standardize == "auto":
+        of_images = _of_pixels(pretrained, input_shape, low, high)
+        if of_images is None:
+            return None
+        mean, std = of_images
     elif isinstance(standardize, str):
         mean, std = np.array(IMAGENET) * _pixel_range(input_shape, low, high)
     else:
@@ -71,6 +82,20 @@ def told_scaling(
 
 def _per_channel(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     return np.broadcast_to(values, shape[:1]).reshape(shape).copy()
+
+
+def _of_pixels(
+    pretrained: tuple[Any, Any] | None, input_shape: tuple[int, ...], low: float, high: float
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return mean and scale of a pretraining, if X holds pixels of colour or grey images."""
+    is_image = len(input_shape) == 3 and input_shape[0] in (1, 3)
+    if pretrained is None or not is_image or low < 0 or high > 255:
+        return None
+    mean, std = (np.asarray(part, dtype=np.float64) for part in pretrained)
+    if input_shape[0] == 1:  # weights are summed over the colours, which are alike then
+        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+    largest = 1.0 if high <= 1 else 255.0
+    return mean * largest, std * largest
 
 
 def _pixel_range(input_shape: tuple[int, ...], low: float, high: float) -> float:
@@ -100,6 +125,7 @@ def _pair(standardize: Any, input_shape: tuple[int, ...]) -> tuple[FloatArray, F
     if not (fits and (std > 0).all()):
         raise ValueError(
             f"standardize={standardize!r} does not fit X. Pass a pair (mean, std), both a number "
-            f"or {n} numbers, one per {of}, finite and std above 0; or True, False or 'imagenet'."
+            f"or {n} numbers, one per {of}, finite and std above 0; or 'auto', True, False or "
+            "'imagenet'."
         )
     return mean, std

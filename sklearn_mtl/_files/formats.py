@@ -142,7 +142,7 @@ def _fifth(saved: Saved) -> Saved:
 
 def _sixth(saved: Saved) -> Saved:
     """Say that means and scales of X were learned."""
-    saved.fitted["reader"].standardize = True
+    saved.fitted["reader"].standardize = saved.params["standardize"] = True
     return saved
 
 

@@ -18,6 +18,7 @@ from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.criterion import MultiTaskLoss
+from sklearn_mtl._training.groups import check_rates
 from sklearn_mtl._training.listeners import check_whose
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.random import Draws, float32_by_default
@@ -149,6 +150,7 @@ def _cell_loss_of(name: str, kind: Kind) -> KindLoss:
 def _options(recipe: Recipe, module: nn.Module) -> dict[str, Any]:
     """Parameters of skorch's net: ours, and those of the user."""
     optimizer = resolve_optimizer(recipe.optimizer)
+    check_rates(module, optimizer)
     own = {
         "optimizer": optimizer,
         "lr": recipe.learning_rate,

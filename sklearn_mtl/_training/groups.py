@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from inspect import signature
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["align_gradients", "check_groups", "spare_vectors"]
+from sklearn_mtl.networks import Pretrained
+
+__all__ = ["align_gradients", "check_groups", "check_rates", "grouped"]
 
 
 def check_groups(prefix: str, groups: Sequence[Any], optimizer: Any, names: list[str]) -> None:
@@ -48,7 +50,68 @@ def check_groups(prefix: str, groups: Sequence[Any], optimizer: Any, names: list
             )
 
 
-def spare_vectors(groups: list[dict[str, Any]], module: nn.Module) -> list[dict[str, Any]]:
+def check_rates(module: nn.Module, optimizer: Any) -> None:
+    """Refuse optimizers that have one learning rate, where pretrained weights have their own."""
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.LBFGS) and _rates(module):
+        raise ValueError(
+            f"optimizer={optimizer.__name__!r} has one learning rate for all parameters, but the "
+            "trunk has another one for pretrained weights. Set trunk__relative_rate=1, or take "
+            "another optimizer, such as 'AdamW'."
+        )
+
+
+def grouped(
+    groups: list[dict[str, Any]], module: nn.Module, options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Split groups of parameters by what they are in the network.
+
+    Parameters
+    ----------
+    groups : list of dict
+        As the optimizer takes them.
+    module : nn.Module
+        The network.
+    options : mapping
+        Of the optimizer: what holds for groups that say nothing else.
+    """
+    groups = _slow_pretrained(groups, module, options["lr"])
+    return _spare_vectors(groups, module) if options.get("weight_decay") else groups
+
+
+def _slow_pretrained(
+    groups: list[dict[str, Any]], module: nn.Module, rate: Any
+) -> list[dict[str, Any]]:
+    """Split groups by learning rate: that of pretrained weights is a share of `rate`.
+
+    Groups with a rate of their own, by the user's word, stay as they are.
+    """
+    rates, split = _rates(module), []
+    for group in groups if rates else []:
+        parts: dict[float, list[Any]] = {1.0: []}
+        for p in group["params"]:
+            parts.setdefault(rates.get(id(p), 1.0), []).append(p)
+        if "lr" in group or len(parts) == 1:
+            split.append(group)
+            continue
+        split += [
+            group | {"params": params} | ({"lr": rate * share} if share != 1 else {})
+            for share, params in parts.items()
+            if params
+        ]
+    return split or groups
+
+
+def _rates(module: nn.Module) -> dict[int, float]:
+    """Learning rates of parameters, by their ids, where they are not 1."""
+    return {
+        id(p): part.relative_rate
+        for part in module.modules()
+        if isinstance(part, Pretrained) and part.relative_rate != 1
+        for p in part.parameters()
+    }
+
+
+def _spare_vectors(groups: list[dict[str, Any]], module: nn.Module) -> list[dict[str, Any]]:
     """Split groups by what has weight decay: matrices, unless a part of the network spares them.
 
     Groups with a weight decay of their own, by the user's word, stay as they are.

@@ -20,7 +20,7 @@ from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut, Unlabelled
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
 from sklearn_mtl._training.ctrl_c import CtrlC
-from sklearn_mtl._training.groups import align_gradients, check_groups, spare_vectors
+from sklearn_mtl._training.groups import align_gradients, check_groups, grouped
 from sklearn_mtl._training.listeners import (
     CosineSchedule,
     Stopper,
@@ -31,6 +31,7 @@ from sklearn_mtl._training.pickling import PlainNet
 from sklearn_mtl._training.random import Draws
 from sklearn_mtl._training.undoing import undoing
 from sklearn_mtl.losses import LOSSES, Cells
+from sklearn_mtl.networks import BATCH_NORMS
 
 __all__ = ["TaskNet"]
 
@@ -38,8 +39,6 @@ BETWEEN_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 # Callbacks that draw nothing.
 QUIET = (EpochTimer, PrintLog, CosineSchedule, Stopper, GradientNormClipping)
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 RECORDED = ("train_loss", "valid_loss", "oob_loss", "effective_weight")
 
@@ -127,15 +126,14 @@ class TaskNet(PlainNet):
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
         """Weight decay shrinks weight matrices, not biases (class frequencies) or norm scales.
 
-        Nor what a part of the network names in `no_weight_decay()`, as models of timm do.
+        Nor what a part of the network names in `no_weight_decay()`, as models of timm do. The rate
+        of pretrained weights is their own.
         """
         named_parameters = list(named_parameters)
         chosen = self.get_params_for(prefix).get("param_groups", ())
         check_groups(prefix, chosen, self.optimizer, [name for name, _ in named_parameters])
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if kwargs.get("weight_decay"):
-            groups = spare_vectors(groups, self.module_)
-        return (groups,), kwargs
+        return (grouped(groups, self.module_, kwargs),), kwargs
 
     def get_split_datasets(self, X: Any, y: Any = None, **split_params: Any) -> Any:
         """X is the pair (training batches, validation batches or None)."""

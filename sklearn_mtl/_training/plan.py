@@ -15,7 +15,6 @@ from sklearn.base import BaseEstimator
 
 from sklearn_mtl._data.fused import as_inputs, reader_for
 from sklearn_mtl._data.inputs import InputReader, Source
-from sklearn_mtl._data.likely import look
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows, random_seed
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
@@ -26,8 +25,9 @@ from sklearn_mtl._training.augmenting import Augmenter, augmenter_of
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.dealing import deal_rows, equal_rows, kept_together
+from sklearn_mtl._training.learning import learn_inputs
 from sklearn_mtl._training.recipe import Recipe, resolve
-from sklearn_mtl.networks import ConvTrunk, TimmTrunk, folds_of, reads_mask, trunk_of
+from sklearn_mtl.networks import folds_of
 
 __all__ = [
     "Plan",
@@ -235,13 +235,7 @@ def _plan(
     groups = check_groups(samples.groups, len(weight))
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
-        specs = {name: trunk_of(parameters.trunk, name) for name in reader.names}
-        masked = [name for name, spec in specs.items() if reads_mask(spec)]
-        reader.fit(inputs, rows, weight[rows], masked)
-        for name, part, array in reader.each(inputs):
-            spec = specs[name]
-            convolves = isinstance(spec, ConvTrunk | TimmTrunk) or spec in ("auto", "conv")
-            look(part, array, rows, convolves, spec == "auto" and name is None, name in masked)
+        learn_inputs(reader, inputs, rows, weight[rows], parameters)
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None

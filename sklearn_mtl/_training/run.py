@@ -25,6 +25,7 @@ from sklearn_mtl._training.listeners import (
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.random import Draws
 from sklearn_mtl._training.recipe import Recipe
+from sklearn_mtl._training.thawing import Thawing
 
 __all__ = ["rescale_outputs", "run", "run_one_pass"]
 
@@ -52,7 +53,7 @@ def run(
     schedule = _own_callbacks(net, recipe, len(batches), task_weights)
     net.callbacks_ += [(type(callback).__name__, callback) for callback in schedule]
     kept = list(net.callbacks_)
-    net.callbacks_ += [(type(callback).__name__, callback) for callback in own]
+    net.callbacks_ += [(type(c).__name__, c) for c in [*Thawing.of(net), *own]]
     try:
         with naming_memory(_SMALLER.format(recipe.batch_size)):
             net.partial_fit((batches, valid))
@@ -83,11 +84,13 @@ def run_one_pass(
     net.draws_, net.ctrl_c_ = draws, ctrl_c
     _initialize(net, draws, has_valid=False)
     refuse_schedules(net)
+    kept = list(net.callbacks_)
+    net.callbacks_ += [(type(callback).__name__, callback) for callback in Thawing.of(net)]
     try:
         with naming_memory(_SMALLER.format(recipe.batch_size)):
             net.partial_fit((batches, None))
     finally:
-        net.draws_ = net.ctrl_c_ = None
+        net.callbacks_, net.draws_, net.ctrl_c_ = kept, None, None
     _check_outcome(net, recipe)
 
 

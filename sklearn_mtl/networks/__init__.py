@@ -2,8 +2,9 @@
 
 A trunk maps a batch ``(B, *input_shape)`` to features ``(B, F)``, or ``(B, M, F)`` for an ensemble
 of M members. Trunk *specs* (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `Fusion` of these for
-several inputs, and `TabMTrunk`, `TimmTrunk` over packages that are extras) know how to build one
-for an input shape, and their parameters can be searched: ``trunk__width``.
+several inputs, `TabMTrunk` and `TimmTrunk` over packages that are extras, `FineTune` over a
+pretrained module) know how to build one for an input shape, and their parameters can be searched:
+``trunk__width``.
 """
 
 from __future__ import annotations
@@ -13,21 +14,25 @@ from sklearn_mtl.networks.build import (
     build_trunk,
     folds_of,
     named_spec,
+    pixel_statistics_of,
     reads_mask,
     takes_channels_last,
 )
 from sklearn_mtl.networks.conv import ConvTrunk
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
+from sklearn_mtl.networks.finetuning import BATCH_NORMS, FineTune, Pretrained
 from sklearn_mtl.networks.fusion import Fused, Fusion, is_data, spelled_out, trunk_of
 from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
 from sklearn_mtl.networks.module import HiddenHeads, MultiTaskModule
 from sklearn_mtl.networks.sequences import SequenceTrunk
 
 __all__ = [
+    "BATCH_NORMS",
     "TRUNKS",
     "ConvTrunk",
     "DenseTrunk",
+    "FineTune",
     "Fused",
     "Fusion",
     "HiddenHeads",
@@ -35,6 +40,7 @@ __all__ = [
     "MemberLinear",
     "MemberTrunk",
     "MultiTaskModule",
+    "Pretrained",
     "SequenceTrunk",
     "TabMTrunk",
     "TimmTrunk",
@@ -42,6 +48,7 @@ __all__ = [
     "folds_of",
     "is_data",
     "named_spec",
+    "pixel_statistics_of",
     "reads_mask",
     "spelled_out",
     "takes_channels_last",

@@ -16,6 +16,7 @@ from sklearn_mtl.networks.conv import ConvTrunk, PooledConv
 from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.draws import DrawsFrom, Generators
 from sklearn_mtl.networks.extras import TabMTrunk
+from sklearn_mtl.networks.given import module_of
 from sklearn_mtl.networks.members import MemberTrunk
 from sklearn_mtl.networks.module import in_channels_last
 from sklearn_mtl.networks.sequences import SequenceTrunk
@@ -25,6 +26,7 @@ __all__ = [
     "build_trunk",
     "folds_of",
     "named_spec",
+    "pixel_statistics_of",
     "reads_mask",
     "takes_channels_last",
 ]
@@ -76,9 +78,7 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
         trunk = named_spec(trunk, input_shape)
     if isinstance(trunk, type) and hasattr(trunk, "build"):
         raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
-    if isinstance(trunk, nn.Module):
-        module = _copied(trunk)
-    elif hasattr(trunk, "build"):
+    if hasattr(trunk, "build") and not isinstance(trunk, nn.Module):
         _check_takes_parts(trunk, input_shape)
         asks = "two_valued" in inspect.signature(trunk.build).parameters
         try:
@@ -88,16 +88,12 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
                 f"trunk={trunk!r} cannot be built for samples of the shape {input_shape}: "
                 f"{str(error).splitlines()[0]}."
             ) from error
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module."
+            )
     else:
-        _check_no_arguments(trunk)
-        try:
-            module = trunk()
-        except ImportError:  # says what to install
-            raise
-        except Exception as error:  # whatever a user's callable raises
-            raise ValueError(f"trunk={trunk!r} fails when it is called: {error!r}.") from error
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"trunk={trunk!r} returned {type(module).__name__}, expected an nn.Module.")
+        module = module_of(trunk, "trunk")
     flat = _flat(input_shape)
     features = _features_of(module, flat)
     if (
@@ -189,6 +185,31 @@ def reads_mask(trunk: Any) -> bool:
     return bool(getattr(of_name, "reads_mask", False))
 
 
+def pixel_statistics_of(
+    trunks: Mapping[str | None, Any], standardize: Any
+) -> dict[str | None, tuple[Any, Any]]:
+    """Return mean and standard deviation of the pixels that trunks have learned from before.
+
+    Parameters
+    ----------
+    trunks : mapping
+        Of the parts of X, by their names, as in `build_trunk`. A spec may have a method
+        `pixel_statistics`, which returns the pair, in units in which pixels are from 0 to 1; or
+        None.
+    standardize : object
+        As the parameter of the estimator: where it is not 'auto', nobody asks.
+    """
+    told = standardize if isinstance(standardize, Mapping) else dict.fromkeys(trunks, standardize)
+    found = {}
+    for name, trunk in trunks.items():
+        ask = getattr(trunk, "pixel_statistics", None)
+        if isinstance(trunk, nn.Module | type) or ask is None or told.get(name, "auto") != "auto":
+            continue
+        if (statistics := ask()) is not None:
+            found[name] = statistics
+    return found
+
+
 def named_spec(name: str, input_shape: InputShape) -> Any:
     """Return the spec that a name stands for.
 
@@ -263,30 +284,6 @@ def takes_channels_last(trunk: nn.Module, input_shape: InputShape) -> bool:
     except Exception:  # whatever a user's module raises
         return False
     return True
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:  # lazy batch statistics, for example
-        raise ValueError(
-            f"trunk is a {type(module).__name__} that cannot be copied: {error}. Pass a callable "
-            "that makes it, without arguments."
-        ) from error
-
-
-def _check_no_arguments(factory: Callable[[], Any]) -> None:
-    """Refuse what cannot be called without arguments."""
-    try:
-        inspect.signature(factory).bind()
-    except TypeError as error:
-        name = getattr(factory, "__name__", repr(factory))
-        raise TypeError(
-            f"trunk={name} cannot be called without arguments: {error}. Pass a module, or "
-            f"a callable that makes one, such as lambda: {name}(...)."
-        ) from error
-    except ValueError:  # no signature is known
-        pass
 
 
 def _dtype_of(module: nn.Module) -> torch.dtype:

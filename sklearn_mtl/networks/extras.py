@@ -7,7 +7,10 @@ import math
 from typing import Any
 
 from sklearn.base import BaseEstimator
-from torch import Tensor, nn
+from torch import nn
+
+from sklearn_mtl.networks.draws import DrawsFrom, Generators
+from sklearn_mtl.networks.finetuning import fine_tuned, gentleness_of
 
 __all__ = ["TabMTrunk", "TimmTrunk"]
 
@@ -138,22 +141,32 @@ class TimmTrunk(BaseEstimator):
         Size F of the representation where `global_pool` is ``''``.
     model_params : dict, default=None
         Further arguments of ``timm.create_model``, e.g. ``{"img_size": 64, "patch_size": 8}`` for
-        transformers, which are made for images of one size, or ``{"drop_path_rate": 0.1}``.
+        transformers, which are made for images of one size, ``{"drop_path_rate": 0.1}``, or
+        ``{"pretrained_cfg_overlay": {"file": path}}`` for pretrained weights in a file.
+    finetune : {'full', 'heads', 'gradual'}, default='full'
+        What is trained of pretrained weights, see `FineTune`: all of them, none, or more and more
+        of them. Random weights are trained as any others, whatever stands here and below.
+    relative_rate : float, default=0.1
+        Learning rate of pretrained weights, in units of the `learning_rate` of all others.
+    frozen_epochs : int, default=1
+        Epochs in the beginning in which pretrained weights stand still.
+    freeze_statistics : bool, default=True
+        Whether batch norms of a pretrained model compute as in predictions.
 
     Notes
     -----
-    *Standardisation.* By default, the estimator standardises every channel by the mean and standard
-    deviation of *your* training images. Most pretrained models have seen images standardised by
-    those of ImageNet: ``standardize="imagenet"`` of the estimator does so, and ``(mean, std)``
-    stands for those of other models.
+    *Standardisation.* Pretrained models have seen images that were standardised by the mean and
+    standard deviation of others than yours. With its default, ``standardize="auto"``, the
+    estimator does so too, by those that timm knows of the model; with random weights, by those of
+    *your* training images.
 
-    *Batch statistics.* Many models normalise over the batch. Rows then see each other in training
-    (not in predictions): a sample weight of 2 is not quite the row twice, and a batch of one row
-    may be refused.
+    *Batch statistics.* Many models normalise over the batch. With random weights, or
+    ``freeze_statistics=False``, rows then see each other in training (not in predictions): a sample
+    weight of 2 is not quite the row twice, and a batch of one row may be refused.
 
     *Files.* A file of `save` names no timm model, since making one may download or read other
     files. Load with ``load(path, trunk=TimmTrunk(...))``, where `pretrained` need not be set: the
-    weights come from the file.
+    weights come from the file. To train them further as they were, pass the same spec.
 
     References
     ----------
@@ -167,12 +180,20 @@ class TimmTrunk(BaseEstimator):
         global_pool: str | None = "",
         n_features: int = 128,
         model_params: dict[str, Any] | None = None,
+        finetune: str = "full",
+        relative_rate: float = 0.1,
+        frozen_epochs: int = 1,
+        freeze_statistics: bool = True,
     ) -> None:
         self.model_name = model_name
         self.pretrained = pretrained
         self.global_pool = global_pool
         self.n_features = n_features
         self.model_params = model_params
+        self.finetune = finetune
+        self.relative_rate = relative_rate
+        self.frozen_epochs = frozen_epochs
+        self.freeze_statistics = freeze_statistics
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
@@ -189,52 +210,50 @@ class TimmTrunk(BaseEstimator):
                 f"TimmTrunk needs images of shape (C, H, W), got {input_shape}. Pass input_shape= "
                 "to say how to read a sample as an image."
             )
+        how = gentleness_of(self)
+        if not self.pretrained:
+            how |= {"relative_rate": 1.0, "frozen_epochs": 0, "freeze_statistics": False}
+            how["finetune"] = "full"
+        model = self._model(input_shape[0], self.pretrained)
+        return fine_tuned(model, self.n_features if self.global_pool == "" else None, **how)
+
+    def pixel_statistics(self) -> tuple[Any, Any] | None:
+        """Return mean and standard deviation of the pixels, from 0 to 1, of the pretraining.
+
+        The estimator standardises by them with ``standardize="auto"``.
+
+        Returns
+        -------
+        statistics : pair of tuple of float, or None
+            Of red, green and blue; None without `pretrained`, or if timm does not know them.
+
+        Raises
+        ------
+        ImportError
+            If ``timm`` is not installed.
+        ValueError
+            If timm cannot make the model.
+        """
+        if not self.pretrained:
+            return None
+        with DrawsFrom(Generators(0)):  # random weights, for nobody
+            known = getattr(self._model(3, pretrained=False), "default_cfg", None) or {}
+        return (known["mean"], known["std"]) if {"mean", "std"} <= set(known) else None
+
+    def _model(self, n_channels: int, pretrained: bool) -> nn.Module:
         timm = _extra("timm", self)
         try:
-            model = timm.create_model(
+            model: nn.Module = timm.create_model(
                 self.model_name,
-                pretrained=self.pretrained,
-                in_chans=input_shape[0],
+                pretrained=pretrained,
+                in_chans=n_channels,
                 num_classes=0,
                 global_pool=self.global_pool,
                 **(self.model_params or {}),
             )
         except Exception as error:  # a name, a parameter, or a download
             raise ValueError(f"timm cannot make {self!r}: {error}") from error
-        if self.global_pool != "":
-            return nn.Sequential(_FeatureMap(model), nn.Flatten())
-        # The dry run of `build_trunk` tells the last layer the size of the map.
-        last = nn.LazyLinear(self.n_features)
-        # Leaky for the reason of ConvTrunk.
-        return nn.Sequential(_FeatureMap(model), _Grid(), nn.Flatten(), last, nn.LeakyReLU())
-
-
-class _FeatureMap(nn.Module):
-    """A timm model whose output is brought to the shape (B, C, H, W)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.model(x)
-        if y.ndim == 3:  # a sequence of tokens (B, N, C), which is no ensemble
-            y = y[:, getattr(self.model, "num_prefix_tokens", 0) :].transpose(1, 2)
-            grid = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
-            known = grid is not None and math.prod(grid) == y.shape[-1]
-            return y.unflatten(2, grid if known else (1, -1))
-        if y.ndim == 4 and getattr(self.model, "output_fmt", "NCHW") == "NHWC":
-            return y.movedim(-1, 1)
-        return y.reshape(*y.shape, *[1] * (4 - y.ndim))  # (B, C): pooled
-
-
-class _Grid(nn.Module):
-    """Averages of a map over at most 4 x 4 cells, and 16 where it is a line."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        cells = (min(4, height), min(4 if height > 1 else 16, width))
-        return nn.functional.adaptive_avg_pool2d(x, cells)
+        return model
 
 
 def _extra(package: str, trunk: Any) -> Any:
