@@ -1962,7 +1962,7 @@ def in_an_epoch(fusion, monkeypatch):
 
 def test_a_column_of_y_becomes_the_table(fusion, tmp_path, monkeypatch):
     write_images(tmp_path, split=np.repeat(["train", "val"], 48))
-    monkeypatch.setitem(fusion.TABLE, "parts", ("sort", ["defect"]))
+    monkeypatch.setitem(fusion.TABLE, "parts", ("sort", ["depth"]))
     data = fusion.real(tmp_path / "parts", 1)
     assert [task.name for task in data.tasks] == ["depth"]
     assert data.tasks[0].given is None
@@ -1975,11 +1975,16 @@ def test_fits_of_fusion_are_kept(fusion, tmp_path, monkeypatch, capsys):
     in_an_epoch(fusion, monkeypatch)
     scenes = fusion.scenes
     monkeypatch.setattr(fusion, "scenes", lambda seed: scenes(seed, n=40))
+    digits = fusion.digits(0)
+    assert digits.X["image"].shape[1:] == (1, 4, 8)
+    assert digits.X["table"].shape[1] == 12
+    few = digits._replace(X=digits.X[:40], y=digits.y[:40])
+    monkeypatch.setattr(fusion, "digits", lambda seed: few)
     argv = ["--seeds", "2", "--cache", str(tmp_path / "kept")]
     code = fusion.main(argv)
     out = capsys.readouterr().out
     assert code == ("FAILED" in out)
-    assert len((tmp_path / "kept").read_text().splitlines()) == 2 * 4
+    assert len((tmp_path / "kept").read_text().splitlines()) == 2 * (4 + 3)
     monkeypatch.setattr(fusion, "score", None)
     assert fusion.main([*argv, "--output", str(tmp_path / "table")]) == code
     assert (tmp_path / "table").read_text() == out

@@ -11,6 +11,9 @@ With default settings, networks are trained on the image alone, on the table alo
   digit and the brightness; the table knows a distance, and the gain of the camera, a sign. A signal
   is the brightness times the gain, and something that the table knows. With ``holes``, a third of
   the rows lacks the table, and another third the image, in training and test alike.
+- *digits*: the handwritten digits of scikit-learn. The image is their upper half, the table says
+  how much ink is in each row and column of the lower one; which digit it is, and how much ink it
+  has, shall be found.
 - *coffee_leaf* (the format is that of ``real_data.py``): photographs of leaves, and how severe an
   expert said the stress is; which stress it is, and how large the lesions are, shall be found.
 
@@ -36,13 +39,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from real_data import half_interval, read_data_set, splits
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.datasets import MultiInput, make_digit_scenes
 
-# What is taken for the table of a real set, and the tasks that it gives away.
-TABLE = {"coffee_leaf": ("severity", ["diseased"])}
-SCENES = "digit scenes"
+# Of a real set, what is taken for the table, and the tasks.
+TABLE = {"coffee_leaf": ("severity", ["stress_type", "log_lesion_frac"])}
+SCENES, DIGITS = "digit scenes", "digits"
 WAYS = ("image", "table", "both")
 
 
@@ -80,15 +85,26 @@ def scenes(seed: int, n: int = 1000) -> Data:
     return Data(SCENES, tasks, *parts, 0.0)
 
 
+def digits(seed: int) -> Data:
+    """Handwritten digits in two halves."""
+    images, digit = load_digits(return_X_y=True)
+    upper, lower = np.split(images.reshape(-1, 1, 8, 8), 2, axis=2)
+    table = np.hstack([lower.sum(axis=(1, 2)), lower.sum(axis=(1, 3))])
+    y = pd.DataFrame({"digit": digit.astype(str), "ink": images.sum(axis=1)})
+    rows = np.arange(len(y))
+    train, test = train_test_split(rows, test_size=0.25, random_state=seed, stratify=digit)
+    X = MultiInput(image=upper, table=table)
+    tasks = [Task("digit", "classification"), Task("ink", "regression")]
+    share = len(test) / len(train)
+    return Data(DIGITS, tasks, X[train], y.iloc[train], X[test], y.iloc[test], share)
+
+
 def real(folder: Path, seed: int) -> Data:
     """A real set, of which one column of y is known."""
     data = dataclasses.replace(read_data_set(folder), split=None)
-    column, given_away = TABLE[data.name]
+    column, asked = TABLE[data.name]
     table = pd.get_dummies(data.y[column].astype(object).fillna("none"), dtype=float)
-    left_out = (column, *given_away)
-    tasks = [
-        dataclasses.replace(task, given=None) for task in data.tasks if task.name not in left_out
-    ]
+    tasks = [dataclasses.replace(task, given=None) for task in data.tasks if task.name in asked]
     X, y = MultiInput(image=data.X, table=table), data.y[[task.name for task in tasks]]
     train, test = list(splits(data, seed + 1))[seed]
     share = len(test) / len(train)
@@ -183,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     todo: dict[str, tuple[Callable[[int], Data], Sequence[str]]] = {}
     todo[SCENES] = scenes, (*WAYS, "holes")
+    todo[DIGITS] = digits, WAYS
     for name in TABLE if args.data is not None else ():
         todo[name] = (lambda seed, name=name: real(args.data / name, seed)), WAYS
     text, passed = [f"$ python examples/benchmarks/fusion.py --data DIR --seeds {args.seeds}"], True

@@ -24,9 +24,9 @@ __all__ = ["Fused", "Fusion", "is_data", "spelled_out", "trunk_of"]
 class Fusion(BaseEstimator):
     """Trunk for X of several parts, such as an image and a table: a trunk for each.
 
-    The features of all parts go side by side through one layer, in which they meet; heads then see
-    what that makes of them. Where a row lacks a part, a learned vector stands in for its features,
-    and the part's trunk learns nothing from the row.
+    The features of all parts go side by side through one layer, in which they meet; heads see what
+    that makes of them, and the features themselves. Where a row lacks a part, a learned vector
+    stands in for its features, and the part's trunk learns nothing from the row.
 
     Parameters
     ----------
@@ -257,9 +257,12 @@ class Fused(nn.Module):
         features = torch.cat(
             _alike([part(flat[i]) for part, i in zip(self.parts, self.order, strict=True)]), dim=-1
         )
+        if not self.layers:
+            return features
+        together = features
         for layer in self.layers:
-            features = F.leaky_relu(layer(features))  # for the reason of ConvTrunk
-        return features
+            together = F.leaky_relu(layer(together))  # for the reason of ConvTrunk
+        return torch.cat([together, features], dim=-1)
 
 
 def _alike(features: list[Tensor]) -> list[Tensor]:

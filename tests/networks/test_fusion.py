@@ -45,10 +45,13 @@ def test_features_of_parts_stand_side_by_side():
 
 
 def test_layers_follow():
+    """Heads see what they return, and the features of the parts."""
     trunk, n_features = seeded(Fusion(SMALL, (6, 4)))
-    assert n_features == 4
-    assert trunk.eval()(rows()).shape == (4, 4)
-    assert seeded(Fusion(SMALL, 6))[1] == 6
+    assert n_features == 4 + 12
+    found = trunk.eval()(rows())
+    assert found.shape == (4, 16)
+    torch.testing.assert_close(found[:, 4:], seeded(Fusion(SMALL, ()))[0].eval()(rows()))
+    assert seeded(Fusion(SMALL, 6))[1] == 6 + 12
 
 
 @pytest.mark.parametrize("name", ["dense", "conv"])
@@ -119,8 +122,8 @@ def test_a_batch_may_lack_a_part():
 def test_members_of_a_part_meet_the_others():
     trunk, n_features = seeded(Fusion({"table": DenseTrunk((7,), 3)}, (6,)))
     found = trunk.eval()(rows())
-    assert found.shape == (4, 3, 6)
-    assert n_features == 6
+    assert found.shape == (4, 3, 6 + 128 + 10)
+    assert n_features == 6 + 128 + 10
     module = MultiTaskModule(trunk, n_features, [2, 1]).eval()
     assert module(rows()).shape == (4, 3)
     assert module.n_folds == folds_of(Fusion(), SHAPES) == 0
