@@ -28,7 +28,7 @@ from sklearn_mtl._intervals import (
     why_no_intervals,
     why_no_sets,
 )
-from sklearn_mtl._training.ctrl_c import CtrlC
+from sklearn_mtl._training.ctrl_c import CtrlC, heeding_ctrl_c, noting
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of
@@ -439,6 +439,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- fit ---------------------------------------------------------------------------------
 
+    @heeding_ctrl_c
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -496,22 +497,24 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         if X_val is None and (y_val is not None or sample_weight_val is not None):
             raise ValueError("y_val or sample_weight_val was passed without X_val. Pass X_val too.")
         check_callers(self.tasks, y)
-        with CtrlC() as ctrl_c:
-            fitted = train(
-                parameters_of(self),
-                Samples(X, y, sample_weight, groups),
-                self._previous() if self.warm_start else None,
-                ctrl_c=ctrl_c,
-                validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
-                listener=FitTasks(self),
-                checkpoint=None
-                if self.checkpoint is None
-                else Checkpoint(self.checkpoint, self.checkpoint_every),
-            )
+        ctrl_c = noting()
+        fitted = train(
+            parameters_of(self),
+            Samples(X, y, sample_weight, groups),
+            self._previous() if self.warm_start else None,
+            ctrl_c=ctrl_c,
+            validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
+            listener=FitTasks(self),
+            checkpoint=None
+            if self.checkpoint is None
+            else Checkpoint(self.checkpoint, self.checkpoint_every),
+        )
+        ctrl_c.check()
         fitted.keep_in(self)
         return self
 
     @available_if(_takes_streams)
+    @heeding_ctrl_c
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -553,9 +556,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             If `early_stopping` is set, or `class_weight` is 'balanced': they need all rows at once.
         """
         self._validate_params()  # scikit-learn does that for the first call alone
-        parameters, samples = parameters_of(self), Samples(X, y, sample_weight)
-        with CtrlC() as ctrl_c:
-            fitted = train_on(parameters, samples, self._previous(), classes, ctrl_c=ctrl_c)
+        parameters, samples, ctrl_c = parameters_of(self), Samples(X, y, sample_weight), noting()
+        fitted = train_on(parameters, samples, self._previous(), classes, ctrl_c=ctrl_c)
+        ctrl_c.check()
         fitted.keep_in(self)
         return self
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import signal
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import torch
 
-__all__ = ["CtrlC"]
+__all__ = ["CtrlC", "heeding_ctrl_c", "noting"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 # How many contexts of torch that change operations are entered, and what leaves the last of a kind.
@@ -88,3 +91,32 @@ class CtrlC:
                 leave()
         if error is None or isinstance(error, Exception):
             raise KeyboardInterrupt from error
+
+
+# Of the method that `heeding_ctrl_c` has called last.
+NOTING: contextvars.ContextVar[CtrlC] = contextvars.ContextVar("NOTING")
+
+
+def heeding_ctrl_c(method: Method) -> Method:
+    """Run a method in a `CtrlC`, and with it what stands around it, such as checks of parameters.
+
+    The method finds the context by `noting`.
+    """
+
+    @functools.wraps(method)
+    def heeding(*args: Any, **kwargs: Any) -> Any:
+        with CtrlC() as ctrl_c:
+            token = NOTING.set(ctrl_c)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                NOTING.reset(token)
+
+    return cast(Method, heeding)
+
+
+def noting() -> CtrlC:
+    """Return the context around a method, and raise what was lost on the way to it."""
+    ctrl_c = NOTING.get()
+    ctrl_c.check()
+    return ctrl_c

@@ -231,3 +231,12 @@ def _noted_in_a_fit():
     note = Recorder("batch_end", 1, lambda: seen.append(signal.getsignal(signal.SIGINT)))
     make([note], trunk=DenseTrunk((4,), 2)).fit(X, Y)
     return isinstance(getattr(seen[0], "__self__", None), CtrlC)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_ctrl_c_counts_while_parameters_are_checked(monkeypatch, method):
+    est = make()
+    monkeypatch.setattr(type(est), "_validate_params", lambda self: in_a_generator())
+    with pytest.raises(KeyboardInterrupt):
+        getattr(est, method)(X, Y)
+    assert not hasattr(est, "net_")
