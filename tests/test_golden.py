@@ -24,7 +24,9 @@ import torch
 from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl.datasets import MultiInput
 from sklearn_mtl.losses import LogProd
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk, Fusion
 
 GOLDEN = Path(__file__).parent / "golden"
 ARRAYS = GOLDEN / "predictions.npz"
@@ -107,6 +109,15 @@ def of_images(shape: tuple[int, ...], input_shape: Any = None, **params: Any) ->
     X, y = images(shape)
     params = {"max_epochs": 2, "batch_size": 24, "random_state": 0} | params
     return outcome(MultiTaskCNNEstimator(input_shape=input_shape, **params).fit(X, y), X, y)
+
+
+def several_inputs(**params: Any) -> Outcome:
+    """An image and a table, of which some rows lack one."""
+    (images_, _), (X, y) = images((1, 12, 12), 96), table()
+    images_[::5], X[1::5] = np.nan, np.nan
+    both = MultiInput(image=images_, table=X)
+    params = {"max_epochs": 2, "batch_size": 32, "random_state": 0} | params
+    return outcome(MultiTaskCNNEstimator(TASKS, **params).fit(both, y), both, y)
 
 
 def own_trunk() -> nn.Module:
@@ -218,6 +229,10 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "sequences": lambda: of_images((2, 12), (2, 12)),
     "images": lambda: of_images((12, 12)),
     "images, channels last": lambda: of_images((12, 12, 3), data_format="channels_last"),
+    "several inputs": several_inputs,
+    "several inputs, members": lambda: several_inputs(
+        trunk=Fusion({"image": ConvTrunk(2, 8), "table": DenseTrunk((8,), 2)}, (8,))
+    ),
     "volumes": lambda: of_images((1, 8, 8, 8)),
     "validation data": validated,
     "early stopping": held_out,

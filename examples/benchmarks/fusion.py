@@ -202,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo[DIGITS] = digits, WAYS
     for name in TABLE if args.data is not None else ():
         todo[name] = (lambda seed, name=name: real(args.data / name, seed)), WAYS
-    text, passed = [f"$ python examples/benchmarks/fusion.py --data DIR --seeds {args.seeds}"], True
+    options = "--data DIR " * (args.data is not None) + f"--seeds {args.seeds}"
+    text, passed = [f"$ python examples/benchmarks/fusion.py {options}"], True
     for name, (make, ways) in todo.items():
         *found, seconds = measure(name, make, ways, args.seeds, args.cache)
         shown, is_passed = table_of(*found)
