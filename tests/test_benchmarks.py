@@ -1963,11 +1963,10 @@ def in_an_epoch(fusion, monkeypatch):
 
 def test_a_column_of_y_becomes_the_table(fusion, tmp_path, monkeypatch):
     write_images(tmp_path, split=np.repeat(["train", "val"], 48))
-    monkeypatch.setitem(fusion.TABLE, "parts", ("sort", ["depth"]))
+    monkeypatch.setitem(fusion.TABLE, "parts", "sort")
     data = fusion.real(tmp_path / "parts", 1)
-    assert [task.name for task in data.tasks] == ["depth"]
-    assert data.tasks[0].given is None
-    assert list(data.y) == ["depth"]
+    assert [task.name for task in data.tasks] == list(data.y) == ["defect", "depth"]
+    assert all(task.given is None for task in data.tasks)  # a gate that is no task any more
     assert data.X["table"].sum(axis=1).eq(1).all()
     assert len(data.X) + len(data.X_test) == 96
 
