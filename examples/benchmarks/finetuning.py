@@ -59,7 +59,7 @@ from sklearn_mtl.networks import FineTune
 
 # Sides in pixels, and epochs.
 SIZES = {"coffee_leaf": (64, 128), "neu_det": (96, 96), "magnetic_tile": (96, 96)}
-EPOCHS = 10
+EPOCHS = 20
 LEAST_GAIN = 0.03
 
 METHODS = ("full", "gradual", "heads", "scratch", "frozen", "constant")
