@@ -172,6 +172,11 @@ class FusedReader(InputReader):
         if not isinstance(standardize, Mapping):
             told = dict.fromkeys(names, standardize)
         told = _by_part("standardize", told, names)
+        if bad := [how for how in told.values() if not _is_standardize(how)]:
+            raise ValueError(
+                f"standardize has {bad[0]!r} for a part. Pass 'auto', True, False, 'imagenet' or a "
+                "tuple (mean, std)."
+            )
         shapes = {name: shape for name, shape in shapes.items() if not _is_open(shape)}
         self.readers_ = {
             name: PartReader(shapes.get(name), data_format, estimator_name, told.get(name, "auto"))
@@ -345,6 +350,12 @@ def _by_part(parameter: str, given: Any, names: Sequence[str]) -> dict[str, Any]
             f"{listed(list(names))}."
         )
     return dict(given)
+
+
+def _is_standardize(how: Any) -> bool:
+    """Tell what the estimator takes as `standardize` of one input."""
+    known = isinstance(how, bool | np.bool_ | tuple | list)
+    return known or (isinstance(how, str) and how in ("auto", "imagenet"))
 
 
 def _is_open(shape: Any) -> bool:

@@ -103,7 +103,8 @@ def _pixel_range(input_shape: tuple[int, ...], low: float, high: float) -> float
     if len(input_shape) != 3 or input_shape[0] != 3:
         raise ValueError(
             f"standardize='imagenet' is for images of three channels, but samples of X are of "
-            f"shape {input_shape}, channels first. Pass standardize=(mean, std), or True."
+            f"shape {input_shape}, channels first. Pass standardize=(mean, std), or True; where "
+            "only a part of X holds images, a dict: standardize={'image': 'imagenet'}."
         )
     if low < 0 or high > 255:
         raise ValueError(

@@ -207,7 +207,10 @@ def test_what_was_never_missing_must_be_there():
         ({"input_shape": {"image": (3, 4, 5)}}, r"Part 'image' of X: input_shape=\(3, 4, 5\)"),
         ({"input_shape": {"image": 48}}, "input_shape has 48 for a part"),
         ({"standardize": {"tabel": False}}, r"standardize names the parts \['tabel'\]"),
-        ({"standardize": "imagenet"}, "Part 'table' of X: standardize='imagenet'"),
+        ({"standardize": "imagenet"}, "Part 'table' of X: standardize='imagenet' .* a dict"),
+        ({"standardize": {"image": "imagnet"}}, "standardize has 'imagnet' for a part"),
+        ({"standardize": {"table": None}}, "standardize has None for a part"),
+        ({"standardize": {"table": np.eye(2)}}, "standardize has array"),
     ],
 )
 def test_bad_parameters_are_named(params, match):
