@@ -74,8 +74,8 @@ class Fusion(BaseEstimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; `deep`, those of the trunks too, as ``image__width``."""
         params: dict[str, Any] = super().get_params(deep=False)
-        if deep and isinstance(self.parts, Mapping):
-            for name, part in self.parts.items():
+        if deep:
+            for name, part in _parts_of(self).items():
                 params[name] = part
                 if hasattr(part, "get_params") and not isinstance(part, type):
                     params |= {f"{name}__{n}": v for n, v in part.get_params().items()}
@@ -91,12 +91,12 @@ class Fusion(BaseEstimator):
         """
         if "parts" in params:
             self.parts = params.pop("parts")
-        known = self.parts if isinstance(self.parts, Mapping) else {}
+        known = _parts_of(self)
         whole = {name: params.pop(name) for name in list(params) if name in known}
         if whole:
             self.parts = {**known, **whole}
         for name in params:
-            part = (self.parts or {}).get(name.partition("__")[0])
+            part = _parts_of(self).get(name.partition("__")[0])
             if part is not None and not hasattr(part, "get_params"):
                 raise ValueError(
                     f"{name} cannot be set: the trunk of this part is {part!r}, which has no "
@@ -120,6 +120,7 @@ class Fusion(BaseEstimator):
             If a parameter is not as described, X has no part of a name, or a trunk does not fit.
         """
         sizes = self._sizes()
+        self._check_names(input_shape)
         built = {}
         for name, spec in self._specs(input_shape).items():
             levels = two_valued.get(name, ()) if isinstance(two_valued, Mapping) else ()
@@ -157,17 +158,26 @@ class Fusion(BaseEstimator):
             raise ValueError(
                 f"hidden_layer_sizes={given!r} of Fusion must be whole numbers above 0."
             )
-        names = super().get_params(deep=False)
-        for name in self.parts or {}:
-            if not isinstance(name, str) or name in names or "__" in name:
+        return sizes
+
+    def _check_names(self, input_shape: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse names that could be no parameters."""
+        own = super().get_params(deep=False)
+        for name in [*_parts_of(self), *input_shape]:
+            if not isinstance(name, str) or name in ("", *own) or "__" in name:
                 raise ValueError(
                     f"Fusion has a part called {name!r}. Pass a text without two underscores, and "
-                    f"none of {list(names)}."
+                    f"none of {list(own)}."
                 )
-        return sizes
 
 
 TRUNKS["fusion"] = Fusion
+
+
+def _parts_of(trunk: Any) -> Mapping[str, Any]:
+    """Return the trunks by name that a trunk has; none if it is no Fusion, or not as described."""
+    parts = trunk.parts if isinstance(trunk, Fusion) else None
+    return parts if isinstance(parts, Mapping) else {}
 
 
 def _spec_of(trunk: Any, shape: tuple[int, ...]) -> Any:
@@ -281,8 +291,8 @@ def _alike(features: list[Tensor]) -> list[Tensor]:
 
 def is_data(trunk: Any) -> bool:
     """Tell trunks that have a name, or are one: what they build begins with random weights."""
-    if isinstance(trunk, Fusion):
-        return all(is_data(part) for part in (trunk.parts or {}).values())
+    if type(trunk) is Fusion:
+        return all(is_data(part) for part in _parts_of(trunk).values())
     return isinstance(trunk, str) or type(trunk) in TRUNKS.values()
 
 
@@ -299,5 +309,4 @@ def trunk_of(trunk: Any, name: str | None) -> Any:
     """
     if name is None:
         return trunk
-    parts = trunk.parts if isinstance(trunk, Fusion) else None
-    return (parts or {}).get(name, "auto")
+    return _parts_of(trunk).get(name, "auto")

@@ -168,6 +168,15 @@ def test_modules_are_no_data():
     assert not is_data(Fusion({"a": nn.Linear(2, 2)}))
 
 
+def test_a_class_of_ones_own_is_no_data():
+    """A file would make a plain Fusion of it."""
+
+    class Mine(Fusion):
+        pass
+
+    assert not is_data(Mine(SMALL))
+
+
 @pytest.mark.parametrize(
     ("spec", "shapes", "match"),
     [
@@ -177,6 +186,11 @@ def test_modules_are_no_data():
         (Fusion(hidden_layer_sizes=(0,)), SHAPES, "whole numbers above 0"),
         (Fusion({"parts": "conv"}), {"parts": (1, 8, 8)}, "a part called 'parts'"),
         (Fusion({3: "conv"}), SHAPES, "a part called 3"),
+        (Fusion(), {"parts": (3,), "table": (3,)}, "a part called 'parts'"),
+        ("auto", {"a__b": (3,)}, "a part called 'a__b'"),
+        ("auto", {0: (3,)}, "a part called 0"),
+        ("auto", {"": (3,)}, "a part called ''"),
+        (Fusion([("image", "conv")]), SHAPES, "'parts' parameter of Fusion must be"),
         (Fusion(SMALL), (3,), "is for several inputs, but X has samples of shape"),
         (ConvTrunk(), SHAPES, r"is for one input, but X has the parts \['image', 'table'\]"),
         (DenseTrunk(), SHAPES, r"Pass Fusion\({'image': DenseTrunk\(\)}\)"),
