@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_mtl._data.parts import MultiInput
 
@@ -34,6 +34,10 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
     ----------
     transformers_ : list of tuple (name, transformer, columns)
         Fitted.
+    n_features_in_ : int
+        Columns of the table in `fit`. Where all are chosen by name, others may come and go.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if all are strings.
 
     See Also
     --------
@@ -118,8 +122,10 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
                 values = transformer.fit_transform(values, y)
             parts[name] = values
             fitted.append((name, transformer, columns))
+        found = MultiInput(**parts)
+        validate_data(self, X, skip_check_array=True)
         self.transformers_ = fitted
-        return MultiInput(**parts)
+        return found
 
     def transform(self, X: Any) -> MultiInput:
         """Return the parts.
@@ -132,8 +138,16 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         Returns
         -------
         parts : MultiInput of n_samples rows
+
+        Raises
+        ------
+        ValueError
+            If X does not have the columns; or if some are chosen by their places, and X has others
+            than in `fit`, or another order.
         """
         check_is_fitted(self)
+        if not all(_are_names(columns) for _, _, columns in self.transformers_):
+            validate_data(self, X, reset=False, skip_check_array=True)
         parts = {}
         for name, transformer, columns in self.transformers_:
             values = _columns_of(X, columns, name)
@@ -141,7 +155,7 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         return MultiInput(**parts)
 
     def _steps(self) -> Iterator[tuple[str, Any, Any]]:
-        steps = list(self.transformers)
+        steps = self.transformers if isinstance(self.transformers, list | tuple) else ()
         if not steps or not all(isinstance(s, tuple | list) and len(s) == 3 for s in steps):
             raise ValueError(
                 f"transformers={self.transformers!r} is no list of (name, transformer, columns)."
@@ -166,6 +180,13 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _are_names(columns: Any) -> bool:
+    """Tell columns that are found by names, each by its own, wherever they stand."""
+    if isinstance(columns, str):
+        return True
+    return isinstance(columns, Iterable) and all(isinstance(name, str) for name in columns)
 
 
 def _columns_of(X: Any, columns: Any, name: str) -> Any:

@@ -57,6 +57,26 @@ def test_columns_may_be_chosen_by_type():
     assert positions.fit_transform(TABLE.to_numpy())["n"].shape == (N, 2)
 
 
+@pytest.mark.parametrize("columns", [[0], slice(0, 1), [True, False, False]], ids=str)
+def test_columns_by_place_are_of_the_same_table(columns):
+    """Else another column would be taken, silently."""
+    inputs = ColumnInputs([("a", "passthrough", columns)]).fit(TABLE)
+    assert list(inputs.feature_names_in_) == ["age", "kind", "size"]
+    assert inputs.n_features_in_ == 3
+    assert list(inputs.transform(TABLE[:4])["a"].columns) == ["age"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        inputs.transform(TABLE[["size", "kind", "age"]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        inputs.transform(TABLE[["age", "kind"]])
+
+
+def test_columns_by_name_may_have_others_beside_them():
+    inputs = ColumnInputs([("a", "passthrough", ["age"]), ("b", "passthrough", "size")]).fit(TABLE)
+    found = inputs.transform(TABLE[["size", "age"]].assign(more=0))
+    pd.testing.assert_series_equal(found["b"], TABLE["size"])
+    assert list(found["a"].columns) == ["age"]
+
+
 def test_parameters_are_those_of_the_transformers():
     inputs = clone(make()).set_params(codes__drop="first", raw=SimpleImputer())
     assert inputs.get_params()["codes__drop"] == "first"
@@ -90,6 +110,7 @@ def test_a_table_with_photographs_and_holes(tmp_path):
     ("transformers", "match"),
     [
         ([], "no list of"),
+        (None, "transformers=None is no list of"),
         ([("a", "passthrough")], "no list of"),
         ([("a", "passthrough", ["age"]), ("a", "passthrough", ["size"])], r"names \['a', 'a'\]"),
         ([("a", "drop", ["age"])], "has 'drop' for 'a'"),
