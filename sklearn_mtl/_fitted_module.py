@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,6 +101,7 @@ class FittedModule(nn.Module):
         self.layouts = {name: _layout(r) for name, r in readers.items()}
         self.inputs = {name: r.sample_shape_ for name, r in readers.items()}
         self.has_parts = isinstance(reader, FusedReader)
+        self.always_there = _always_there(reader) if isinstance(reader, FusedReader) else []
         self.register_buffer("mean", torch.from_numpy(reader.mean_))
         self.register_buffer("scale", torch.from_numpy(reader.scale_))
         self.eval().zero_grad()  # what training has left
@@ -107,7 +109,8 @@ class FittedModule(nn.Module):
     def forward(self, X: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
         """Return the outputs of all tasks by name, in their order; or of the one asked for.
 
-        X of several parts is a dict of them, or a tensor in which they stand side by side.
+        X of several parts is a dict of them, or a tensor in which they stand side by side. Outputs
+        are NaN where a part is missing that was in all rows of `fit`.
 
         Raises
         ------
@@ -120,6 +123,9 @@ class FittedModule(nn.Module):
         # In float64, as in the reader: a feature of 1e6 + noise keeps the noise that it has.
         inputs = (X.double() - self.mean) / self.scale
         raw = self.network(inputs.to(self.network.heads.weight.dtype), by_member=True)
+        if self.always_there:
+            unknown = X[:, self.always_there].isnan().any(dim=1)
+            raw = raw.masked_fill(unknown.view(-1, *[1] * (raw.ndim - 1)), math.nan)
         raw = raw.unsqueeze(1) if raw.ndim == 2 else raw
         parts = raw.split([kind.n_outputs for kind in self.kinds], dim=-1)
         by_name = zip(self.names, self.kinds, parts, strict=True)
@@ -161,6 +167,14 @@ class FittedModule(nn.Module):
                 f"them, with the parts {list(self.layouts)}."
             )
         return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+
+def _always_there(reader: FusedReader) -> list[int]:
+    """Return where in a row the parts begin that no row of `fit` lacked."""
+    sizes = [math.prod(part.sample_shape_) for part in reader.readers_.values()]
+    starts = itertools.accumulate(sizes[:-1], initial=0)
+    places = zip(reader.readers_.values(), starts, strict=True)
+    return [start for part, start in places if not part.lacks_]
 
 
 def _layout(reader: InputReader) -> tuple[InputReader, tuple[int, ...], bool]:

@@ -22,6 +22,7 @@ from sklearn_mtl._training.augmenting import Augmenter, Images, Moving
 from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.datasets import MultiInput, make_digit_scenes
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk, Fusion
+from sklearn_mtl.networks.conv import Shift
 
 N = 60
 IMAGES, SCENES = make_digit_scenes(N, size=16, random_state=0)
@@ -148,6 +149,21 @@ def test_a_module_takes_parts(fitted):
         module(3)
 
 
+def test_a_module_knows_nothing_of_rows_that_lack_what_none_did(tmp_path):
+    est, one = small().fit(X, Y), torch.tensor(TABLE, dtype=torch.float32)
+    parts = {"image": torch.full((N, 1, 16, 16), torch.nan), "table": one}
+    assert all(out.isnan().all() for out in est.as_module()(parts).values())
+    parts["image"][1:] = torch.tensor(IMAGES[1:])
+    found = est.as_module()(parts)["sum"].detach()
+    assert found.isnan().tolist() == [True] + [False] * (N - 1)
+    np.testing.assert_allclose(found[1:], est.predict(X)[1:, 1], rtol=1e-4, atol=1e-5)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    est.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    out = session.run(["sum"], {name: part.numpy() for name, part in parts.items()})[0]
+    np.testing.assert_allclose(out, found, rtol=1e-4, atol=1e-5)
+
+
 def test_a_graph_has_an_input_for_each_part(fitted, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     fitted.to_onnx(tmp_path / "model.onnx")
@@ -171,6 +187,8 @@ def test_validation_data_and_intervals():
     assert est.predict_interval(holed(), 0.5).shape == (N, 2, 2)
     est = small().fit(X, Y, X_val=X[:20], y_val=Y[:20])
     assert np.isfinite(est.history_["valid_loss"]).all()
+    with pytest.raises(ValueError, match=r"X_val\['image'\] is missing in .* in no row of fit"):
+        small().fit(X, Y, X_val=holed(), y_val=Y)
     with pytest.raises(ValueError, match="X_val has the parts"):
         small().fit(X, Y, X_val=MultiInput(table=TABLE), y_val=Y)
 
@@ -212,6 +230,31 @@ def test_images_are_augmented_where_they_stand():
     with pytest.raises(ValueError, match=r"one image, but .* \['left', 'right'\] are images"):
         small(trunk="auto", augment=Augment(brightness=0.1)).fit(two, Y)
     small(trunk="auto").fit(two, Y)
+
+
+def test_a_module_of_ones_own_gets_images_that_are_augmented():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift, self.layer = Shift((2, 2)), nn.Linear(256 + 3, 4)
+
+        def forward(self, x):
+            seen.append((self.training, self.shift.reach))
+            return self.layer(x.nan_to_num())
+
+    seen = []
+    est = small(trunk=Own(), augment=Augment(brightness=0.2)).fit(holed(), Y)
+    assert np.isfinite(est.predict(holed())).all()
+    assert {reach for training, reach in seen if training} == {(0, 0)}
+
+
+def test_nothing_moves_where_there_are_only_tables():
+    y = Y.assign(across=RNG.uniform(size=N))
+    tasks = {"across": Task("across", "regression", geometry="x")}
+    tables = MultiInput(one=TABLE, other=TABLE)
+    small(trunk="auto", tasks=tasks).fit(tables, y)
+    with pytest.raises(ValueError, match="none are images"):
+        small(trunk="auto", tasks=tasks, augment=Augment(brightness=0.1)).fit(tables, y)
 
 
 def test_augmented_parts_are_images_alone():

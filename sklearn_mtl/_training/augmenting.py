@@ -175,6 +175,9 @@ def augmenter_of(
         return None
     if augment is not None:
         augment._validate_params()
+    shapes = input_shape.values() if isinstance(input_shape, Mapping) else [input_shape]
+    if augment is None and all(len(shape) == 1 for shape in shapes):  # rows, which nothing moves
+        return None
     images = _images_in(input_shape)
     input_shape = images.shape
     if augment is None and len(input_shape) in (2, 4):
@@ -183,8 +186,6 @@ def augmenter_of(
             f"W), but samples have the shape {input_shape}. Leave geometry out; with positions as "
             "targets, take trunk=ConvTrunk(max_shift=0)."
         )
-    if augment is None and len(input_shape) == 1:  # rows, which nothing moves
-        return None
     augment = Augment() if augment is None else augment
     if len(input_shape) != 3:
         raise ValueError(
@@ -264,8 +265,8 @@ def resting(module: nn.Module, augmenter: Augmenter | None) -> Iterator[None]:
     They become those of the augmenter, unless the user has said how far it shifts.
     """
     if augmenter is not None and augmenter.images.part is not None:
-        (fused,) = (m for m in module.modules() if isinstance(m, Fused))
-        module = fused.trunk_of(augmenter.images.part)
+        fused = [m for m in module.modules() if isinstance(m, Fused)]  # none in a trunk of your own
+        module = fused[0].trunk_of(augmenter.images.part) if fused else module
     found = [m for m in module.modules() if isinstance(m, Shift)] if augmenter else []
     layers = [layer for layer in found if len(layer.reach) == 2]
     reaches = [layer.reach for layer in layers]

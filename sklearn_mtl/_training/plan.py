@@ -283,7 +283,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
-    source = reader.of(inputs, "X_val")
+    source = reader.of(inputs, "X_val", to_predict=True)
     if source.is_on_disk:  # what cannot be read is told before the training, as of X
         deque(source.parts(reader.chunks(rows)), maxlen=0)
     return Batches(source, targets, rows, plan.recipe)

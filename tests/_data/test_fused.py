@@ -194,7 +194,7 @@ def test_what_was_never_missing_must_be_there():
         ValueError, match=r"X\['table'\] is missing in 2 .* \[2, 3\], but was in no"
     ):
         read(reader, less, to_predict=True)
-    read(reader, less)  # as validation data
+    read(reader, less)  # as rows held out
     read(reader.with_more(), less, to_predict=True)
     read(fitted(less), less, to_predict=True)
 
