@@ -164,8 +164,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
-        images, sequences and volumes. Of images of 128 x 128 pixels and more it is no more than
-        have as many pixels as 32 images of 224 x 224, but 8 at least.
+        images, sequences and volumes. Of images of 128 x 128 pixels and more, and where there are
+        as many voxels or steps, it is no more than have as many as 32 images of 224 x 224, but 8 at
+        least.
     learning_rate : float, default=0.002
         Peak learning rate. Where the number of epochs is given, it warms up over the first 5 % of
         the steps, and falls to 0 along a cosine; where the data say when to stop, it warms up over

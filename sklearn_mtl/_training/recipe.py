@@ -177,8 +177,9 @@ def resolve_optimizer(optimizer: Any) -> Any:
 def auto_batch_size(n_rows: int, shapes: Sequence[tuple[int, ...]]) -> int:
     """About twice the square root of the rows, a power of two from 64 to 512; of images, half.
 
-    Of images of 128 x 128 pixels and more, so many that a batch has no more pixels than 32 images
-    of 224 x 224, as what lies between the layers needs memory for each of them; but 8 at least.
+    Of images of 128 x 128 pixels and more, or as many voxels or steps, so many that a batch has no
+    more pixels than 32 images of 224 x 224, as what lies between the layers needs memory for each
+    of them; but 8 at least.
     """
     images = [shape for shape in shapes if len(shape) > 1]
     n_pixels = sum(math.prod(shape[1:]) for shape in images)
