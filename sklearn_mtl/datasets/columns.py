@@ -36,7 +36,7 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         Fitted.
     n_features_in_ : int
         Columns of the table in `fit`. Where all are chosen by name, others may come and go.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if all are strings.
 
     See Also

@@ -37,7 +37,7 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
     ----------
     n_features_in_ : int
         Columns of the table in `fit`, if it was one.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if all are strings.
 
     See Also
