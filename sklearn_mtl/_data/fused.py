@@ -23,7 +23,7 @@ from sklearn_mtl._data.inputs import (
     Source,
     as_input,
 )
-from sklearn_mtl._data.parts import Holed, MultiInput, Parts, columns_of
+from sklearn_mtl._data.parts import Absent, Holed, MultiInput, Parts, columns_of
 from sklearn_mtl._data.refusals import listed
 
 __all__ = ["FusedReader", "PartReader", "as_inputs", "reader_for"]
@@ -48,8 +48,8 @@ def _opened(part: Any, name: str) -> Any:
     ):
         samples = list(part)
         missing = np.array([_is_hole(sample) for sample in samples], dtype=bool)
-        if missing.all():
-            raise ValueError(f"{name} is missing in all rows. Leave this part out.")
+        if samples and missing.all():
+            return Absent(len(samples))
         if missing.any():
             return _with_holes(samples, missing, name)
     return as_input(part, name)
@@ -217,6 +217,8 @@ class FusedReader(InputReader):
         arrays = X.arrays if isinstance(X, Parts) else self._cut(X, _widths(self.input_shape, X))
         for name, reader in self.readers_.items():
             with _blaming(name):
+                if isinstance(arrays[name], Absent):
+                    raise ValueError("It is missing in all rows to train on. Leave this part out.")
                 known: Pixels = {None: pixels[name]} if name in pixels else NO_PIXELS
                 reader.fit(arrays[name], rows, weight, [None] if name in masked else [], known)
         readers = self.readers_
@@ -276,13 +278,17 @@ class FusedReader(InputReader):
                 f"{name} has the parts {list(X.arrays)}, but {self.estimator_name} was fitted on "
                 f"{list(self.readers_)}. Pass these."
             )
-        for n, reader in self.readers_.items():
-            reader.check_shape(X.arrays[n], f"{name}[{n!r}]")
+        for n, array in self._arrays(X).items():
+            self.readers_[n].check_shape(array, f"{name}[{n!r}]")
 
     def _arrays(self, X: Any) -> dict[str, Any]:
         """Return the parts of X by name, in order."""
         if isinstance(X, Parts):
-            return {name: X.arrays[name] for name in self.readers_}
+            arrays = {name: X.arrays[name] for name in self.readers_}
+            return {
+                n: a.of_shape(self.readers_[n].sample_shape_) if isinstance(a, Absent) else a
+                for n, a in arrays.items()
+            }
         return self._cut(X, {n: math.prod(r.sample_shape_) for n, r in self.readers_.items()})
 
     def _cut(self, X: Any, widths: dict[str, int]) -> dict[str, Any]:

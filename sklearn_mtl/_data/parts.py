@@ -13,7 +13,7 @@ from scipy.sparse import issparse
 
 from sklearn_mtl._data.rows import take_rows
 
-__all__ = ["Holed", "MultiInput", "Parts", "columns_of"]
+__all__ = ["Absent", "Holed", "MultiInput", "Parts", "columns_of", "is_part_name"]
 
 
 class MultiInput:
@@ -73,7 +73,7 @@ class MultiInput:
                 "MultiInput has no parts. Pass some: MultiInput(image=..., table=...)."
             )
         lengths = {name: _n_rows(name, part) for name, part in parts.items()}
-        if bad := [name for name in parts if not name or "__" in name]:
+        if bad := [name for name in parts if not is_part_name(name)]:
             raise ValueError(
                 f"MultiInput has a part called {bad[0]!r}. Names stand in parameters such as "
                 "trunk__image__width: pass one without two underscores."
@@ -111,11 +111,11 @@ class MultiInput:
             key = key[0]
         if isinstance(key, Integral):
             row = int(np.arange(len(self))[key])
-            return {n: take_rows(part, np.array([row]))[0] for n, part in self._lists().items()}
+            return {n: _cut(part, np.array([row]))[0] for n, part in self._lists().items()}
         rows: Any = key if isinstance(key, slice) else np.arange(len(self))[key]
         if not isinstance(rows, slice) and rows.ndim != 1:
             raise IndexError("Rows of a MultiInput are a number, a slice, numbers or a mask.")
-        return MultiInput(**{name: take_rows(part, rows) for name, part in self.parts.items()})
+        return MultiInput(**{name: _cut(part, rows) for name, part in self.parts.items()})
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Refuse: parts are arrays, and not all of them together."""
@@ -129,9 +129,19 @@ class MultiInput:
         return {n: np.asarray(p) if hasattr(p, "columns") else p for n, p in self.parts.items()}
 
 
+def is_part_name(name: Any) -> bool:
+    """Tell what can be the name of a part, as it stands in names of parameters."""
+    return isinstance(name, str) and name != "" and "__" not in name
+
+
+def _cut(part: Any, rows: Any) -> Any:
+    """Return some rows of a part; of a sparse matrix of any format, as scikit-learn does."""
+    return take_rows(part.tocsr() if issparse(part) else part, rows)
+
+
 def _n_rows(name: str, part: Any) -> int:
     shape = getattr(part, "shape", None)
-    if isinstance(shape, tuple) and shape:
+    if isinstance(shape, tuple) and shape and not isinstance(part, MultiInput):
         return int(shape[0])
     has_rows = hasattr(part, "__len__") and hasattr(part, "__getitem__") and shape is None
     if isinstance(part, str | bytes | Mapping | MultiInput) or not has_rows:
@@ -190,6 +200,22 @@ class Holed:
         if there.any():
             taken[there] = np.asarray(self.array[rows[there]])
         return taken
+
+
+class Absent:
+    """A part that is missing in all rows, so that nobody sees the shape of its samples.
+
+    Parameters
+    ----------
+    n_rows : int
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self.shape = (n_rows,)
+
+    def of_shape(self, sample_shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return NaN in samples of a shape that is known from elsewhere, without memory."""
+        return np.broadcast_to(np.float32(np.nan), (*self.shape, *sample_shape))
 
 
 class Columns:

@@ -168,7 +168,7 @@ def broken(part, where, value):
         (broken("table", (3, 1), np.nan), r"Part 'table' of X: X contains NaN .* \[3\].* column"),
         (broken("image", (3, 1, 1), np.inf), "Part 'image' of X: X contains infinity"),
         (broken("table", slice(None), np.nan), "Part 'table' of X: It is missing in all rows"),
-        (MultiInput(image=[None] * N, table=TABLE), r"X\['image'\] is missing in all rows"),
+        (MultiInput(image=[None] * N, table=TABLE), "Part 'image' of X: It is missing in all rows"),
         (MultiInput(image=IMAGES, table=list("ab" * 6)), r"X\['table'\] holds text"),
         (MultiInput(image=["a.jpg"] * N, table=TABLE), r"X\['image'\] holds paths of images"),
         (MultiInput(image=IMAGES, table=TABLE[:, 0]), r"X\['table'\].reshape\(-1, 1\)"),
@@ -178,6 +178,16 @@ def broken(part, where, value):
 def test_bad_parts_are_named(X, match):
     with pytest.raises(ValueError, match=match):
         fitted(X)
+
+
+@pytest.mark.parametrize("rows", [[4], [4, 7], [7, 4, 0]])
+def test_a_list_of_holes_alone_can_be_read_where_the_part_is_known(rows):
+    images = [None if row in (4, 7) else image for row, image in enumerate(IMAGES)]
+    X = MultiInput(image=images, table=TABLE)
+    reader = fitted(X)
+    some = X[rows]
+    reader.check_shape(as_inputs(some))
+    np.testing.assert_array_equal(read(reader, some, range(len(rows))), read(reader, X)[rows])
 
 
 def test_a_row_without_any_part_is_an_error():

@@ -66,6 +66,13 @@ def test_it_is_cut_by_scikit_learn():
         np.testing.assert_array_equal(_safe_indexing(make(), test)["table"]["a"], test)
 
 
+@pytest.mark.parametrize("make", [sparse.csr_matrix, sparse.csc_array, sparse.coo_matrix])
+def test_sparse_parts_of_any_format_are_cut(make):
+    X = MultiInput(image=IMAGES, words=make(np.eye(6)))
+    np.testing.assert_array_equal(X[[4, 1]]["words"].toarray(), np.eye(6)[[4, 1]])
+    assert train_test_split(X, test_size=2)[0]["words"].shape == (4, 6)
+
+
 def test_it_survives_a_pickle():
     again = pickle.loads(pickle.dumps(make()))
     assert repr(again) == repr(make())
@@ -82,6 +89,7 @@ def test_it_survives_a_pickle():
         ({"a": (row for row in IMAGES)}, TypeError, "generator"),
         ({"a": {"x": [1]}}, TypeError, "dict, which has no rows"),
         ({"a": np.float64(3)}, TypeError, "no rows"),
+        ({"a": MultiInput(b=TABLE)}, TypeError, "MultiInput, which has no rows"),
     ],
 )
 def test_what_has_no_rows_is_named(parts, error, match):
