@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from sklearn_mtl._data.parts import MultiInput
+from sklearn_mtl._data.parts import MultiInput, is_part_name
 
 __all__ = ["ColumnInputs"]
 
@@ -65,20 +65,35 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         """Return the parameters; `deep`, the transformers and theirs too, as ``image__size``."""
         params: dict[str, Any] = super().get_params(deep=False)
         if deep:
-            for name, transformer, _ in self.transformers:
+            for name, transformer, _ in self._triples():
                 params[name] = transformer
-                if hasattr(transformer, "get_params"):
+                if hasattr(transformer, "get_params") and not isinstance(transformer, type):
                     nested = transformer.get_params().items()
                     params |= {f"{name}__{key}": value for key, value in nested}
         return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, transformers by their names, and parameters of theirs."""
+        """Set parameters, transformers by their names, and parameters of theirs.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or a transformer is 'passthrough' and has none.
+        """
         if "transformers" in params:
             self.transformers = params.pop("transformers")
-        whole = {name: params.pop(name) for name, _, _ in self.transformers if name in params}
+        triples = self._triples()
+        whole = {name: params.pop(name) for name, _, _ in triples if name in params}
         if whole:
-            self.transformers = [(n, whole.get(n, t), c) for n, t, c in self.transformers]
+            self.transformers = triples = [(n, whole.get(n, t), c) for n, t, c in triples]
+        known = {name: transformer for name, transformer, _ in triples}
+        for name in params:
+            part = known.get(name.partition("__")[0])
+            if part is not None and not hasattr(part, "set_params"):
+                raise ValueError(
+                    f"{name} cannot be set: the transformer of this part is {part!r}, which has no "
+                    "parameters. Pass one that has."
+                )
         return super().set_params(**params)
 
     def fit(self, X: Any, y: Any = None) -> ColumnInputs:
@@ -114,12 +129,16 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
             If `transformers` is no list of triples, or X does not have the columns.
         """
         parts, fitted = {}, []
+        X = _table(X)
         for name, transformer, columns in self._steps():
             columns = columns(X) if callable(columns) else columns
             values = _columns_of(X, columns, name)
-            if transformer != "passthrough":
+            if not _is_passthrough(transformer):
                 transformer = clone(transformer)
-                values = transformer.fit_transform(values, y)
+                if hasattr(transformer, "fit_transform"):
+                    values = transformer.fit_transform(values, y)
+                else:
+                    values = transformer.fit(values, y).transform(values)
             parts[name] = values
             fitted.append((name, transformer, columns))
         found = MultiInput(**parts)
@@ -146,28 +165,40 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
             than in `fit`, or another order.
         """
         check_is_fitted(self)
+        X, parts = _table(X), {}
         if not all(_are_names(columns) for _, _, columns in self.transformers_):
             validate_data(self, X, reset=False, skip_check_array=True)
-        parts = {}
         for name, transformer, columns in self.transformers_:
             values = _columns_of(X, columns, name)
-            parts[name] = values if transformer == "passthrough" else transformer.transform(values)
+            parts[name] = values if _is_passthrough(transformer) else transformer.transform(values)
         return MultiInput(**parts)
 
+    def _triples(self) -> list[tuple[str, Any, Any]]:
+        """Return what `transformers` has that is a triple, as parameters are not checked yet."""
+        given: Any = self.transformers
+        steps = given if isinstance(given, list | tuple) else []
+        return [tuple(s) for s in steps if isinstance(s, list | tuple) and len(s) == 3]
+
     def _steps(self) -> Iterator[tuple[str, Any, Any]]:
-        steps = self.transformers if isinstance(self.transformers, list | tuple) else ()
-        if not steps or not all(isinstance(s, tuple | list) and len(s) == 3 for s in steps):
+        steps = self._triples()
+        if not steps or len(steps) < len(self.transformers):
             raise ValueError(
                 f"transformers={self.transformers!r} is no list of (name, transformer, columns)."
             )
         names = [name for name, _, _ in steps]
+        if bad := [name for name in names if not is_part_name(name)]:
+            raise ValueError(
+                f"transformers has a part called {bad[0]!r}. Names stand in parameters such as "
+                "image__size: pass a text without two underscores."
+            )
         if len(set(names)) < len(names) or "transformers" in names:
             raise ValueError(
                 f"transformers has the names {names}. Give each part another one, and none of them "
                 "'transformers'."
             )
         for name, transformer, columns in steps:
-            if transformer != "passthrough" and not hasattr(transformer, "transform"):
+            is_object = hasattr(transformer, "transform") and not isinstance(transformer, type)
+            if not (is_object or _is_passthrough(transformer)):
                 raise ValueError(
                     f"transformers has {transformer!r} for {name!r}. Pass an object with `fit` and "
                     "`transform`, or 'passthrough'."
@@ -189,12 +220,28 @@ def _are_names(columns: Any) -> bool:
     return isinstance(columns, Iterable) and all(isinstance(name, str) for name in columns)
 
 
+def _is_passthrough(transformer: Any) -> bool:
+    return isinstance(transformer, str) and transformer == "passthrough"
+
+
+def _table(X: Any) -> Any:
+    """Return a list of rows as an array, and what has columns as it is."""
+    if not isinstance(X, list | tuple):
+        return X
+    return check_array(X, dtype=object, ensure_all_finite=False, input_name="X")
+
+
 def _columns_of(X: Any, columns: Any, name: str) -> Any:
     try:
-        return _safe_indexing(X, columns, axis=1)
+        found = _safe_indexing(X, columns, axis=1)
     except Exception as error:  # of containers that are not ours
         known = getattr(X, "columns", None)
         there = "" if known is None else f" It has {list(known)}."
         raise ValueError(
             f"X has no columns {columns!r}, of which part {name!r} is made.{there}"
         ) from error
+    if found.shape[1:] == (0,):
+        raise ValueError(
+            f"Part {name!r} has no columns: {columns!r} are none. Choose some, or leave it out."
+        )
+    return found

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import make_column_selector
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
@@ -118,6 +118,15 @@ def test_a_table_with_photographs_and_holes(tmp_path):
             [("a", "passthrough", ["weight"])],
             r"no columns \['weight'\], of .* 'a'.* It has",
         ),
+        (None, "transformers=None is no list of"),
+        ({"a": 1}, "no list of"),
+        ([("a__b", "passthrough", ["age"])], "part called 'a__b'"),
+        ([(3, "passthrough", ["age"])], "part called 3"),
+        ([("", "passthrough", ["age"])], "part called ''"),
+        ([(["a"], "passthrough", ["age"])], "part called"),
+        ([("a", StandardScaler, ["age"])], "StandardScaler.* for 'a'. Pass an object"),
+        ([("a", StandardScaler(), [])], r"Part 'a' has no columns: \[\] are none"),
+        ([("a", "passthrough", make_column_selector("x"))], "Part 'a' has no columns"),
     ],
 )
 def test_what_is_wrong_is_named(transformers, match):
@@ -125,3 +134,36 @@ def test_what_is_wrong_is_named(transformers, match):
         ColumnInputs(transformers).fit(TABLE)
     with pytest.raises(NotFittedError):
         make().transform(TABLE)
+
+
+@pytest.mark.parametrize("transformers", [None, [("a", StandardScaler())], [("a", int, "age")]])
+def test_parameters_that_are_wrong_can_be_looked_at(transformers):
+    inputs = ColumnInputs(transformers)
+    assert inputs.get_params()["transformers"] is transformers
+    assert inputs.set_params(transformers=make().transformers).fit(TABLE)
+    with pytest.raises(ValueError, match=r"raw__x cannot be set: .* 'passthrough'"):
+        inputs.set_params(raw__x=1)
+
+
+def test_lists_of_rows_are_tables():
+    rows = [[1.0, "a"], [2.0, "b"], [np.nan, "a"]]
+    inputs = ColumnInputs([("n", SimpleImputer(), [0]), ("k", OneHotEncoder(), [1])])
+    found = inputs.fit_transform(rows)
+    np.testing.assert_array_equal(found["n"], [[1], [2], [1.5]])
+    np.testing.assert_array_equal(inputs.transform(rows[1:2])["k"].toarray(), [[0, 1]])
+
+
+class Centred(BaseEstimator):
+    """Has `fit` and `transform` alone."""
+
+    def fit(self, X, y=None):
+        self.mean_ = np.asarray(X).mean(axis=0)
+        return self
+
+    def transform(self, X):
+        return np.asarray(X) - self.mean_
+
+
+def test_fit_and_transform_are_enough():
+    found = ColumnInputs([("n", Centred(), ["size"])]).fit_transform(TABLE)
+    np.testing.assert_allclose(found["n"], TABLE[["size"]] - TABLE[["size"]].mean())
