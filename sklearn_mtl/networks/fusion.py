@@ -215,7 +215,16 @@ class _Part(nn.Module):
         absent = self.absent.expand(len(flat), -1)
         if not seen.any():
             return absent
-        found = self._features(flat[seen])
+        try:
+            found = self._features(flat[seen])
+        except ValueError as error:
+            if seen.sum() > 1:
+                raise
+            raise ValueError(
+                "A part of X is there in a single row of a batch, of which its trunk cannot learn: "
+                f"{str(error).removesuffix('.')}. Batch norms need two: pass a larger batch_size, "
+                "or a trunk without them, such as ConvTrunk."
+            ) from error
         absent = absent.to(found.dtype)
         if found.ndim == 3:
             absent = absent.unsqueeze(1).expand(-1, found.shape[1], -1)

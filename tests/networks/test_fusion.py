@@ -213,3 +213,16 @@ def test_waves_are_of_columns_of_the_part():
     spec = Fusion({"table": DenseTrunk((7,), 1)})
     trunk, _ = build_trunk(spec, SHAPES, {"image": (), "table": (0, 2)})
     np.testing.assert_array_equal(trunk.trunk_of("table")[1].waved, [1])
+
+
+def test_a_batch_norm_of_a_single_row_is_told():
+    def norms():
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+    trunk, _ = build_trunk(Fusion({"a": norms}), {"a": (3,), "b": (2,)})
+    x = torch.randn(4, 5)
+    x[1:, :3] = torch.nan
+    with pytest.raises(ValueError, match=r"a single row of a batch.* Batch norms need two"):
+        trunk.train()(x)
+    x[1, :3] = 0
+    trunk(x)
