@@ -118,7 +118,6 @@ def test_a_table_with_photographs_and_holes(tmp_path):
             [("a", "passthrough", ["weight"])],
             r"no columns \['weight'\], of .* 'a'.* It has",
         ),
-        (None, "transformers=None is no list of"),
         ({"a": 1}, "no list of"),
         ([("a__b", "passthrough", ["age"])], "part called 'a__b'"),
         ([(3, "passthrough", ["age"])], "part called 3"),
