@@ -111,7 +111,7 @@ class MultiInput:
             key = key[0]
         if isinstance(key, Integral):
             row = int(np.arange(len(self))[key])
-            return {n: _cut(part, np.array([row]))[0] for n, part in self._lists().items()}
+            return {n: _sample(part, row) for n, part in self._lists().items()}
         rows: Any = key if isinstance(key, slice) else np.arange(len(self))[key]
         if not isinstance(rows, slice) and rows.ndim != 1:
             raise IndexError("Rows of a MultiInput are a number, a slice, numbers or a mask.")
@@ -137,6 +137,14 @@ def is_part_name(name: Any) -> bool:
 def _cut(part: Any, rows: Any) -> Any:
     """Return some rows of a part; of a sparse matrix of any format, as scikit-learn does."""
     return take_rows(part.tocsr() if issparse(part) else part, rows)
+
+
+def _sample(part: Any, row: int) -> Any:
+    """Return a row of a part; None where files have no image."""
+    missing = getattr(part, "missing", None)
+    if isinstance(missing, np.ndarray) and missing[row]:
+        return None
+    return _cut(part, np.array([row]))[0]
 
 
 def _n_rows(name: str, part: Any) -> int:

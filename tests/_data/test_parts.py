@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing
 
 from sklearn_mtl._data.parts import Holed, columns_of
-from sklearn_mtl.datasets import MultiInput
+from sklearn_mtl.datasets import ImageFiles, MultiInput
 
 IMAGES = np.arange(6 * 12.0).reshape(6, 3, 2, 2)
 TABLE = pd.DataFrame({"a": np.arange(6), "b": np.arange(6) * 2.0}, index=list("uvwxyz"))
@@ -48,6 +48,14 @@ def test_a_row_is_a_dict():
     np.testing.assert_array_equal(row["table"], [5, 10])
     with pytest.raises(IndexError):
         make()[6]
+
+
+def test_a_row_without_a_file_has_none(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (4, 4), 7).save(tmp_path / "a.png")
+    X = MultiInput(image=ImageFiles(["a.png", None], 4, root=tmp_path, mode="L"), table=np.eye(2))
+    assert X[1]["image"] is None
+    assert (X[0]["image"] == 7).all()
 
 
 def test_it_says_what_it_is():
