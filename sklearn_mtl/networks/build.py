@@ -86,7 +86,7 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
         except (TypeError, OverflowError) as error:  # of torch, about sizes
             raise ValueError(
                 f"trunk={trunk!r} cannot be built for samples of the shape {input_shape}: "
-                f"{str(error).splitlines()[0]}."
+                f"{str(error).splitlines()[0].removesuffix('.')}."
             ) from error
         if not isinstance(module, nn.Module):
             raise TypeError(

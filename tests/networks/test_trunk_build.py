@@ -15,6 +15,7 @@ from sklearn_mtl.networks import (
     TRUNKS,
     ConvTrunk,
     DenseTrunk,
+    FineTune,
     build_trunk,
     takes_channels_last,
 )
@@ -272,3 +273,11 @@ def test_weights_come_from_torchs_seed(spec):
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
+
+
+@pytest.mark.parametrize("trunk", [ConvTrunk(stride=0), FineTune(nn.Linear), FineTune(lambda: 3)])
+def test_sentences_end_once(trunk):
+    with pytest.raises(ValueError, match="cannot be built for") as raised:
+        build_trunk(trunk, (1, 4, 4))
+    assert str(raised.value).endswith(".")
+    assert not str(raised.value).endswith("..")
