@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -241,14 +242,19 @@ class FusedReader(InputReader):
         self.two_valued_ = dict.fromkeys(self.readers_, ())
 
     def with_more(self) -> FusedReader:
-        """Return a reader for further rows to train on, which may lack any part."""
+        """Return a reader for further rows to train on, which may lack other parts."""
         twin = copy.copy(self)
         twin.readers_ = {name: copy.copy(reader) for name, reader in self.readers_.items()}
-        for reader in twin.readers_.values():
-            reader.lacks_ = True
         return twin
 
-    def each(self, X: Any) -> Iterator[tuple[str | None, InputReader, Any]]:
+    def look_for_missing(self, X: Any, rows: NDArray[np.intp]) -> None:
+        """Notice parts that are missing in further rows to train on."""
+        for name, reader, array in self.each(X):
+            if not reader.lacks_ and array.dtype.kind == "f":
+                with _blaming(name):
+                    deque(reader._parts(array, rows), maxlen=0)
+
+    def each(self, X: Any) -> Iterator[tuple[str, PartReader, Any]]:
         """Return names, readers and arrays of the parts."""
         for name, array in self._arrays(X).items():
             yield name, self.readers_[name], array

@@ -248,6 +248,9 @@ class InputReader:
         """Return a reader for further rows to train on."""
         return self
 
+    def look_for_missing(self, X: Any, rows: NDArray[np.intp]) -> None:
+        """Notice parts that further rows to train on lack: none, where there is only one."""
+
     @property
     def names(self) -> list[str | None]:
         """Of the parts of X: there is one, without a name."""

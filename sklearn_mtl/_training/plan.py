@@ -236,6 +236,8 @@ def _plan(
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
         learn_inputs(reader, inputs, rows, weight[rows], parameters)
+    else:
+        reader.look_for_missing(inputs, rows)
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None

@@ -205,7 +205,13 @@ def test_what_was_never_missing_must_be_there():
     ):
         read(reader, less, to_predict=True)
     read(reader, less)  # as rows held out
-    read(reader.with_more(), less, to_predict=True)
+    more = reader.with_more()
+    more.look_for_missing(as_inputs(less), np.arange(2))
+    with pytest.raises(ValueError, match="but was in no"):
+        read(more, less, to_predict=True)
+    more.look_for_missing(as_inputs(less), np.arange(3))
+    read(more, less, to_predict=True)
+    assert not reader.readers_["table"].lacks_
     read(fitted(less), less, to_predict=True)
 
 
