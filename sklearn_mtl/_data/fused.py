@@ -319,9 +319,9 @@ class FusedReader(InputReader):
                 if to_predict and missing.any() and not self.readers_[n].lacks_:
                     raise ValueError(
                         f"{name}[{n!r}] is missing in {missing.sum()} of the {len(rows)} rows read "
-                        f"together, the first {_first(rows, missing)}, but was in no row of fit, "
-                        "so that the network has not learned to do without. Impute it; or fit with "
-                        "rows that lack it, which may be some of those that you have."
+                        f"together, the first {_first(rows, missing)}, but was in no row of fit "
+                        "that was trained on, so that the network has not learned to do without. "
+                        "Impute it; or fit with rows that lack it, which may be some of yours."
                     )
         if empty.any():
             raise ValueError(
