@@ -23,12 +23,13 @@ class SequenceTrunk(BaseEstimator):
     Samples have the shape (C + 1, L), as :class:`~sklearn_mtl.datasets.SequencePad` makes them. The
     last channel is a mask: it has one value at the first step and at all others that are part of
     the sequence, and another one at the padding behind them. What the padding holds, and how long
-    it is, changes no prediction: convolutions see zeros there, norms and pooling leave it out, and
-    so do the mean and the scale by which the estimator standardises channels.
+    it is, changes no prediction of a network: convolutions see zeros there, norms and pooling leave
+    it out, and so do the mean and the scale by which the estimator standardises channels.
 
-    Stages halve the resolution until the longest sequence is about 4 steps; of what is left of
-    each sequence, the means of its four quarters are read, so that the features keep *where* things
-    are.
+    Stages halve the resolution until L steps, padding included, are about 4: padded to another
+    length, a fit may have another stage; `SequencePad(length=...)` sets one for all. Of what is left
+    of each sequence, the means of its four quarters are read, so that the features keep *where*
+    things are.
 
     Parameters
     ----------
