@@ -27,7 +27,7 @@ class SequenceTrunk(BaseEstimator):
     it out, and so do the mean and the scale by which the estimator standardises channels.
 
     Stages halve the resolution until L steps, padding included, are about 4: padded to another
-    length, a fit may have another stage; `SequencePad(length=...)` sets one for all. Of what is left
+    length, a fit may have another stage; `SequencePad(length=...)` sets it. Of what is left
     of each sequence, the means of its four quarters are read, so that the features keep *where*
     things are.
 
