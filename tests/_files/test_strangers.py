@@ -239,8 +239,9 @@ def test_versions_are_whole_numbers_from_1(version, path):
 
 
 def test_an_older_version_is_no_way_around_the_checksum(path, content):
+    width = len(str(FORMAT_VERSION))  # the header is as long as it says
     now, before = (
-        f'\\"format_version\\":{v}'.encode() for v in (FORMAT_VERSION, FORMAT_VERSION - 1)
+        f'\\"format_version\\":{v:{width}}'.encode() for v in (FORMAT_VERSION, FORMAT_VERSION - 1)
     )
     older = content.replace(now, before)
     assert older != content
