@@ -49,8 +49,16 @@ def load_images(
         arrays of shape (H, W) or (H, W, 3) may stand for files.
     size : int or (int, int)
         Height and width of all; an int means both.
-    root, mode, resize, background, n_jobs : optional
-        As of :class:`ImageFiles`, with the same defaults.
+    root : str or Path, default=None
+        This and all others are those of :class:`ImageFiles`.
+    mode : {'RGB', 'L', 'RGBA'}, default='RGB'
+        Colours, grey, or colours with transparency.
+    resize : {'pad', 'crop', 'stretch'}, default='pad'
+        How an image of other proportions gets its size.
+    background : int or (int, int, int), default=0
+        What it is padded with.
+    n_jobs : int, default=None
+        Threads that decode files.
 
     Returns
     -------

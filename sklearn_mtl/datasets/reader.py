@@ -29,9 +29,19 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         Of a table that is read by a name, other columns may come and go.
     size : int or (int, int), default=224
         Height and width of all; an int means both.
-    root, mode, resize, background, cache, n_jobs : optional
-        As of :class:`ImageFiles`, with the same defaults. Each table that is transformed has a
-        cache of its own, and files may change in between.
+    root : str or Path, default=None
+        This and all others are those of :class:`ImageFiles`.
+    mode : {'RGB', 'L', 'RGBA'}, default='RGB'
+        Colours, grey, or colours with transparency.
+    resize : {'pad', 'crop', 'stretch'}, default='pad'
+        How an image of other proportions gets its size.
+    background : int or (int, int, int), default=0
+        What it is padded with.
+    cache : int, default=268435456
+        Bytes of decoded images to keep in memory. Each table that is transformed has a cache of its
+        own, and files may change in between.
+    n_jobs : int, default=None
+        Threads that decode files.
 
     Attributes
     ----------

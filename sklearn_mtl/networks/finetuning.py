@@ -156,8 +156,14 @@ class Pretrained(nn.Module):
     ----------
     model : nn.Module
         Its layers are taken to be in the order of the computation.
-    finetune, relative_rate, frozen_epochs, freeze_statistics
-        As those of `FineTune`.
+    finetune : {'full', 'heads', 'gradual'}, default='full'
+        What is trained of it. This and all others are those of `FineTune`.
+    relative_rate : float, default=0.1
+        Its learning rate, in units of that of all others.
+    frozen_epochs : int, default=1
+        Epochs in the beginning in which nothing of it is trained.
+    freeze_statistics : bool, default=True
+        Whether its batch norms compute with what they have come with.
 
     Attributes
     ----------
