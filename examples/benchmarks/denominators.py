@@ -167,7 +167,7 @@ def evaluate(
     for seed, (X, y, X_test, y_test) in enumerate(rounds(data, n_seeds, pool)):
         if data.X is not None and data.split is None:
             share += len(y_test) / len(y) / n_seeds
-        n_batches = math.ceil(len(y) / auto_batch_size(len(y), images=np.ndim(X) > 2))
+        n_batches = math.ceil(len(y) / auto_batch_size(len(y), [np.shape(X)[1:]]))
         for form, make in FORMS.items():
             key = f"{data.name}|{seed}|{form}|{max_epochs}|{pool}"
             if key not in known:

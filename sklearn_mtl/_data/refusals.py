@@ -27,9 +27,7 @@ ARRAY = (
     "Pass one array with a sample per row: (n, d), (n, H, W), (n, C, H, W) or (n, C, D, H, W); "
     "or a frame"
 )
-TWO_INPUTS = (
-    "Several inputs are a MultiInput of sklearn_mtl.datasets: MultiInput(image=..., table=...)"
-)
+TWO_INPUTS = "Pass one array, or MultiInput(image=..., table=...) of sklearn_mtl.datasets: a trunk for each"
 OF_UNEQUAL_SIZE = (
     "as load_images of sklearn_mtl.datasets does with uint8 images (H, W) or (H, W, C), "
     "ImageFiles with files, and SequencePad with sequences"
@@ -230,8 +228,8 @@ def _no_array(X: Any, name: str) -> str | None:
         if len(X) == 1:
             return f"{name} is a {kind}, which holds one input. Pass {name}[{next(iter(X))!r}]."
         return (
-            f"{name} is a {kind} of the inputs {listed(list(X))}. Pass MultiInput(**{name}) of "
-            "sklearn_mtl.datasets."
+            f"{name} is a {kind} of the inputs {listed(list(X))}, not one array. Pass "
+            f"MultiInput(**{name}) of sklearn_mtl.datasets, which gives each a trunk."
         )
     if isinstance(X, list | tuple):
         if X and isinstance(X[0], Mapping):

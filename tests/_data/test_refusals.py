@@ -52,7 +52,7 @@ def test_what_nobody_foresaw_is_told_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("X", "said"),
     [
-        ([ROWS, ROWS[:, :2]], "Several inputs are"),  # more rows each than items
+        ([ROWS, ROWS[:, :2]], "or MultiInput"),  # more rows each than items
         ([ROWS[:2], ROWS[:2, :2]], "Samples of X differ"),
         ([ROWS[0], ROWS[0, :2]], "Samples of X differ"),
         ([ROWS, ROWS[:4]], "Samples of X differ"),
