@@ -27,7 +27,9 @@ ARRAY = (
     "Pass one array with a sample per row: (n, d), (n, H, W), (n, C, H, W) or (n, C, D, H, W); "
     "or a frame"
 )
-TWO_INPUTS = "Pass one array, or MultiInput(image=..., table=...) of sklearn_mtl.datasets: a trunk for each"
+TWO_INPUTS = (
+    "Pass one array, or MultiInput(image=..., table=...) of sklearn_mtl.datasets: a trunk for each"
+)
 OF_UNEQUAL_SIZE = (
     "as load_images of sklearn_mtl.datasets does with uint8 images (H, W) or (H, W, C), "
     "ImageFiles with files, and SequencePad with sequences"
