@@ -28,7 +28,7 @@ from sklearn_mtl._intervals import (
     why_no_intervals,
     why_no_sets,
 )
-from sklearn_mtl._training.ctrl_c import CtrlC, heeding_ctrl_c, noting
+from sklearn_mtl._training.ctrl_c import heeding_ctrl_c, noting
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.plan import parameters_of
@@ -897,6 +897,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
 
     # -- files -------------------------------------------------------------------------------
 
+    @heeding_ctrl_c
     def save(self, path: str | PathLike[str], *, optimizer: bool = False) -> None:
         """Write the fitted estimator to one file of plain data.
 
@@ -939,10 +940,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._validate_params()
-        with CtrlC():
-            files.save(path, self, optimizer)
+        files.save(path, self, optimizer)
 
     @classmethod
+    @heeding_ctrl_c
     def load(cls, path: str | PathLike[str], *, trunk: Any = None) -> Self:
         """Read an estimator that `save` has written.
 
@@ -971,8 +972,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         --------
         save : Write the file.
         """
-        with CtrlC():
-            return files.load(path, cls, trunk)
+        return files.load(path, cls, trunk)
 
     def as_module(self, task: str | None = None) -> FittedModule:
         """Return the fitted network as a PyTorch module, from X to predictions.
@@ -1024,6 +1024,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         return fitted_of(self).as_module(task)
 
+    @heeding_ctrl_c
     def to_onnx(self, path: str | PathLike[str]) -> None:
         """Write the network as an ONNX graph, which runs without Python.
 
@@ -1054,8 +1055,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         The network is computed in float32, whatever `precision` is. A `trunk` of your own must be
         one that `torch.onnx.export` takes, with any number of rows.
         """
-        with CtrlC():
-            files.to_onnx(path, fitted_of(self))
+        files.to_onnx(path, fitted_of(self))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, as a fit in another thread may set attributes while this one is pickled.

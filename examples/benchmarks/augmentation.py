@@ -35,7 +35,7 @@ import numpy as np
 import quality
 from numpy.typing import NDArray
 from quality import exact_name, joint, open_data
-from real_data import DataSet, half_interval
+from real_data import DataSet, half_interval, publish
 
 from sklearn_mtl.augmentation import Augment
 
@@ -148,10 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"{name}: {len(data.X)} images of {sides}{groups}"
         text.append(f"{what}\n{command} {name}{options}\n{shown}")
         passed &= is_passed
-    out = "\n\n".join(text)
-    print(out)
-    if args.output is not None:
-        args.output.write_text(out + "\n", encoding="utf-8")
+    publish("\n\n".join(text), args.output)
     return 0 if passed else 1
 
 

@@ -49,7 +49,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_data import half_interval
+from real_data import half_interval, publish
 from sklearn.model_selection import train_test_split
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
@@ -328,10 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         lines, wrong = main_simulation(args.rows, args.seeds, args.splits)
     lines.append(f"FAILED: {'; '.join(wrong)}" if wrong else "passed")
-    table = "\n".join(lines)
-    print(table)
-    if args.output is not None:
-        args.output.write_text(table + "\n", encoding="utf-8")
+    publish("\n".join(lines), args.output)
     return 1 if wrong else 0
 
 

@@ -48,7 +48,7 @@ import torch
 from augmentation import AUGMENT, declared
 from numpy.typing import NDArray
 from quality import constant, exact_name, joint, open_data, task_scores
-from real_data import DataSet, half_interval, splits
+from real_data import DataSet, half_interval, publish, splits
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -343,10 +343,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"pretrained, the best way, - scratch, in the mean over sets: {np.mean(gains):+.3f}\n"
             + ("passed" if passed else f"FAILED: less than {LEAST_GAIN}")
         )
-    out = "\n\n".join(text)
-    print(out)
-    if args.output is not None:
-        args.output.write_text(out + "\n", encoding="utf-8")
+    publish("\n\n".join(text), args.output)
     return 0 if passed else 1
 
 

@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_data import half_interval, read_data_set, splits
+from real_data import half_interval, publish, read_data_set, splits
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -213,10 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown, is_passed = table_of(*found)
         text.append(f"{name}: {args.seeds} seeds, {seconds:.0f} s of fits\n{shown}")
         passed &= is_passed
-    out = "\n\n".join(text)
-    print(out)
-    if args.output is not None:
-        args.output.write_text(out + "\n", encoding="utf-8")
+    publish("\n\n".join(text), args.output)
     return 0 if passed else 1
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_data import DataSet, make_model, read_data_set
+from real_data import DataSet, make_model, publish, read_data_set
 from sklearn.linear_model import GammaRegressor, LogisticRegression
 from sklearn.metrics import d2_tweedie_score
 from sklearn.model_selection import GroupKFold
@@ -223,9 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(args, option) != parser.get_default(option):
             command += f" --{option} {getattr(args, option)}"
     table, wrong = report(result, data, command)
-    print(table)
-    if args.output is not None:
-        args.output.write_text(table + "\n", encoding="utf-8")
+    publish(table, args.output)
     return 1 if wrong else 0
 
 

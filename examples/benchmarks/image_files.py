@@ -29,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 import torch
 from PIL import Image
+from real_data import publish
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl.datasets import ImageFiles, load_images
@@ -167,9 +168,7 @@ def main() -> int:
     promise = {"time": f"at least {LEAST_RATIO} of the array", "memory": f"below {MOST_MEMORY} GB"}
     passed = f"passed: {', '.join(promise[part] for part in parts)}"
     lines.append(f"FAILED: {'; '.join(missed)}" if missed else passed)
-    print("\n".join(lines))
-    if args.output is not None:
-        args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish("\n".join(lines), args.output)
     return int(bool(missed))
 
 

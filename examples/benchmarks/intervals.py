@@ -40,7 +40,7 @@ import pandas as pd
 import torch
 from never_worse import FOLDERS, HALVES, Rows, entries, folds
 from numpy.typing import NDArray
-from real_data import DataSet, half_interval, make_model
+from real_data import DataSet, half_interval, make_model, publish
 from shipped_data import cut
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
@@ -327,9 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "",
         *said,
     ]
-    print("\n".join(text), flush=True)
-    if args.output is not None:
-        args.output.write_text("\n".join(text) + "\n", encoding="utf-8")
+    publish("\n".join(text), args.output)
     return 0 if ok else 1
 
 

@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from real_data import publish
 from torch import Tensor, nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
@@ -253,9 +254,7 @@ def main() -> int:
         lines += ["", title, *table]
         missed += wrong
     lines += ["", f"FAILED: {'; '.join(missed)}" if missed else "passed"]
-    print("\n".join(lines))
-    if args.output is not None:
-        args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish("\n".join(lines), args.output)
     return int(bool(missed))
 
 

@@ -58,7 +58,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from quality import constant, hgb, open_data
-from real_data import DataSet, half_interval, make_model
+from real_data import DataSet, half_interval, make_model, publish
 from shipped_data import SETS, Entry, cut
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
@@ -741,9 +741,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = (args.splits, args.image_splits, args.rows, args.cache)
     results = [evaluate_set(name, sets[name], *options) for name in names]
     text, ok = report(results, args.time, command_line(args, parser))
-    print(text, flush=True)
-    if args.output is not None:
-        args.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, args.output)
     if args.plot is not None:
         draw(results, args.plot)
     return 0 if ok else 1

@@ -34,7 +34,7 @@ import torch
 from intervals import CONFIDENCE, fit, taken, tasks_of
 from never_worse import Rows, entries, folds
 from numpy.typing import NDArray
-from real_data import DataSet, half_interval
+from real_data import DataSet, half_interval, publish
 from shipped_data import cut
 from sklearn.metrics import r2_score
 
@@ -195,9 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"sharper on {n_sharper} sets that are not simulated, at no more than {LOSS_OF_R2} of R2; "
         f"asked {SHARPER}",
     ]
-    print("\n".join(text))
-    if args.output is not None:
-        args.output.write_text("\n".join(text) + "\n", encoding="utf-8")
+    publish("\n".join(text), args.output)
     return 0
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from real_data import DataSet, half_interval, make_model, read_data_set, splits
+from real_data import DataSet, half_interval, make_model, publish, read_data_set, splits
 
 from sklearn_mtl import Task
 
@@ -132,9 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"mean over {args.seeds} {what}, ± half of the 95 % confidence interval"
     )
     table, passed = report(results, share, head)
-    print(table)
-    if args.output is not None:
-        args.output.write_text(table + "\n", encoding="utf-8")
+    publish(table, args.output)
     return 0 if passed else 1
 
 

@@ -167,6 +167,13 @@ def make_model(data: DataSet, loss: str, max_epochs: int | None, seed: int) -> P
     return Pipeline([("encode", encode), ("net", net)])
 
 
+def publish(text: str, output: Path | None) -> None:
+    """Print what was found, and write it to a file if there is one."""
+    print(text, flush=True)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
 def half_interval(values: NDArray[np.float64], test_share: float) -> float:
     """Half of the 95 % confidence interval of the mean over seeds.
 

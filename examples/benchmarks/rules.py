@@ -63,7 +63,7 @@ import pandas as pd
 import torch
 from never_worse import Predictions, Record, Result, Rows, entries, folds
 from numpy.typing import NDArray
-from real_data import DataSet, half_interval, make_model
+from real_data import DataSet, half_interval, make_model, publish
 from shipped_data import Entry, cut
 from skorch.callbacks import Callback
 from torch import Tensor
@@ -451,9 +451,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not results:
         parser.error("there is no table among the sets")
     text, ok = report(results, command_line(args, parser))
-    print(text)
-    if args.output is not None:
-        args.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, args.output)
     return 0 if ok else 1
 
 

@@ -53,7 +53,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from real_data import half_interval, read_data_set, splits
+from real_data import half_interval, publish, read_data_set, splits
 from sklearn.metrics import accuracy_score, r2_score
 
 from sklearn_mtl import Task
@@ -547,9 +547,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verdict = "passed: in the mean over tasks, logprod is not below mask and separate, 1/T"
     lines += ["", f"FAILED: logprod is beaten on {', '.join(failed)}" if failed else verdict]
     text = "\n".join(lines)
-    print(text)
-    if args.output is not None:
-        args.output.write_text(text + "\n", encoding="utf-8")
+    publish(text, args.output)
     if args.plot is not None:
         plot(results, args.plot)
     return int(bool(failed))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sklearn_mtl.networks.members import MemberTrunk
 
-__all__ = ["DenseTrunk"]
+__all__ = ["DenseTrunk", "layer_sizes"]
 
 
 class DenseTrunk(BaseEstimator):
@@ -79,19 +79,7 @@ class DenseTrunk(BaseEstimator):
     @property
     def n_folds(self) -> int:
         """Folds of the rows, of which each member leaves out one; 0 for none."""
-        return self.n_members if self._sizes() and self.n_members > 1 else 0
-
-    def _sizes(self) -> tuple[int, ...]:
-        """Units per layer, once all parameters are as described."""
-        self._validate_params()
-        given: Any = self.hidden_layer_sizes
-        sizes = (given,) if isinstance(given, Integral) else tuple(given)
-        if any(isinstance(u, bool) or not isinstance(u, Integral) or int(u) < 1 for u in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r} of DenseTrunk must be whole "
-                "numbers above 0."
-            )
-        return sizes
+        return self.n_members if layer_sizes(self) and self.n_members > 1 else 0
 
     def build(self, input_shape: tuple[int, ...], two_valued: tuple[int, ...] = ()) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
@@ -108,7 +96,7 @@ class DenseTrunk(BaseEstimator):
         ValueError
             If a parameter is not as described.
         """
-        sizes = self._sizes()
+        sizes = layer_sizes(self)
         width = math.prod(input_shape)
         if not sizes:
             return nn.Flatten()
@@ -130,6 +118,24 @@ class DenseTrunk(BaseEstimator):
         members = self.n_members if self.n_members > 1 else None
         waves = _Waves(width, self.n_frequencies, self.frequency_scale, waved, members)
         return waves, width + len(waved) * waves.n_mixtures
+
+
+def layer_sizes(spec: Any) -> tuple[int, ...]:
+    """Return the units per layer, once all parameters of a spec are as described.
+
+    Parameters
+    ----------
+    spec : estimator
+        With `hidden_layer_sizes`.
+    """
+    spec._validate_params()
+    given = spec.hidden_layer_sizes
+    sizes = (given,) if isinstance(given, Integral) else tuple(given)
+    if any(isinstance(u, bool) or not isinstance(u, Integral) or int(u) < 1 for u in sizes):
+        raise ValueError(
+            f"hidden_layer_sizes={given!r} of {type(spec).__name__} must be whole numbers above 0."
+        )
+    return sizes
 
 
 class _SoftClip(nn.Module):

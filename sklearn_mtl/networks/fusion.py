@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sklearn_mtl.networks.build import TRUNKS, build_trunk, named_spec, takes_channels_last
-from sklearn_mtl.networks.dense import DenseTrunk
+from sklearn_mtl.networks.dense import DenseTrunk, layer_sizes
 from sklearn_mtl.networks.module import in_channels_last
 
 __all__ = ["Fused", "Fusion", "is_data", "spelled_out", "trunk_of"]
@@ -119,7 +119,7 @@ class Fusion(BaseEstimator):
         ValueError
             If a parameter is not as described, X has no part of a name, or a trunk does not fit.
         """
-        sizes = self._sizes()
+        sizes = layer_sizes(self)
         self._check_names(input_shape)
         built = {}
         for name, spec in self._specs(input_shape).items():
@@ -148,17 +148,6 @@ class Fusion(BaseEstimator):
         for name in input_shape:
             parts.setdefault(name, "auto")
         return {n: _spec_of(spec, input_shape[n]) for n, spec in parts.items()}
-
-    def _sizes(self) -> tuple[int, ...]:
-        """Units per layer, once all parameters are as described."""
-        self._validate_params()
-        given: Any = self.hidden_layer_sizes
-        sizes = (given,) if isinstance(given, Integral) else tuple(given)
-        if any(isinstance(u, bool) or not isinstance(u, Integral) or int(u) < 1 for u in sizes):
-            raise ValueError(
-                f"hidden_layer_sizes={given!r} of Fusion must be whole numbers above 0."
-            )
-        return sizes
 
     def _check_names(self, input_shape: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse names that could be no parameters."""
