@@ -54,8 +54,7 @@ html_title = f"sklearn-mtl {release}"
 html_show_sourcelink = False
 # Pages without pages below them leave their room to the text; wide tables need all of it.
 html_sidebars = {
-    page: []
-    for page in ("architecture", "benchmarks", "changelog", "extending", "quickstart", "user_guide")
+    page: [] for page in ("architecture", "benchmarks", "changelog", "extending", "quickstart")
 }
 html_theme_options = {
     "navigation_with_keys": False,
