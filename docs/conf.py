@@ -21,11 +21,18 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "mathml",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build"]
 default_role = "literal"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+copybutton_exclude = ".linenos, .gp, .go"  # prompts and output stay behind
 
 # A module's page lists its __all__; the parameters of a class stand in its docstring.
 autosummary_ignore_module_all = False
