@@ -1,7 +1,7 @@
 """Open built pages in a headless Chromium, as wide as a phone and a laptop, and count overflows.
 
-A box overflows if what is in it is wider than it is: the page scrolls sideways then, or a scroll bar
-hides the end of a line. Links between pages are followed too, with the anchors they name::
+A box overflows if what is in it is wider than it is: the page scrolls sideways then, or a scroll
+bar hides the end of a line. Links between pages are followed too, with the anchors they name::
 
     python docs/check_pages.py docs/_build/html
 """

@@ -34,7 +34,7 @@ def test_the_loop_with_gradient_aggregators_runs():
 
 
 def test_from_a_folder_to_pictures_it_takes_fifteen_lines():
-    page = (ROOT / "examples" / "plot_7_image_folder.py").read_text()
+    page = (ROOT / "examples" / "plot_09_image_folder.py").read_text()
     (block,) = re.findall(r"# %%\n# From the folder.*?\n(?!#)(.*?)# %%", page, flags=re.DOTALL)
     lines = [line for line in block.splitlines() if line and not line.startswith("#")]
     assert 10 < len(lines) <= 15
