@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mtl import _through as tools
 from sklearn_mtl._callers import check_callers
 from sklearn_mtl._data.rows import Samples
-from sklearn_mtl._files import save as files
-from sklearn_mtl._files.checkpoint import Checkpoint
 from sklearn_mtl._fitted import Fitted, available_if, fitted_of, there_is
 from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl._intervals import (
@@ -37,6 +35,9 @@ from sklearn_mtl._views import TaskClassifier, TaskRegressor, log_of, task_view
 from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.networks import MultiTaskModule
+
+if TYPE_CHECKING:  # the rooms of files are imported where files are: most processes have none
+    from sklearn_mtl._files.checkpoint import Checkpoint
 
 __all__ = ["MultiTaskCNNEstimator"]
 
@@ -506,9 +507,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             ctrl_c=ctrl_c,
             validation=None if X_val is None else Samples(X_val, y_val, sample_weight_val),
             listener=FitTasks(self),
-            checkpoint=None
-            if self.checkpoint is None
-            else Checkpoint(self.checkpoint, self.checkpoint_every),
+            checkpoint=self._checkpoint(),
         )
         ctrl_c.check()
         fitted.keep_in(self)
@@ -562,6 +561,13 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ctrl_c.check()
         fitted.keep_in(self)
         return self
+
+    def _checkpoint(self) -> Checkpoint | None:
+        if self.checkpoint is None:
+            return None
+        from sklearn_mtl._files.checkpoint import Checkpoint
+
+        return Checkpoint(self.checkpoint, self.checkpoint_every)
 
     def _previous(self) -> Fitted | None:
         """Return what an earlier training has left, if there was one."""
@@ -940,7 +946,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._validate_params()
-        files.save(path, self, optimizer)
+        from sklearn_mtl._files.save import save
+
+        save(path, self, optimizer)
 
     @classmethod
     @heeding_ctrl_c
@@ -972,7 +980,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         --------
         save : Write the file.
         """
-        return files.load(path, cls, trunk)
+        from sklearn_mtl._files.save import load
+
+        return load(path, cls, trunk)
 
     def as_module(self, task: str | None = None) -> FittedModule:
         """Return the fitted network as a PyTorch module, from X to predictions.
@@ -1055,7 +1065,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         The network is computed in float32, whatever `precision` is. A `trunk` of your own must be
         one that `torch.onnx.export` takes, with any number of rows.
         """
-        files.to_onnx(path, fitted_of(self))
+        from sklearn_mtl._files.save import to_onnx
+
+        to_onnx(path, fitted_of(self))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, as a fit in another thread may set attributes while this one is pickled.

@@ -713,6 +713,14 @@ def test_nothing_is_printed(module: str) -> None:
     assert not lines, f"print( in {FILES[module]}, lines {lines}"
 
 
+def run_alone(code: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
 def test_importing_the_package_brings_no_extra() -> None:
     code = """
 import sys
@@ -721,8 +729,17 @@ extras = {"PIL", "matplotlib", "polars", "h5py", "zarr", "onnx", "onnxscript"}
 extras |= {"tabm", "timm", "torchvision", "torchjd"}
 print(sorted(extras & set(sys.modules)))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "[]"
+    assert run_alone(code) == "[]"
+
+
+def test_a_fit_brings_neither_files_nor_tools() -> None:
+    """They are imported by whoever asks for them, so that workers start sooner."""
+    code = """
+import sys
+import sklearn_mtl
+sklearn_mtl.MultiTaskCNNEstimator(max_epochs=1).fit([[0.0], [1.0]] * 5, [0.0, 1.0] * 5)
+rooms = [name.removeprefix("sklearn_mtl.") for name in sys.modules]
+late = ("_files", "datasets", "inspection", "model_selection", "plotting")
+print(sorted(room for room in rooms if room.startswith(late)))
+"""
+    assert run_alone(code) == "[]"
