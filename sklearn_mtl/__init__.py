@@ -14,6 +14,7 @@ them:
 - `sklearn_mtl.metrics`: scikit-learn's metrics and scorers on observed targets;
 - `sklearn_mtl.model_selection`: out-of-fold predictions of every task;
 - `sklearn_mtl.inspection`: what learning the tasks together is worth;
+- `sklearn_mtl.plotting`: pictures of targets, trainings and predictions;
 - `sklearn_mtl.augmentation`: images changed at random, and targets that move with them;
 - `sklearn_mtl.datasets`: images from files, and scenes with a class, a number and a conditional
   number.
@@ -81,6 +82,7 @@ SUBMODULES = (
     "metrics",
     "model_selection",
     "networks",
+    "plotting",
 )
 
 

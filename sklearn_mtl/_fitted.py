@@ -92,6 +92,20 @@ class Fitted:
         """Number of epochs."""
         return len(self.history["train_loss"])
 
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch, from 1, with the best objective on rows left out, or else on validation data.
+
+        None without such, and where the net does not know the epochs: after `load`, or a stream.
+        """
+        epochs = getattr(self.net, "history", ())
+        if len(epochs) == self.n_iter:
+            for loss in ("oob_loss", "valid_loss"):
+                values = [epoch.get(loss, math.inf) for epoch in epochs]
+                if min(values) < math.inf:
+                    return values.index(min(values)) + 1
+        return None
+
     def raw(self, X: Any, embed: bool = False) -> NDArray[np.floating[Any]]:
         """Check X, and run the network on it, in its own precision.
 

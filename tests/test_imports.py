@@ -260,6 +260,21 @@ HOUSE = {
         " losses metrics",
         "numpy sklearn pandas scipy",
     ),
+    # matplotlib, once something is drawn
+    "plotting.*": Room("_data.tables _data.targets _fitted", "numpy", "matplotlib"),
+    "plotting.axes": Room(),
+    "plotting.reading": Room("_data.contents"),
+    "plotting.pictures": Room("_data.inputs"),
+    "plotting.outlines": Room(".axes _data.geometry _data.tasks"),
+    "plotting.scores": Room(".axes .reading _data.contents _score kinds kinds.bounds"),
+    "plotting.targets": Room(".axes .reading _data.gates"),
+    "plotting.conditional": Room(".axes _data.gates kinds.values"),
+    "plotting.history": Room(".axes .reading"),
+    "plotting.images": Room(
+        ".axes .outlines .pictures .reading _data.contents _data.fused _data.geometry _data.rows"
+        " _data.tasks kinds.bounds kinds.values"
+    ),
+    "plotting": Room(".conditional .history .images .scores .targets"),
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
         "_data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks _training.plan"

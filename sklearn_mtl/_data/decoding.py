@@ -149,6 +149,19 @@ class TargetDecoder:
                 f"conditional_output={conditional_output!r} is unknown. Use 'estimate', 'nan' or "
                 "'expected'."
             )
+        chain = self.chains(raw, predicted)
+        gated = [k for k, gate in enumerate(self._gates) if gate is not None]
+        if conditional_output == "nan":
+            return {k: (chain[k][0], None) for k in gated}
+        return {k: (None, chain[k][1]) for k in gated if self.kinds_[k].is_mean}
+
+    def chains(
+        self, raw: Outputs, predicted: list[NDArray[Any]] | None = None
+    ) -> list[tuple[NDArray[np.bool_], FloatArray]]:
+        """Tell of each task where it is predicted to apply (n,), and how probable that is (n,).
+
+        Of those up the chain of gates, each has to hold; tasks without one always apply.
+        """
         classes = self.classes
         proba = dict(zip(classes, self.probabilities(raw).values(), strict=True))
 
@@ -159,11 +172,7 @@ class TargetDecoder:
             return self._unweighted(gate, proba[gate])[:, labels].sum(axis=1)
 
         predicted = self.decode(raw) if predicted is None else predicted
-        chain = chains(self.tasks_, self._gates, predicted, share_of)
-        gated = [k for k, gate in enumerate(self._gates) if gate is not None]
-        if conditional_output == "nan":
-            return {k: (chain[k][0], None) for k in gated}
-        return {k: (None, chain[k][1]) for k in gated if self.kinds_[k].is_mean}
+        return chains(self.tasks_, self._gates, predicted, share_of)
 
     def _unweighted(self, k: int, proba: FloatArray) -> FloatArray:
         """Probabilities as they would be without the class weights, by which they are too large."""
