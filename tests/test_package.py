@@ -21,6 +21,7 @@ OFFERED = {
     "metrics": "task_scorer",
     "model_selection": "cross_val_predict_tasks",
     "networks": "TRUNKS",
+    "plotting": "TargetsDisplay",
 }
 
 
@@ -51,7 +52,7 @@ for module in {order}:
 
 
 def test_what_is_there_is_listed_and_all_else_an_attribute_error() -> None:
-    strangers = ["plotting", "nothing", "_nothing", "os", "SUBMODULE"]
+    strangers = ["drawing", "nothing", "_nothing", "os", "SUBMODULE"]
     code = f"""
 import sklearn_mtl
 print(*dir(sklearn_mtl))
