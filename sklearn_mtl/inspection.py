@@ -23,6 +23,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_mtl._data.geometry import Geometry, pairs_of
+from sklearn_mtl._data.on_disk import lazily
 from sklearn_mtl._data.rows import sent_to_workers, take_rows
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
@@ -179,7 +180,7 @@ def transfer_report(
             "MultiTaskCNNEstimator, or a pipeline that ends in one, such as the best_estimator_ of "
             "a search."
         )
-    X, y, sample_weight, groups = indexable(X, y, sample_weight, groups)
+    X, y, sample_weight, groups = indexable(lazily(X), y, sample_weight, groups)
     encoder = TargetEncoder(inner.tasks, inner.missing_values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each fit says it for its own rows
@@ -318,13 +319,8 @@ def _fit_and_score(
     if not scorers:
         return []
     estimator = clone(estimator)
-    if hasattr(X, "oindex"):  # Zarr, of which scikit-learn cannot take rows
-        (X_train, y_train), (X_test, y_test) = (
-            (take_rows(X, rows), take_rows(y, rows)) for rows in (train, test)
-        )
-    else:
-        X_train, y_train = _safe_split(estimator, X, y, train)
-        X_test, y_test = _safe_split(estimator, X, y, test, train)
+    X_train, y_train = _safe_split(estimator, X, y, train)
+    X_test, y_test = _safe_split(estimator, X, y, test, train)
     of_fit, of_score = {}, {}
     if sample_weight is not None:
         of_fit[fit_name(estimator, "sample_weight")] = take_rows(sample_weight, train)

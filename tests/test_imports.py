@@ -129,15 +129,20 @@ HOUSE = {
     "_data.gates": Room(".tables .tasks"),
     "_data.observed": Room(".tables .tasks kinds.censored"),
     "_data.labels": Room(".tables .tasks .weights"),
-    "_data.rows": Room(".contents .opening .weights"),
+    "_data.lazy": Room(),  # what is cut into rows without being read
+    "_data.mapped": Room(),
+    "_data.stores": Room(".lazy .mapped", "torch", "h5py"),  # h5py, in another process
+    "_data.on_disk": Room(".lazy .mapped .stores"),
+    "_data.rows": Room(".contents .on_disk .opening .weights"),
     "_data.folds": Room(),
     "_data.levels": Room(),
     "_data.scaling": Room(),
-    "_data.parts": Room(".rows", "scipy.sparse"),  # several inputs per row
+    "_data.parts": Room(".lazy .rows", "scipy.sparse"),  # several inputs per row
     "_data.refusals": Room(".contents .parts", "scipy.sparse"),
     "_data.shapes": Room(),
     "_data.inputs": Room(
-        ".ahead .levels .opening .parts .refusals .scaling .shapes", "scipy.sparse"
+        ".ahead .lazy .levels .mapped .on_disk .opening .parts .refusals .scaling .shapes",
+        "scipy.sparse",
     ),
     "_data.fused": Room(".inputs .parts .refusals"),
     "_data.likely": Room(".inputs .refusals"),
@@ -242,11 +247,11 @@ HOUSE = {
     "datasets.scenes": Room("", "pandas sklearn"),
     "datasets.pictures": Room("", "", "PIL"),  # Pillow, once a picture is read
     "datasets.reading": Room(".pictures", "joblib pandas torch"),
-    "datasets.images": Room(".pictures .reading"),
+    "datasets.images": Room(".pictures .reading _data.lazy"),
     "datasets.padding": Room("", "sklearn.base sklearn.utils.validation"),
     "datasets.reader": Room(".images", "sklearn.base sklearn.utils"),
     "datasets.columns": Room("_data.parts", "sklearn.base sklearn.utils sklearn.utils.validation"),
-    "datasets": Room(".columns .images .padding .reader .scenes _data.parts"),
+    "datasets": Room(".columns .images .padding .reader .scenes _data.on_disk _data.parts"),
     "_one_task": Room("_fitted _intervals", "numpy sklearn"),
     "_views": Room("_fitted _intervals _one_task", "numpy sklearn"),
     "_through": Room("_fitted _intervals", "numpy sklearn"),  # methods as functions
@@ -254,10 +259,12 @@ HOUSE = {
         "_data.rows _fitted _score _views kinds.bounds kinds.concordance kinds.scores",
         "numpy sklearn",
     ),
-    "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
+    "model_selection": Room(
+        "_data.on_disk _data.rows _data.targets _data.tasks _fitted", "numpy sklearn"
+    ),
     "inspection": Room(
-        "_data.geometry _data.rows _data.tables _data.targets _data.tasks _fitted kinds.bounds"
-        " losses metrics",
+        "_data.geometry _data.on_disk _data.rows _data.tables _data.targets _data.tasks _fitted"
+        " kinds.bounds losses metrics",
         "numpy sklearn pandas scipy",
     ),
     # matplotlib, once something is drawn

@@ -15,7 +15,10 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names
 
 from sklearn_mtl._data.ahead import read_ahead
+from sklearn_mtl._data.lazy import LazyRows
 from sklearn_mtl._data.levels import Levels
+from sklearn_mtl._data.mapped import is_mapped, will_need
+from sklearn_mtl._data.on_disk import is_stored, lazily, refuse_data_sets
 from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.parts import Parts
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
@@ -59,10 +62,12 @@ def as_input(X: Any, name: str = "X") -> Any:
     # Numbers in an array are what they are: what is left to check, the readers check.
     plain = type(X) is np.ndarray and X.dtype.kind in "biuf" and X.ndim > 1 and X.size
     array = X = X if plain else opened(X, name)
-    if _is_on_disk(X):
+    if is_stored(X):
+        array = lazily(X)
         if hasattr(X, "check_rows"):  # `ImageFiles`, in which rows may have no file
             X.check_rows(name)
     elif not plain:
+        refuse_data_sets(X, name)
         if not is_readable(X):
             raise refusal(X, TypeError(f"it is a {type(X).__name__}"), name)
         array = _checked(X, name)
@@ -93,27 +98,23 @@ def _checked(X: Any, name: str) -> Any:
 
 
 def _is_on_disk(X: Any) -> bool:
-    """Tell chunked array-likes (HDF5, Zarr, `ImageFiles`) from arrays in memory."""
-    return not isinstance(X, np.ndarray) and all(
-        hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
-    )
+    return is_stored(X) or is_mapped(X)
 
 
 def _take(X: Any, rows: Rows) -> NDArray[Any]:
     """Rows of X as a numpy array; files are read forwards, as HDF5 demands."""
+    if isinstance(X, LazyRows):
+        return X.take(rows)
+    if is_mapped(X):
+        will_need(X, np.asarray(rows, dtype=np.intp))
     if isinstance(rows, range):
         piece = X[rows.start : rows.stop]
         return piece.toarray() if issparse(piece) else np.asarray(piece)
     if issparse(X):
         return X[rows].toarray()
-    if isinstance(X, np.ndarray):
-        if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
-            return np.asarray(X[rows[0] : rows[-1] + 1])
-        return np.asarray(X[rows])
-    order = np.argsort(rows)
-    forwards = rows[order]
-    taken = np.asarray(X.oindex[forwards] if hasattr(X, "oindex") else X[forwards])
-    return taken[np.argsort(order)]
+    if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
+        return np.asarray(X[rows[0] : rows[-1] + 1])
+    return np.asarray(X[rows])
 
 
 class Source(NamedTuple):

@@ -48,7 +48,8 @@ def opened(values: Any, name: str = "X") -> Any:
         return _with_zeros(values)
     if isinstance(values, torch.utils.data.Dataset):
         raise ValueError(
-            f"{name} is a {type(values).__name__} of torch. Pass an array of its rows."
+            f"{name} is a {type(values).__name__} of torch. Pass an array of its rows; or, as X, "
+            "RowsOnDisk(X, 0) of sklearn_mtl.datasets, which reads the first part of each sample."
         )
     if isinstance(values, deque | UserList):
         values = list(values)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from sklearn_mtl._data.lazy import RowView
 from sklearn_mtl._data.rows import take_rows
 
 __all__ = ["Absent", "Holed", "MultiInput", "Parts", "columns_of", "is_part_name"]
 
 
-class MultiInput:
+class MultiInput(RowView):
     """Several inputs of the same rows, such as a photograph and a line of a table.
 
     X of any `fit`, `predict` or `score` of the estimator, of searches and cross-validation: it is
@@ -31,8 +31,8 @@ class MultiInput:
     Parameters
     ----------
     **parts : array-like of shape (n_samples, ...)
-        Each is an X of its own: an array, a frame, a sparse matrix, a list, `ImageFiles`, or an
-        array of HDF5 or Zarr.
+        Each is an X of its own: an array, a frame, a sparse matrix, a list, `ImageFiles`,
+        `RowsOnDisk`, or an array of HDF5 or Zarr.
 
     Attributes
     ----------
@@ -107,15 +107,7 @@ class MultiInput:
             if key not in self.parts:
                 raise KeyError(f"{key!r} is no part. There are {list(self.parts)}.")
             return self.parts[key]
-        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:  # of scikit-learn
-            key = key[0]
-        if isinstance(key, Integral):
-            row = int(np.arange(len(self))[key])
-            return {n: _sample(part, row) for n, part in self._lists().items()}
-        rows: Any = key if isinstance(key, slice) else np.arange(len(self))[key]
-        if not isinstance(rows, slice) and rows.ndim != 1:
-            raise IndexError("Rows of a MultiInput are a number, a slice, numbers or a mask.")
-        return MultiInput(**{name: _cut(part, rows) for name, part in self.parts.items()})
+        return super().__getitem__(key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Refuse: parts are arrays, and not all of them together."""
@@ -124,9 +116,20 @@ class MultiInput:
             f"X[{next(iter(self.parts))!r}]; or pass it to what cuts X into rows, and no further."
         )
 
+    def _row(self, row: int) -> dict[str, Any]:
+        return {name: _sample(part, row) for name, part in self._lists().items()}
+
+    def _part(self, rows: Any) -> MultiInput:
+        chosen = slice(rows.start, rows.stop, rows.step) if _is_forward(rows) else np.asarray(rows)
+        return MultiInput(**{name: _cut(part, chosen) for name, part in self.parts.items()})
+
     def _lists(self) -> dict[str, Any]:
         """Return frames as arrays."""
         return {n: np.asarray(p) if hasattr(p, "columns") else p for n, p in self.parts.items()}
+
+
+def _is_forward(rows: Any) -> bool:
+    return isinstance(rows, range) and rows.step > 0
 
 
 def is_part_name(name: Any) -> bool:

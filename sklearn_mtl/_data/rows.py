@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 
 from sklearn_mtl._data.contents import holes
+from sklearn_mtl._data.on_disk import is_stored, lazily
 from sklearn_mtl._data.opening import as_numpy, opened
 from sklearn_mtl._data.weights import read_weights
 
@@ -101,8 +102,9 @@ def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
 
 def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
     """Return some rows of X, y or weights, in the container that they are in."""
-    # Zarr has a method of its own for rows in any number.
-    return data.oindex[rows] if hasattr(data, "oindex") else _safe_indexing(data, rows)
+    if is_stored(data):  # such files have rules of their own about rows
+        return lazily(data)[rows]
+    return _safe_indexing(data, rows)
 
 
 @contextmanager
@@ -114,9 +116,9 @@ def sent_to_workers() -> Iterator[None]:
         if "pickle" not in str(error):
             raise
         raise ValueError(
-            "X, y or the estimator cannot be sent to other processes, as is so for an open HDF5 "
-            "file. Pass n_jobs=1; or use threads: with joblib.parallel_config('threading', "
-            "n_jobs=2); or read X into an array or a memmap."
+            "X, y or the estimator cannot be sent to other processes, as is so for an HDF5 file "
+            "that is open for writing. Open it with h5py.File(path, 'r'); or pass n_jobs=1; or use "
+            "threads: with joblib.parallel_config('threading', n_jobs=2)."
         ) from error
 
 

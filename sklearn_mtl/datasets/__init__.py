@@ -1,5 +1,6 @@
-"""Images from files, several inputs per row, sequences of unequal length, and synthetic scenes."""
+"""Images and arrays in files, several inputs per row, sequences of unequal length, and scenes."""
 
+from sklearn_mtl._data.on_disk import RowsOnDisk
 from sklearn_mtl._data.parts import MultiInput
 from sklearn_mtl.datasets.columns import ColumnInputs
 from sklearn_mtl.datasets.images import ImageFiles, load_images
@@ -12,6 +13,7 @@ __all__ = [
     "ImageFiles",
     "ImageReader",
     "MultiInput",
+    "RowsOnDisk",
     "SequencePad",
     "load_images",
     "make_digit_scenes",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.lazy import LazyRows
 from sklearn_mtl.datasets.pictures import Layout, check_file, is_count, layout_of
 from sklearn_mtl.datasets.reading import (
     each,
@@ -97,7 +96,7 @@ def load_images(
     return X
 
 
-class ImageFiles:
+class ImageFiles(LazyRows):
     """Files of images that look like an array, and are read when they are needed.
 
     X of any `fit`, `predict` or `score` of the estimator, of searches and cross-validation: batches
@@ -171,7 +170,6 @@ class ImageFiles:
     """
 
     dtype = np.dtype(np.uint8)
-    ndim = 4
 
     def __init__(
         self,
@@ -206,45 +204,21 @@ class ImageFiles:
         return (1, *self._layout.shape)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes that all images have in memory."""
-        return math.prod(self.shape)
-
-    @property
     def missing(self) -> NDArray[np.bool_]:
         """Rows that have no path, (n_samples,)."""
         return np.array([path is None for path in self.paths], dtype=bool)
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.paths)
-
     def __repr__(self) -> str:
         """Tell the shape, and whether rows are missing."""
         n = self.missing.sum()
-        return f"ImageFiles of the shape {self.shape}{f', {n} of them missing' if n else ''}"
+        return super().__repr__() + (f", {n} of them missing" if n else "")
 
-    def __getitem__(self, key: Any) -> Any:
-        """Return some rows as ImageFiles, or values as an array."""
-        rows, *rest = (key or (slice(None),)) if isinstance(key, tuple) else (key,)
-        beside = any(not isinstance(k, slice | Integral) and k is not Ellipsis for k in rest)
-        if rows is Ellipsis or rows is None or beside:
-            return np.asarray(self)[key]
-        paths: Any = self.paths[rows]
-        if not isinstance(paths, np.ndarray):
-            image = self._part(self.paths[[rows]]).__array__()[0]
-            return image[tuple(rest)]
-        if paths.ndim != 1:
-            raise IndexError("Rows of ImageFiles are a number, a slice, numbers or a mask.")
-        part = self._part(paths)
-        if all(each is Ellipsis or each == slice(None) for each in rest):
-            return part
-        return np.asarray(part)[(slice(None), *rest)]
+    def take(self, rows: Any) -> NDArray[np.uint8]:
+        """Read some rows into an array."""
+        return self._part(rows)._read()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+    def _read(self) -> NDArray[np.uint8]:
         """Read all images."""
-        if copy is False:
-            raise ValueError("ImageFiles cannot become an array without a copy.")
         self.check_rows("ImageFiles")
         X, new = np.empty(self.shape, dtype=np.uint8), []
         for row, path in enumerate(self.paths):
@@ -259,7 +233,7 @@ class ImageFiles:
                 "Files of images could not be read, and now they can: they were changed meanwhile. "
                 "Try again."
             )
-        return X if dtype is None else X.astype(dtype, copy=False)
+        return X
 
     def check_rows(self, name: str = "X") -> None:
         """Refuse rows without an image.
@@ -276,17 +250,14 @@ class ImageFiles:
         """
         refuse_holes(self.missing, name, "as by X[~X.missing], or X[X[column].notna()] of a table")
 
-    def take(self, rows: Any) -> NDArray[np.uint8]:
-        """Read some rows into an array."""
-        return np.asarray(self[np.asarray(rows)])
-
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the images, and what this is a part of."""
         return self.__dict__ | {"_whole": None, "_cache": _Cache(self._cache.limit)}
 
-    def _part(self, paths: NDArray[Any]) -> ImageFiles:
+    def _part(self, rows: Any) -> ImageFiles:
         part = object.__new__(ImageFiles)
-        part.__dict__ |= self.__dict__ | {"paths": paths, "_whole": self}
+        part.__dict__ |= self.__dict__ | {"paths": self.paths[np.asarray(rows, dtype=np.intp)]}
+        part._whole = self if self._whole is None else self._whole
         return part
 
     def _image(self, path: str) -> NDArray[np.uint8]:

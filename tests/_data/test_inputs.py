@@ -455,6 +455,7 @@ def small(**params: Any) -> MultiTaskCNNEstimator:
 def test_arrays_on_disk_are_never_read_whole(
     shape: Any, early_stopping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sklearn_mtl._data.stores.BLOCK_BYTES", 1)
     monkeypatch.setattr("sklearn_mtl._data.inputs.CHUNK_ELEMENTS", 10 * int(np.prod(shape)))
     monkeypatch.setattr("sklearn_mtl._data.inputs.GLANCE_ELEMENTS", 10 * int(np.prod(shape)))
     monkeypatch.setattr("sklearn_mtl._predict.CHUNK_VALUES", 10 * int(np.prod(shape)))

@@ -110,7 +110,7 @@ def test_it_does_not_pass_for_an_array():
         np.asarray(make())
     with pytest.raises(KeyError, match="'imag' is no part"):
         make()["imag"]
-    with pytest.raises(IndexError, match="Rows of a MultiInput"):
+    with pytest.raises(IndexError, match="Rows of MultiInput"):
         make()[np.zeros((2, 2), dtype=int)]
 
 

@@ -1,0 +1,89 @@
+"""Arrays whose memory is a file: what of it is soon read, and how another process finds it."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["is_mapped", "mapping_of", "open_mapped", "place_of", "will_need"]
+
+PAGE = mmap.PAGESIZE
+NEAR_PAGES = 8  # pages in between that are read along rather than asked for apart
+
+
+def mapping_of(array: Any) -> mmap.mmap | None:
+    """Return the map of the file that an array stands in; None if it is in memory."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, memoryview):
+        array = array.obj
+    return array if isinstance(array, mmap.mmap) else None
+
+
+def is_mapped(X: Any) -> bool:
+    """Tell arrays that stand in a file, such as `numpy.memmap` and views of it."""
+    return isinstance(X, np.ndarray) and mapping_of(X) is not None
+
+
+def will_need(array: NDArray[Any], rows: NDArray[np.intp]) -> None:
+    """Let the system read rows of an array in a file at once, and not one page after the other.
+
+    Parameters
+    ----------
+    array : ndarray
+        Others than those in a file are left alone, and those whose rows do not stand in a row.
+    rows : ndarray of int, increasing
+    """
+    file = mapping_of(array)
+    if file is None or not hasattr(file, "madvise") or len(rows) == 0:  # as on Windows
+        return
+    step, size = array.strides[0], array[:1].nbytes
+    if step < size or not array[:1].flags.c_contiguous:
+        return
+    start = array.__array_interface__["data"][0] - _address(file)
+    first = (start + rows * step) // PAGE
+    last = (start + rows * step + size - 1) // PAGE
+    apart = np.flatnonzero(first[1:] - last[:-1] > NEAR_PAGES)
+    begins = first[np.concatenate([[0], apart + 1])].tolist()
+    ends = last[np.concatenate([apart, [-1]])].tolist()
+    for begin, end in zip(begins, ends, strict=True):
+        file.madvise(mmap.MADV_WILLNEED, begin * PAGE, (end - begin + 1) * PAGE)
+
+
+def place_of(array: NDArray[Any]) -> dict[str, Any]:
+    """Return where an array stands, for `open_mapped` in another process.
+
+    Raises
+    ------
+    ValueError
+        If its file has no name, its values differ from the file, or rows are cut from the middle.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
+        owner = owner.base
+    file = mapping_of(array)
+    name, mode = (getattr(owner, each, None) for each in ("filename", "mode"))
+    order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
+    if file is None or name is None or mode == "c" or order is None:
+        raise ValueError(
+            "Other processes cannot open this memmap: it was made of a file without a path, with "
+            "mode='c', or is a part of one that is not in one piece. Pass RowsOnDisk of the whole "
+            "np.memmap(path, mode='r', ...), and take rows of that."
+        )
+    # The map begins at the last boundary of pages before the offset.
+    begin = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY
+    offset = begin + array.__array_interface__["data"][0] - _address(file)
+    place = {"filename": str(name), "dtype": array.dtype, "offset": offset}
+    return place | {"shape": array.shape, "order": order}
+
+
+def open_mapped(place: dict[str, Any]) -> NDArray[Any]:
+    """Open what `place_of` has named."""
+    return np.memmap(mode="r", **place)
+
+
+def _address(file: mmap.mmap) -> int:
+    return int(np.frombuffer(file, np.uint8).__array_interface__["data"][0])

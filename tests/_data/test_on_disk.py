@@ -1,0 +1,366 @@
+"""Tests of arrays in files and data sets, whose folds are views."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import zarr
+from _inputs import make_small
+from sklearn.model_selection import GridSearchCV, cross_validate
+
+from sklearn_mtl._data.mapped import will_need
+from sklearn_mtl._data.on_disk import lazily
+from sklearn_mtl.datasets import MultiInput, RowsOnDisk
+from sklearn_mtl.inspection import transfer_report
+
+N = 40
+RNG = np.random.default_rng(3)
+VALUES = RNG.normal(size=(N, 3, 4)).astype(np.float32)
+Y = VALUES.reshape(N, -1)[:, :2] + 0.1 * RNG.normal(size=(N, 2))
+
+
+def memmap(folder: Path, values: np.ndarray) -> Any:
+    np.save(folder / "X.npy", values)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+def hdf5(folder: Path, values: np.ndarray) -> Any:
+    with h5py.File(folder / "X.h5", "w") as file:
+        file.create_dataset("part/X", data=values, chunks=(7, *values.shape[1:]))
+    return h5py.File(folder / "X.h5", "r")["part/X"]
+
+
+def in_zarr(folder: Path, values: np.ndarray) -> Any:
+    return zarr.create_array(folder / "X.zarr", data=values, chunks=(7, *values.shape[1:]))
+
+
+class Taken:
+    """The protocol at its least: a shape, a type and `take`, of increasing rows."""
+
+    def __init__(self, folder: Path, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def take(self, rows: Any) -> np.ndarray:
+        assert (np.diff(rows) > 0).all()
+        return self.values[rows]
+
+
+class Sliced:
+    """Slices of rows, as of a table in parquet."""
+
+    def __init__(self, folder: Path, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.chunks = (9, *values.shape[1:])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        assert isinstance(rows, slice)
+        return self.values[rows]
+
+
+class Pairs(torch.utils.data.Dataset[Any]):
+    """A data set of (x, y)."""
+
+    def __init__(self, folder: Path, values: np.ndarray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, row: int) -> Any:
+        return torch.tensor(self.values[row]), torch.tensor(Y[row])
+
+
+def pairs(folder: Path, values: np.ndarray) -> Any:
+    return RowsOnDisk(Pairs(folder, values), 0)
+
+
+STORES: dict[str, Any] = {
+    "memmap": memmap,
+    "hdf5": hdf5,
+    "zarr": in_zarr,
+    "take": Taken,
+    "slices": Sliced,
+    "a data set of torch": pairs,
+}
+
+
+@pytest.fixture(params=STORES)
+def stored(request: Any, tmp_path: Path) -> RowsOnDisk:
+    X = STORES[request.param](tmp_path, VALUES)
+    return X if isinstance(X, RowsOnDisk) else RowsOnDisk(X)
+
+
+KEYS: list[Any] = [
+    slice(None),
+    slice(5, 30, 3),
+    slice(None, None, -1),
+    slice(3, 3),
+    [4, 1, 1, -1],
+    [],
+    RNG.random(N) < 0.3,
+    np.array([38, 2]),
+    7,
+    -2,
+    (slice(4, 9), Ellipsis),
+    (np.array([3, 1]), Ellipsis),
+    (slice(2, 9), slice(None), 1),
+    (5, 2),
+    (),
+    Ellipsis,
+    None,
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_rows_are_those_of_the_array(stored: RowsOnDisk, key: Any) -> None:
+    expected = VALUES[key]
+    assert stored[key].shape == expected.shape
+    np.testing.assert_array_equal(np.asarray(stored[key]), expected)
+    # And of a view of a view, by numbers and by a range.
+    for rows in (np.array([9, 3, 3, 39, *range(36)]), slice(None, None, -1)):
+        np.testing.assert_array_equal(np.asarray(stored[rows][key]), VALUES[rows][key])
+
+
+def test_rows_are_views(stored: RowsOnDisk) -> None:
+    part = stored[RNG.permutation(N)[:30]]
+    assert isinstance(part, RowsOnDisk)
+    assert part._store is stored._store
+    assert (part.shape, part.ndim, part.dtype) == ((30, 3, 4), 3, np.float32)
+    assert part.nbytes == 30 * 12 * 4
+    assert repr(part) == "RowsOnDisk of the shape (30, 3, 4)"
+    with pytest.raises(IndexError):
+        stored[[N]]
+    with pytest.raises(IndexError, match=f"no row {N}"):
+        stored[N]
+    with pytest.raises(IndexError, match="Rows of RowsOnDisk are a number"):
+        stored[np.zeros((2, 2), dtype=int)]
+    with pytest.raises(IndexError):
+        stored.take([-N - 1])
+    with pytest.raises(ValueError, match="without a copy"):
+        np.array(stored, copy=False)
+
+
+def test_other_processes_find_the_rows(stored: RowsOnDisk) -> None:
+    for part in (stored, stored[5:30], stored[[8, 2]], stored[::-1]):
+        again = pickle.loads(pickle.dumps(part))
+        np.testing.assert_array_equal(np.asarray(again), np.asarray(part))
+    np.testing.assert_array_equal(np.asarray(copy.deepcopy(stored)), VALUES)
+
+
+@pytest.mark.parametrize("store", [memmap, hdf5, in_zarr])
+def test_a_pickle_holds_no_values(store: Any, tmp_path: Path) -> None:
+    stored = RowsOnDisk(store(tmp_path, np.zeros((5000, 20))))
+    assert len(pickle.dumps(stored)) < 5000
+    assert len(pickle.dumps(stored[100:4000:7])) < 5000
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_searches_have_the_scores_of_the_array(stored: RowsOnDisk, n_jobs: int | None) -> None:
+    search = GridSearchCV(make_small(), {"learning_rate": [1e-3, 1e-2]}, cv=3, n_jobs=n_jobs)
+    if n_jobs == 2 and isinstance(stored._store, type(pairs(Path(), VALUES)._store)):
+        pytest.skip("classes of a test file are unknown to other processes")
+    found = search.fit(stored, Y).cv_results_
+    expected = search.fit(VALUES, Y).cv_results_
+    np.testing.assert_array_equal(found["mean_test_score"], expected["mean_test_score"])
+
+
+def test_folds_read_only_what_they_need(tmp_path: Path) -> None:
+    """Each row as part of a few, never all of them."""
+    largest = 0
+
+    class Watched(Taken):
+        def take(self, rows: Any) -> np.ndarray:
+            nonlocal largest
+            largest = max(largest, len(rows))
+            return super().take(rows)
+
+    values = RNG.normal(size=(60, 50_000))
+    X, y = RowsOnDisk(Watched(tmp_path, values)), values[:, :2]
+    cross_validate(make_small(batch_size=5, max_epochs=1), X, y, cv=2)
+    assert 0 < largest <= 43
+
+
+@pytest.mark.parametrize("store", [memmap, hdf5, in_zarr])
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_reports_have_the_scores_of_the_array(store: Any, n_jobs: Any, tmp_path: Path) -> None:
+    X = store(tmp_path, VALUES)
+    found = transfer_report(make_small(max_epochs=1), X, Y, cv=2, n_jobs=n_jobs)
+    expected = transfer_report(make_small(max_epochs=1), VALUES, Y, cv=2)
+    assert found.equals(expected)
+
+
+def test_several_inputs_are_views_too(tmp_path: Path) -> None:
+    X = MultiInput(a=hdf5(tmp_path, VALUES), b=RowsOnDisk(memmap(tmp_path, VALUES)))
+    part = X[np.array([5, 1])]
+    assert isinstance(part["a"], RowsOnDisk)
+    assert isinstance(part["b"], RowsOnDisk)
+    np.testing.assert_array_equal(part["a"], VALUES[[5, 1]])
+    dense = MultiInput(a=VALUES, b=VALUES)
+    found = make_small(trunk="auto").fit(X, Y).predict(X)
+    np.testing.assert_array_equal(found, make_small(trunk="auto").fit(dense, Y).predict(dense))
+
+
+def test_views_of_memmaps(tmp_path: Path) -> None:
+    path = tmp_path / "X.bin"
+    VALUES.tofile(path)
+    whole = np.memmap(path, np.float32, "r", shape=VALUES.shape)
+    shifted = np.memmap(path, np.float32, "r", offset=5 * 48, shape=(35, 3, 4))
+    for view, values in (
+        (whole[4:], VALUES[4:]),
+        (np.asarray(whole)[7:], VALUES[7:]),
+        (shifted[2:], VALUES[7:]),
+        (np.memmap(path, np.float32, "r", shape=(12, N), order="F"), VALUES.reshape(N, 12).T),
+        (whole.view(np.int32), VALUES.view(np.int32)),
+    ):
+        again = pickle.loads(pickle.dumps(RowsOnDisk(view)))
+        np.testing.assert_array_equal(np.asarray(again), values)
+    for closed in (whole[::2], np.memmap(path, np.float32, "c", shape=VALUES.shape)):
+        with pytest.raises(ValueError, match="Other processes cannot open this memmap"):
+            pickle.dumps(RowsOnDisk(closed))
+
+
+def test_what_is_soon_read(tmp_path: Path) -> None:
+    """The system is told of all rows, in few pieces, whatever the strides."""
+    asked: list[tuple[int, int]] = []
+    values = np.arange(100_000 * 8, dtype=np.float64).reshape(100_000, 8)
+    path = tmp_path / "X.npy"
+    np.save(path, values)
+    whole = np.load(path, mmap_mode="r")
+
+    class Told:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def madvise(self, advice: int, start: int, length: int) -> None:
+            asked.append((start, start + length))
+            self.file.madvise(advice, start, length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        real = will_need.__globals__["mapping_of"]
+        address = will_need.__globals__["_address"]
+        patch.setitem(
+            will_need.__globals__, "mapping_of", lambda a: a if a is None else Told(real(a))
+        )
+        patch.setitem(will_need.__globals__, "_address", lambda told: address(told.file))
+        rows = np.sort(RNG.choice(100_000, 50, replace=False))
+        for view in (whole, whole[10:], whole[::3], whole[:, 2:4]):
+            asked.clear()
+            some = rows[rows < len(view)]
+            will_need(view, some)
+            start = 128 + view.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+            for row in some:
+                begin = start + row * view.strides[0]
+                end = begin + view[:1].nbytes
+                assert any(a <= begin and end <= b for a, b in asked)
+        asked.clear()
+        will_need(whole, np.arange(5000))
+        assert len(asked) == 1
+        asked.clear()
+        will_need(whole.T, np.arange(8))
+        assert not asked
+
+
+@pytest.mark.parametrize(
+    ("array", "given", "error", "match"),
+    [
+        (VALUES, {}, TypeError, "ndarray, and not in a file. Pass it as X"),
+        (torch.zeros(3, 2), {}, TypeError, "Tensor, and not in a file"),
+        ([[1.0]], {}, TypeError, "array is a list. Pass an array in a file"),
+        ("X.npy", {}, TypeError, "array is a str"),
+        (3, {}, TypeError, "array is a int"),
+        (Taken(Path(), VALUES), {"column": 1}, ValueError, "column=1 is for data sets"),
+        (Taken(Path(), np.array(1.0)), {}, ValueError, "without axes"),
+        (Taken(Path(), VALUES), {"block": 0}, ValueError, "block=0 is no number of rows"),
+        (Taken(Path(), VALUES), {"block": True}, ValueError, "block=True"),
+        (Pairs(Path(), VALUES), {}, ValueError, "Sample 0 is a tuple of 2, .* Pass column=, its"),
+        (Pairs(Path(), VALUES), {"column": 2}, ValueError, "column=2 is nothing in sample 0"),
+        (Pairs(Path(), VALUES), {"column": "x"}, ValueError, "column='x' is nothing in sample 0"),
+        (Pairs(Path(), VALUES[:0]), {"column": 0}, ValueError, "has no samples"),
+    ],
+    ids=str,
+)
+def test_what_is_refused(array: Any, given: Any, error: Any, match: str) -> None:
+    with pytest.raises(error, match=match):
+        RowsOnDisk(array, **given)
+
+
+def test_samples_of_unequal_shape() -> None:
+    class Unequal(Pairs):
+        def __getitem__(self, row: int) -> Any:
+            return np.zeros(2 + (row == 3)), 0
+
+    X = RowsOnDisk(Unequal(Path(), VALUES), 0)
+    with pytest.raises(ValueError, match=r"\(2,\) in row 0, and \(3,\) in row 3"):
+        make_small().fit(X, Y)
+
+
+def test_streams_of_torch_have_no_rows() -> None:
+    class Stream(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(VALUES)
+
+    with pytest.raises(TypeError, match=r"no rows by number.*partial_fit"):
+        RowsOnDisk(Stream())
+
+
+def test_data_sets_of_hugging_face(tmp_path: Path) -> None:
+    """As they lie on the disk, in the type that is declared, by column or with its name."""
+    pytest.importorskip("datasets.arrow_dataset", reason="needs datasets of Hugging Face")
+    hf = sys.modules["datasets"]
+    pixels = RNG.integers(0, 256, size=(N, 3, 8, 8)).astype(np.uint8)
+    features = hf.Features({"pixels": hf.Array3D((3, 8, 8), "uint8"), "name": hf.Value("string")})
+    made = hf.Dataset.from_dict({"pixels": list(pixels), "name": ["a"] * N}, features=features)
+    made.save_to_disk(tmp_path)
+    data = hf.load_from_disk(tmp_path)
+    for X in (RowsOnDisk(data, "pixels"), RowsOnDisk(data["pixels"])):
+        assert (X.shape, X.dtype) == (pixels.shape, np.uint8)
+        np.testing.assert_array_equal(X.take([5, 5, 1]), pixels[[5, 5, 1]])
+        part = pickle.loads(pickle.dumps(X[3:20]))
+        np.testing.assert_array_equal(np.asarray(part), pixels[3:20])
+    assert len(pickle.dumps(X)) < pixels.nbytes / 2
+    found, expected = (make_small(trunk="conv").fit(x, Y).predict(x) for x in (X, pixels))
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match=r"Sample 0 is a dict of \['pixels', 'name'\]"):
+        RowsOnDisk(data)
+    with pytest.raises(ValueError, match="column='pixel' is nothing in sample 0"):
+        RowsOnDisk(data, "pixel")
+    for given in (data, data["pixels"]):
+        with pytest.raises(ValueError, match=r"of Hugging Face. Pass RowsOnDisk\(.*, 'pixels'\)"):
+            make_small(trunk="conv").fit(given, Y)
+
+
+def test_a_data_set_as_it_is_says_how(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"or, as X, RowsOnDisk\(X, 0\) of sklearn_mtl"):
+        make_small().fit(Pairs(tmp_path, VALUES), Y)
+
+
+def test_what_is_in_memory_stays_as_it_is(tmp_path: Path) -> None:
+    for X in (VALUES, [[1.0]], None, RowsOnDisk(memmap(tmp_path, VALUES))):
+        assert lazily(X) is X
+
+
+def test_small_parts_of_chunks_are_read_once(tmp_path: Path) -> None:
+    """By who goes forwards: predictions, means and scales."""
+    reads: list[tuple[int, int]] = []
+
+    class Counted(Sliced):
+        def __getitem__(self, rows: Any) -> np.ndarray:
+            reads.append((rows.start, rows.stop))
+            return self.values[rows]
+
+    values = RNG.normal(size=(64, 20_000))
+    counted = Counted(tmp_path, values)
+    counted.chunks = (16, 20_000)
+    X = RowsOnDisk(counted)
+    assert X.block == 16
+    parts = [X.take(range(start, min(start + 5, 64))) for start in range(0, 64, 5)]
+    np.testing.assert_array_equal(np.concatenate(parts), values)
+    assert reads == [(0, 16), (16, 32), (32, 48), (48, 64)]
