@@ -4,9 +4,8 @@ Search: which settings, judged by which task
 
 A network with several tasks has several scores, and the settings that are best for one task need
 not be best for another. :func:`~sklearn_mtl.metrics.task_scorer` makes a scorer of one task, on the
-rows where it was observed, and :func:`~sklearn_mtl.metrics.task_scorers` several: for searches that
-take one scorer, for those that take several, and for other tools, here Optuna (``pip install
-optuna``).
+rows where it was observed, and :func:`~sklearn_mtl.metrics.task_scorers` several, by any of which a
+search may refit.
 """
 
 # %%
@@ -19,18 +18,16 @@ optuna``).
 
 import matplotlib.pyplot as plt
 import numpy as np
-import optuna
 import pandas as pd
-from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.metrics import task_scorer, task_scorers
 from sklearn_mtl.networks import DenseTrunk
 
 rng = np.random.default_rng(0)
-n = 400
+n = 300
 X = pd.DataFrame(
     {
         "hour": rng.uniform(0, 24, n),
@@ -55,7 +52,7 @@ network = MultiTaskCNNEstimator(
         Task("road", "regression"),
         Task("delay", "regression", given=("late", "yes")),
     ],
-    trunk=DenseTrunk((64,)),
+    trunk=DenseTrunk((64,), n_members=3),
     random_state=0,
 )
 print(y.head(), "\n")
@@ -101,38 +98,11 @@ print(rounds.groupby("n_resources")["mean_test_score"].agg(["size", "max"]).roun
 print(halving.best_params_)
 
 # %%
-# Two judges at once
-# ------------------
-# Where judges differ, somebody has to choose. Optuna maximises two scores, and says which trials no
-# other beats in both. Its parameters may be numbers of any size between two bounds.
+# Two searches
+# ------------
+# Several scores at once, by Optuna, are in :doc:`the guide </guide/tools>`.
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-pair = task_scorers({"road": "r2", "late": "roc_auc"})
-
-
-def objective(trial):
-    """Scores of one network."""
-    candidate = clone(network).set_params(
-        loss=trial.suggest_categorical("loss", ["logprod", "weighted"]),
-        trunk__hidden_layer_sizes=trial.suggest_int("units", 16, 128, log=True),
-        trunk__frequency_scale=trial.suggest_float("frequency_scale", 0.03, 2, log=True),
-    )
-    found = cross_validate(candidate, X, y, scoring=pair, cv=3)
-    return [found[f"test_{key}"].mean() for key in pair]
-
-
-study = optuna.create_study(
-    directions=["maximize", "maximize"], sampler=optuna.samplers.TPESampler(seed=0)
-)
-study.optimize(objective, n_trials=12)
-for trial in sorted(study.best_trials, key=lambda trial: trial.values):
-    print(np.round(trial.values, 3), trial.params)
-
-# %%
-# The three searches
-# ------------------
-
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for key, color in (("late_roc_auc", "C0"), ("road_r2", "C1"), ("delay_r2", "C2")):
     for loss, style in (("logprod", "o-"), ("weighted", "s--")):
         line = scores[scores["loss"] == loss]
@@ -143,12 +113,6 @@ left.text(0.1, 0.05, "dashed: weighted, else logprod")
 left.set_ylim(0, 1)
 left.legend(frameon=False, loc="center left", bbox_to_anchor=(0, 0.5))
 for _, line in rounds.groupby(["param_learning_rate", "param_trunk__frequency_scale"]):
-    middle.plot(line["n_resources"], line["mean_test_score"], "o-", color="C1", alpha=0.6)
-middle.set(xlabel="max_epochs", ylabel="road_r2", title="Halving", xticks=[4, 12, 36])
-tried = np.array([trial.values for trial in study.trials])
-front = np.array(sorted(trial.values for trial in study.best_trials))
-right.plot(*tried.T, "o", color="grey", label="tried")
-right.plot(*front.T, "o-", color="C3", label="not beaten in both")
-right.set(xlabel="road_r2", ylabel="late_roc_auc", title="Optuna")
-right.legend(frameon=False)
+    right.plot(line["n_resources"], line["mean_test_score"], "o-", color="C1", alpha=0.6)
+right.set(xlabel="max_epochs", ylabel="road_r2", title="Halving", xticks=[4, 12, 36])
 plt.show()

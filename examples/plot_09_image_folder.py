@@ -11,7 +11,7 @@ batch by batch, by threads.
 # %%
 # A folder
 # --------
-# Let us make one, as we have no camera: 300 files with a disc, a triangle or nothing on a patterned
+# Let us make one, as we have no camera: 240 files with a disc, a triangle or nothing on a patterned
 # ground. Some were taken by a camera that lay on its side, as EXIF says; others are grey, or PNG.
 # ``labels.csv`` has the shape, the light on the ground, and the size of the shape as a share of the
 # longer side. A third of the lights was not measured, and neither was each tenth of the shapes.
@@ -55,7 +55,7 @@ def draw(width, height, shape, light, size):
 
 
 rows = []
-for i in range(300):
+for i in range(240):
     width, height = rng.integers(120, 400, size=2).tolist()
     shape = rng.choice(["nothing", "disc", "triangle"])
     longest = 0.95 * min(width, height) / max(width, height)
@@ -70,8 +70,8 @@ for i in range(300):
     rows.append((name, shape, light, size if shape != "nothing" else np.nan))
 
 labels = pd.DataFrame(rows, columns=["file", "shape", "light", "size"]).round(3)
-labels.loc[rng.random(300) < 1 / 3, "light"] = np.nan
-labels.loc[rng.random(300) < 1 / 10, ["shape", "size"]] = np.nan
+labels.loc[rng.random(240) < 1 / 3, "light"] = np.nan
+labels.loc[rng.random(240) < 1 / 10, ["shape", "size"]] = np.nan
 labels.to_csv(folder / "labels.csv", index=False)
 print(labels.head(8).to_string(), "\n")
 
@@ -79,7 +79,7 @@ print(labels.head(8).to_string(), "\n")
 # From the folder to predictions, as pictures
 # -------------------------------------------
 # The shape is a class, the light a number, and the size a number that exists only where there is a
-# shape. Holes stay holes. Every image is shown whole in 64 x 64 pixels, in front of black, and rows
+# shape. Holes stay holes. Every image is shown whole in 48 x 48 pixels, in front of black, and rows
 # of what the reader returns are arrays with channels first.
 
 table = pd.read_csv(folder / "labels.csv")
@@ -89,7 +89,7 @@ tasks = [
     Task("light", "regression"),
     Task("size", "regression", given=("shape", ["disc", "triangle"])),
 ]
-reader = ImageReader("file", size=64, root=folder)
+reader = ImageReader("file", size=48, root=folder)
 mtl = make_pipeline(reader, MultiTaskCNNEstimator(tasks, conditional_output="nan", random_state=0))
 mtl.fit(train, train[["shape", "light", "size"]])
 predicted = predict_frame(mtl, test)
