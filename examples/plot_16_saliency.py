@@ -44,7 +44,7 @@ def make_scenes(n, pool):
     return X, y
 
 
-X_train, y_train = make_scenes(1500, np.arange(1347))
+X_train, y_train = make_scenes(2500, np.arange(1347))
 X_test, y_test = make_scenes(300, np.arange(1347, 1797))
 
 # %%
