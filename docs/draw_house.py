@@ -46,6 +46,7 @@ PLACES = {
     "metrics": (7.6, 12.0),
     "inspection": (9.3, 12.0),
     "plotting": (9.3, 12.0),
+    "_results": (9.3, 12.0),
     "_callers": (7.4, 9.2),
     "_estimator": (0.0, 7.8),
 }

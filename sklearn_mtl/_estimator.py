@@ -26,6 +26,7 @@ from sklearn_mtl._intervals import (
     why_no_intervals,
     why_no_sets,
 )
+from sklearn_mtl._results import TrainingHistory
 from sklearn_mtl._training.ctrl_c import heeding_ctrl_c, noting
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
@@ -243,13 +244,14 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Rows in which each target was observed, those held out for early stopping included.
     n_applicable_ : ndarray of int of shape (n_tasks,)
         Rows in which each target applies: all of them, or those in which the gate holds.
-    history_ : dict of str to ndarray of shape (`n_iter_`, n_tasks)
+    history_ : TrainingHistory, a dict of str to ndarray of shape (`n_iter_`, n_tasks)
         ``'train_loss'`` and, with validation data, ``'valid_loss'``, and where folds that are left
         out say when to stop, ``'oob_loss'``: mean loss over the observed
         targets per epoch, in training mode for the former (numbers are scaled), NaN where
         there were none; for ensembles such as `DenseTrunk`, the mean over members, which is above
         the loss of their mean prediction; ``'effective_weight'``: the factor by which each loss, in
-        standardised units, entered.
+        standardised units, entered. ``history_.plot()`` draws it, ``history_.to_frame()`` makes a
+        table.
     task_weights_ : ndarray of shape (n_tasks,)
         Task weights, resolved.
     noise_std_ : ndarray of shape (n_tasks,)
@@ -577,6 +579,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     def module_(self) -> MultiTaskModule:
         """The module of `net_`; not stored twice, as copies of the two would be two."""
         return self.net_.module_
+
+    @property
+    def history_(self) -> TrainingHistory:
+        """Losses and weights per epoch, as a dict that prints and plots; not stored twice."""
+        fitted = self._fitted
+        return TrainingHistory(fitted.history, fitted.encoder.names, fitted.best_epoch)
 
     # -- predict -----------------------------------------------------------------------------
 

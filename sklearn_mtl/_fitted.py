@@ -178,7 +178,6 @@ class Fitted:
             "n_applicable_": encoder.n_applicable_,
             "task_weights_": self.task_weights,
             "noise_std_": self.noise_std,
-            "history_": self.history,
             "n_iter_": self.n_iter,
             **self.oob,
         }

@@ -29,11 +29,12 @@ from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import fit_name, innermost
+from sklearn_mtl._results import TransferReport
 from sklearn_mtl.kinds.bounds import are_bounds, as_intervals
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
 
-__all__ = ["transfer_report"]
+__all__ = ["TransferReport", "transfer_report"]
 
 FloatArray = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ def transfer_report(
     sample_weight: Any = None,
     confidence: float = 0.95,
     n_jobs: int | None = None,
-) -> pd.DataFrame:
+) -> TransferReport:
     r"""Compare the joint model with a separate one for each task, by cross-validation.
 
     In every fold the estimator is fitted to all tasks, and a twin of it to each task alone. Both
@@ -86,8 +87,10 @@ def transfer_report(
 
     Returns
     -------
-    report : pandas.DataFrame of shape (n_tasks, 8)
-        One row per task, in their order; the index is called 'task'. The columns are
+    report : TransferReport of shape (n_tasks, 8)
+        A DataFrame of pandas that prints shortly; ``report.plot()`` draws a forest plot, see
+        `sklearn_mtl.plotting.TransferDisplay`. One row per task, in their order; the index is
+        called 'task'. The columns are
 
         - 'kind': of the task;
         - 'n_observed': rows in which it was observed;
@@ -218,7 +221,9 @@ def transfer_report(
         compared = _compare(scores[0, :, k], scores[1, :, k], counts[:, :, k], confidence)
         report.append(about | compared)
     _warn_of_unscored(scores, encoder.names)
-    return pd.DataFrame(report, index=pd.Index(encoder.names, name="task"))
+    table = TransferReport(report, index=pd.Index(encoder.names, name="task"))
+    table.attrs["confidence"] = confidence
+    return table
 
 
 def _scorers(scoring: Mapping[str, Any] | None, names: list[str]) -> list[Scorer]:

@@ -34,6 +34,7 @@ FOREIGN = {
     "rows and names of columns, in the containers that scikit-learn takes": (
         "_safe_indexing _safe_split _check_feature_names"
     ),
+    "the frame to which a plot of pandas belongs": "_parent",
     "where scikit-learn asks for it: callbacks, routing, scorers, tags and pages": (
         "_init_callback_context _metadata_requests _accept_sample_weight _skip_test"
     ),
@@ -262,31 +263,40 @@ HOUSE = {
     "model_selection": Room(
         "_data.on_disk _data.rows _data.targets _data.tasks _fitted", "numpy sklearn"
     ),
-    "inspection": Room(
-        "_data.geometry _data.on_disk _data.rows _data.tables _data.targets _data.tasks _fitted"
-        " kinds.bounds losses metrics",
-        "numpy sklearn pandas scipy",
-    ),
     # matplotlib, once something is drawn
     "plotting.*": Room("_data.tables _data.targets _fitted", "numpy", "matplotlib"),
     "plotting.axes": Room(),
-    "plotting.reading": Room("_data.contents"),
+    "plotting.reading": Room(".axes _data.contents _data.rows"),
     "plotting.pictures": Room("_data.inputs"),
     "plotting.outlines": Room(".axes _data.geometry _data.tasks"),
     "plotting.scores": Room(".axes .reading _data.contents _score kinds kinds.bounds"),
     "plotting.targets": Room(".axes .reading _data.gates"),
     "plotting.conditional": Room(".axes _data.gates kinds.values"),
+    "plotting.errors": Room(".axes .reading _intervals kinds.bounds"),
     "plotting.history": Room(".axes .reading"),
+    "plotting.weights": Room(".axes .reading"),
+    "plotting.transfer": Room(".axes", "pandas"),
     "plotting.images": Room(
-        ".axes .outlines .pictures .reading _data.contents _data.fused _data.geometry _data.rows"
-        " _data.tasks kinds.bounds kinds.values"
+        ".axes .outlines .pictures .reading _data.fused _data.geometry _data.rows _data.tasks"
+        " kinds.bounds kinds.values"
     ),
-    "plotting": Room(".conditional .history .images .scores .targets"),
+    "plotting.saliency": Room(".axes .pictures .reading _data.fused _data.rows", "torch"),
+    "plotting": Room(
+        ".conditional .errors .history .images .saliency .scores .targets .transfer .weights"
+    ),
+    "_results": Room(
+        "plotting.axes plotting.history plotting.transfer", "numpy pandas"
+    ),  # plot themselves
+    "inspection": Room(
+        "_data.geometry _data.on_disk _data.rows _data.tables _data.targets _data.tasks _fitted"
+        " _results kinds.bounds losses metrics",
+        "numpy sklearn pandas scipy",
+    ),
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
         "_data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks _training.plan"
         " _training.recipe _callers _files.checkpoint _files.save _fitted_module _intervals"
-        " _through _views augmentation losses networks",
+        " _results _through _views augmentation losses networks",
         "numpy sklearn",
     ),
     "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),

@@ -13,15 +13,23 @@ something is drawn; the extra ``[plot]`` brings it. Colours are those of Okabe a
 """
 
 from sklearn_mtl.plotting.conditional import ConditionalTargetDisplay
+from sklearn_mtl.plotting.errors import TaskErrorsDisplay
 from sklearn_mtl.plotting.history import TrainingHistoryDisplay
 from sklearn_mtl.plotting.images import PredictionGridDisplay
+from sklearn_mtl.plotting.saliency import SaliencyDisplay
 from sklearn_mtl.plotting.scores import TaskScoresDisplay
 from sklearn_mtl.plotting.targets import TargetsDisplay
+from sklearn_mtl.plotting.transfer import TransferDisplay
+from sklearn_mtl.plotting.weights import TaskWeightsDisplay
 
 __all__ = [
     "ConditionalTargetDisplay",
     "PredictionGridDisplay",
+    "SaliencyDisplay",
     "TargetsDisplay",
+    "TaskErrorsDisplay",
     "TaskScoresDisplay",
+    "TaskWeightsDisplay",
     "TrainingHistoryDisplay",
+    "TransferDisplay",
 ]

@@ -226,7 +226,7 @@ class ConditionalTargetDisplay:
             ax.axvspan(-0.03, self.boundary, color=GREY, alpha=0.12, linewidth=0, zorder=0)
         name = shortened(self.task_name)
         ax.set(xlim=(-0.03, 1.03), xlabel=f"probability that {self.condition}")
-        ax.set_ylabel(f"{name} as predicted, if it applies")
+        ax.set_ylabel(f"{name}\nas predicted, if it applies")
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
         legend_above(ax)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.contents import holes
 from sklearn_mtl._data.fused import as_inputs
 from sklearn_mtl._data.geometry import Geometry
 from sklearn_mtl._data.rows import take_rows
@@ -21,13 +20,20 @@ from sklearn_mtl.kinds.values import are_numbers
 from sklearn_mtl.plotting.axes import GREEN, GREY, VERMILION, axes_for, pyplot, shortened
 from sklearn_mtl.plotting.outlines import Outline, draw_outline, outlines_of
 from sklearn_mtl.plotting.pictures import as_pictures, pictures_of
-from sklearn_mtl.plotting.reading import choose, encoder_of, predicted_columns
+from sklearn_mtl.plotting.reading import (
+    choose,
+    chosen_rows,
+    encoder_of,
+    is_hole,
+    predicted_columns,
+    said,
+    take_rows_of_y,
+)
 
 __all__ = ["PredictionGridDisplay"]
 
 FloatArray = NDArray[np.float64]
 
-N_IMAGES = 12  # unless rows are named
 N_LINES = 5  # of tasks below an image, unless they are named
 
 
@@ -285,36 +291,17 @@ class PredictionGridDisplay:
 
 def _line(name: str, predicted: Any, true: Any, is_class: bool) -> tuple[str, str | None]:
     """Return what to say of a task, and in which colour."""
-    guess, known = _said(predicted), not _is_hole(true)
+    guess, known = said(predicted), not is_hole(true)
     if not is_class:
-        return f"{name}: {guess}" + (f" ({_said(true)})" if known else ""), None
+        return f"{name}: {guess}" + (f" ({said(true)})" if known else ""), None
     if not known:
         return f"{name}: {guess}", None
     right = predicted == true
-    return f"{name}: {guess}" + (
-        "" if right else f" ({_said(true)})"
-    ), GREEN if right else VERMILION
-
-
-def _said(value: Any) -> str:
-    if _is_hole(value):
-        return "\N{EN DASH}"
-    if np.ndim(value) == 0 and getattr(value, "dtype", np.dtype(object)).names:  # of bounds
-        low, high = value
-        return f"{low:.3g}\N{EN DASH}{high:.3g}"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        return shortened(str(value), 14)
-    return f"{value:.3g}"
-
-
-def _is_hole(value: Any) -> bool:
-    array = np.empty(1, dtype=object)
-    array[0] = value
-    return getattr(value, "dtype", array.dtype).names is None and bool(holes(array)[0])
+    return f"{name}: {guess}" + ("" if right else f" ({said(true)})"), GREEN if right else VERMILION
 
 
 def _number(value: Any) -> float:
-    return float("nan") if _is_hole(value) else float(value)
+    return float("nan") if is_hole(value) else float(value)
 
 
 def _truth(encoder: TargetEncoder, y: Any) -> list[NDArray[Any]]:
@@ -330,23 +317,3 @@ def _with_holes(column: Column) -> NDArray[Any]:
     values[:] = list(column.values)
     values[~column.seen] = None
     return values
-
-
-def chosen_rows(rows: Any, n: int) -> NDArray[np.intp]:
-    """Return positions of the rows to show: those named, else the first ones."""
-    if rows is None:
-        return np.arange(min(n, N_IMAGES))
-    chosen = np.atleast_1d(np.asarray(rows))
-    if chosen.dtype == bool and chosen.shape == (n,):
-        chosen = np.flatnonzero(chosen)
-    fits = chosen.ndim == 1 and len(chosen) and chosen.dtype.kind in "iu"
-    if not fits or chosen.min() < -n or chosen.max() >= n:
-        raise ValueError(f"rows={rows!r} does not fit {n} rows. Pass their positions, from 0.")
-    return np.asarray(chosen % n, dtype=np.intp)
-
-
-def take_rows_of_y(y: Any, rows: NDArray[np.intp], n: int) -> Any:
-    """Return rows of a y that has as many as X."""
-    if len(y) != n:
-        raise ValueError(f"X has {n} rows, but y has {len(y)}. Pass the same rows of both.")
-    return take_rows(y, rows)

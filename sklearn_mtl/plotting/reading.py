@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.contents import holes
+from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._data.tables import read_table
 from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl.plotting.axes import shortened
 
-__all__ = ["choose", "encoder_of", "predicted_columns"]
+__all__ = [
+    "choose",
+    "chosen_rows",
+    "encoder_of",
+    "is_hole",
+    "predicted_columns",
+    "said",
+    "take_rows_of_y",
+]
 
 
 def encoder_of(y: Any, tasks: Any, missing_values: Any = None) -> TargetEncoder:
@@ -81,3 +91,42 @@ def choose(names: list[str], tasks: Any) -> list[int]:
     if unknown or not wanted:
         raise ValueError(f"tasks={tasks!r} does not fit. Use some of {names}.")
     return [names.index(name) for name in wanted]
+
+
+def chosen_rows(rows: Any, n: int, default: int = 12) -> NDArray[np.intp]:
+    """Return positions of the rows to show: those named, else the first ones."""
+    if rows is None:
+        return np.arange(min(n, default))
+    chosen = np.atleast_1d(np.asarray(rows))
+    if chosen.dtype == bool and chosen.shape == (n,):
+        chosen = np.flatnonzero(chosen)
+    fits = chosen.ndim == 1 and len(chosen) and chosen.dtype.kind in "iu"
+    if not fits or chosen.min() < -n or chosen.max() >= n:
+        raise ValueError(f"rows={rows!r} does not fit {n} rows. Pass their positions, from 0.")
+    return np.asarray(chosen % n, dtype=np.intp)
+
+
+def take_rows_of_y(y: Any, rows: NDArray[np.intp], n: int) -> Any:
+    """Return rows of a y that has as many as X."""
+    if len(y) != n:
+        raise ValueError(f"X has {n} rows, but y has {len(y)}. Pass the same rows of both.")
+    return take_rows(y, rows)
+
+
+def said(value: Any) -> str:
+    """Say a label or number shortly, and a hole by a dash."""
+    if is_hole(value):
+        return "\N{EN DASH}"
+    if np.ndim(value) == 0 and getattr(value, "dtype", np.dtype(object)).names:  # of bounds
+        low, high = value
+        return f"{low:.3g}\N{EN DASH}{high:.3g}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        return shortened(str(value), 14)
+    return f"{value:.3g}"
+
+
+def is_hole(value: Any) -> bool:
+    """Tell whether a single value is a hole: NaN, None or ``pd.NA``."""
+    array = np.empty(1, dtype=object)
+    array[0] = value
+    return getattr(value, "dtype", array.dtype).names is None and bool(holes(array)[0])

@@ -21,7 +21,9 @@ from sklearn_mtl.plotting import (
     ConditionalTargetDisplay,
     PredictionGridDisplay,
     TargetsDisplay,
+    TaskErrorsDisplay,
     TaskScoresDisplay,
+    TaskWeightsDisplay,
     TrainingHistoryDisplay,
 )
 
@@ -36,8 +38,12 @@ DISPLAYS: dict[str, Make] = {
         e, X, y, task="size", **kw
     ),
     "history": lambda e, X, y, **kw: TrainingHistoryDisplay.from_estimator(e, **kw),
+    "weights": lambda e, X, y, **kw: TaskWeightsDisplay.from_estimator(e, **kw),
+    "errors": lambda e, X, y, **kw: TaskErrorsDisplay.from_estimator(
+        e, X, y, confidence=None, **kw
+    ),
 }
-SEVERAL = ["history"]  # panels, one for each task
+SEVERAL = {"history": 4, "errors": 2}  # panels, one for each task, or each number
 
 
 def axes_of(display: Any) -> list[Any]:
@@ -76,11 +82,12 @@ def test_one_axes_is_used_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_panels_take_axes_of_their_own(name: str) -> None:
-    _, axes = plt.subplots(1, len(NAMES))
+    n = SEVERAL[name]
+    _, axes = plt.subplots(1, n)
     display = DISPLAYS[name](ESTIMATOR, X, Y, ax=axes)
     assert list(display.axes_) == list(axes)
-    with pytest.raises(ValueError, match=f"ax has 2 axes, but there are {len(NAMES)} panels"):
-        DISPLAYS[name](ESTIMATOR, X, Y, ax=axes[:2])
+    with pytest.raises(ValueError, match=f"ax has {n - 1} axes, but there are {n} panels"):
+        DISPLAYS[name](ESTIMATOR, X, Y, ax=axes[1:])
 
 
 @pytest.mark.parametrize("name", SEVERAL)

@@ -1,0 +1,292 @@
+"""Displays of reports, weights, errors and saliency, and objects that plot themselves."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from _plots import ESTIMATOR, IMAGES, IMAGES_Y, NAMES, OF_IMAGES, TASKS, X, Y, many
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_mtl import MultiTaskCNNEstimator, predict_interval_frame
+from sklearn_mtl.inspection import TransferReport, transfer_report
+from sklearn_mtl.plotting import (
+    SaliencyDisplay,
+    TaskErrorsDisplay,
+    TaskWeightsDisplay,
+    TrainingHistoryDisplay,
+    TransferDisplay,
+)
+
+REPORT = pd.DataFrame(
+    {
+        "kind": ["regression"] * 4,
+        "n_observed": [10, 20, 30, 40],
+        "joint": [0.9, 0.2, 0.5, 0.5],
+        "separate": [0.5, 0.5, 0.5, 0.2],
+        "difference": [0.4, -0.3, 0.0, 0.3],
+        "ci_low": [0.1, -0.5, -0.2, np.nan],
+        "ci_high": [0.7, -0.1, 0.2, np.nan],
+        "verdict": ["joint", "separate", "undecided", "undecided"],
+    },
+    index=pd.Index(["a", "b", "c", "d"], name="task"),
+)
+
+
+# -- reports ---------------------------------------------------------------------------------
+
+
+def test_a_forest_has_differences_and_intervals() -> None:
+    display = TransferDisplay.from_report(REPORT)
+    assert [point.get_xdata()[0] for point in display.points_] == [0.4, -0.3, 0.0, 0.3]
+    ends = [(path[0, 0], path[1, 0]) for path in display.intervals_.get_segments()]
+    assert ends == [(0.1, 0.7), (-0.5, -0.1), (-0.2, 0.2)]
+    left, right = display.ax_.get_xlim()
+    assert left == -right  # losses have as much room as gains
+    colors = [to_hex(point.get_color()) for point in display.points_]
+    assert len(set(colors)) == 3
+    assert display.points_[3].get_markerfacecolor() == "none"  # no interval
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == ["joint is better", "separate is better", "undecided"]
+    display.plot(sort=True)
+    assert [text.get_text() for text in display.ax_.get_yticklabels()] == ["a", "d", "c", "b"]
+
+
+def test_what_is_no_report_is_refused() -> None:
+    for report in (REPORT.drop(columns="ci_low"), REPORT[:0], "report"):
+        with pytest.raises(ValueError, match="Pass what transfer_report returns"):
+            TransferDisplay.from_report(report)
+
+
+def test_reports_print_and_plot_themselves() -> None:
+    small = MultiTaskCNNEstimator(max_epochs=1, random_state=0)
+    report = transfer_report(small, X, X[:, :2] > 0, cv=2, confidence=0.8)
+    assert isinstance(report, TransferReport)
+    assert isinstance(report, pd.DataFrame)
+    display = report.plot()
+    assert isinstance(display, TransferDisplay)
+    assert [p.get_xdata()[0] for p in display.points_] == report["difference"].tolist()
+    _, ax = plt.subplots()
+    assert report.plot(ax).ax_ is report.plot(ax=ax).ax_ is ax
+    lines = str(report).splitlines()
+    assert "80 % interval" in lines[0]
+    assert max(map(len, lines)) <= 88
+    assert len(lines) == 2 + len(report)
+    # Parts of it are frames like others, and all of it can be plotted as one of pandas.
+    assert report[["joint"]].plot.bar().figure is not None
+    assert report.plot(x="joint", y="separate", kind="scatter").figure is not None
+    assert str(report[["joint"]]) == str(pd.DataFrame(report)[["joint"]])
+    twin = pickle.loads(pickle.dumps(report))
+    pd.testing.assert_frame_equal(twin, report)
+    assert "80 % interval" in str(twin)
+    assert len(report.sort_values("difference").plot(sort=True).points_) == 2
+
+
+def test_a_report_without_intervals_prints() -> None:
+    assert "not known" in str(TransferReport(REPORT))
+    assert "[+0.100, +0.700]" in str(TransferReport(REPORT))
+
+
+# -- history ---------------------------------------------------------------------------------
+
+
+def test_the_history_is_a_dict_that_prints_and_plots() -> None:
+    history = ESTIMATOR.history_
+    assert isinstance(history, dict)
+    assert list(history) == ["train_loss", "valid_loss", "effective_weight"]
+    assert history.best_epoch == np.argmin(ESTIMATOR.net_.history[:, "valid_loss"]) + 1
+    text = repr(history)
+    assert f"8 epochs, the best one {history.best_epoch}" in text
+    assert all(name in text for name in NAMES)
+    assert f"{history['train_loss'][0, 1]:#.3g}" in text
+    assert f"{history['valid_loss'][-1, 3]:#.3g}" in text
+    display = history.plot(tasks="size")
+    assert isinstance(display, TrainingHistoryDisplay)
+    np.testing.assert_array_equal(
+        display.lines_["size"]["valid_loss"].get_ydata(), history["valid_loss"][:, 1]
+    )
+
+
+def test_the_history_is_a_table_by_epoch() -> None:
+    frame = ESTIMATOR.history_.to_frame()
+    assert frame.index.tolist() == list(range(1, 9))
+    np.testing.assert_array_equal(
+        frame["valid_loss", "count"], ESTIMATOR.history_["valid_loss"][:, 3]
+    )
+
+
+def test_the_history_of_many_tasks_is_short() -> None:
+    estimator, _, _ = many()
+    lines = repr(estimator.history_).splitlines()
+    assert len(lines) < 30
+    assert max(map(len, lines)) <= 110
+
+
+def test_the_history_survives_pickles_and_files(tmp_path: Any) -> None:
+    twin = pickle.loads(pickle.dumps(ESTIMATOR))
+    assert twin.history_.best_epoch == ESTIMATOR.history_.best_epoch
+    ESTIMATOR.save(tmp_path / "model.safetensors")
+    loaded = MultiTaskCNNEstimator.load(tmp_path / "model.safetensors")
+    for name, values in ESTIMATOR.history_.items():
+        np.testing.assert_array_equal(loaded.history_[name], values)
+    assert loaded.history_.best_epoch is None  # files do not know
+    assert "best" not in repr(loaded.history_)
+    assert not hasattr(MultiTaskCNNEstimator(), "history_")
+    history = pickle.loads(pickle.dumps(ESTIMATOR.history_))
+    assert repr(history) == repr(ESTIMATOR.history_)
+
+
+# -- weights ---------------------------------------------------------------------------------
+
+
+def test_weights_are_lines_or_a_map() -> None:
+    display = TaskWeightsDisplay.from_estimator(ESTIMATOR)
+    weights = ESTIMATOR.history_["effective_weight"]
+    for k, name in enumerate(NAMES):
+        np.testing.assert_array_equal(display.lines_[name].get_ydata(), weights[:, k])
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == [NAMES[k] for k in np.argsort(-weights[-1])]  # as lines end
+    display.plot(kind="map", tasks=["count", "size"])
+    assert display.lines_ is None
+    np.testing.assert_array_equal(display.image_.get_array(), weights[:, [3, 1]].T)
+    assert TaskWeightsDisplay.from_estimator(many()[0]).image_ is not None
+    with pytest.raises(ValueError, match="kind='pie' is unknown"):
+        display.plot(kind="pie")
+
+
+def test_weights_of_zero_are_holes_in_the_map() -> None:
+    display = TaskWeightsDisplay(np.array([[0.0, 1.0], [2.0, np.nan]]), ["a", "b"])
+    shown = display.plot(kind="map").image_.get_array()
+    np.testing.assert_array_equal(shown.mask, [[True, False], [False, True]])
+    assert display.plot(kind="lines").ax_.get_yscale() == "log"
+
+
+# -- errors ----------------------------------------------------------------------------------
+
+
+def test_errors_are_observed_against_predicted_numbers() -> None:
+    estimator = MultiTaskCNNEstimator(TASKS, random_state=0).fit(X, Y)
+    display = TaskErrorsDisplay.from_estimator(estimator, X, Y, confidence=0.5)
+    assert list(display.points_) == ["size", "count"]
+    frame, ends = estimator.predict_frame(X), predict_interval_frame(estimator, X, 0.5)
+    for ax, name in zip(display.axes_, ["size", "count"], strict=True):
+        seen = Y[name].notna().to_numpy()
+        low, high = ends[f"{name}_lower"][seen], ends[f"{name}_upper"][seen]
+        true, predicted = Y[name][seen], frame[name][seen]
+        inside = (low <= true) & (true <= high)
+        points = np.column_stack([predicted, true])
+        np.testing.assert_allclose(display.points_[name].get_offsets(), points[inside])
+        np.testing.assert_allclose(display.outside_[name].get_offsets(), points[~inside])
+        segments = np.array(display.interval_lines_[name].get_segments())
+        np.testing.assert_allclose(segments[:, :, 1], np.column_stack([low, high]))
+        assert f"{inside.mean():.0%} inside (50% expected)" in ax.get_title()
+
+
+def test_errors_as_residuals_without_intervals() -> None:
+    display = TaskErrorsDisplay.from_estimator(
+        ESTIMATOR, X, Y, confidence=None, kind="residual_vs_predicted", tasks="size"
+    )
+    seen = Y["size"].notna()
+    predicted = ESTIMATOR.predict_frame(X)["size"][seen]
+    expected = np.column_stack([predicted, Y["size"][seen] - predicted])
+    np.testing.assert_allclose(display.points_["size"].get_offsets(), expected)
+    assert display.interval_lines_ == {}
+
+
+def test_errors_of_predictions_that_are_known() -> None:
+    frame = ESTIMATOR.predict_frame(X)
+    interval = np.column_stack([frame["size"] - 1, frame["size"] + 1])
+    display = TaskErrorsDisplay.from_predictions(
+        Y, frame, tasks=TASKS, intervals={"size": interval}
+    )
+    seen = Y["size"].notna()
+    inside = (Y["size"][seen] - frame["size"][seen]).abs() <= 1
+    assert len(display.outside_["size"].get_offsets()) == (~inside).sum()
+    with pytest.raises(ValueError, match=r"intervals names \['sise'\]"):
+        TaskErrorsDisplay.from_predictions(Y, frame, tasks=TASKS, intervals={"sise": interval})
+    with pytest.raises(ValueError, match="has shape"):
+        TaskErrorsDisplay.from_predictions(Y, frame, tasks=TASKS, intervals={"size": interval[:3]})
+    with pytest.raises(ValueError, match="Pass a dict"):
+        TaskErrorsDisplay.from_predictions(Y, frame, tasks=TASKS, intervals=interval)
+
+
+def test_errors_need_numbers_and_rows_left_out() -> None:
+    classes = MultiTaskCNNEstimator(max_epochs=1, random_state=0).fit(X, X[:, :2] > 0)
+    with pytest.raises(ValueError, match="None of the tasks"):
+        TaskErrorsDisplay.from_estimator(classes, X, X[:, :2] > 0)
+    numbers = MultiTaskCNNEstimator(trunk="conv", input_shape=(1, 4), max_epochs=1)
+    numbers.set_params(random_state=0).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="Pass confidence=None to plot none"):
+        TaskErrorsDisplay.from_estimator(numbers, X, X[:, 0])
+    TaskErrorsDisplay.from_estimator(numbers, X, X[:, 0], confidence=None)
+    with pytest.raises(ValueError, match=r"confidence=\[0.5, 0.9\] is no level"):
+        TaskErrorsDisplay.from_estimator(ESTIMATOR, X, Y, confidence=[0.5, 0.9])
+    with pytest.raises(ValueError, match="X has 7 rows, but y has"):
+        TaskErrorsDisplay.from_estimator(ESTIMATOR, X[:7], Y)
+    with pytest.raises(ValueError, match="kind='pie' is unknown"):
+        TaskErrorsDisplay.from_estimator(ESTIMATOR, X, Y, kind="pie")
+
+
+def test_numbers_within_bounds_are_left_out() -> None:
+    y = pd.Series(pd.IntervalIndex.from_arrays(X[:, 0], X[:, 0] + (np.arange(len(X)) % 2), "both"))
+    y = pd.DataFrame({"time": y})
+    estimator = MultiTaskCNNEstimator(random_state=0, max_epochs=2).fit(X, y)
+    display = TaskErrorsDisplay.from_estimator(estimator, X, y, confidence=None)
+    offsets = np.asarray(display.points_["time"].get_offsets())
+    np.testing.assert_allclose(offsets[:, 1], X[::2, 0])
+
+
+# -- saliency --------------------------------------------------------------------------------
+
+
+def test_saliency_is_the_gradient() -> None:
+    display = SaliencyDisplay.from_estimator(
+        OF_IMAGES, IMAGES, rows=[3, 4], tasks=["level", "bright"], n_copies=1, noise=0
+    )
+    assert display.axes_.shape == (3, 2)
+    x = torch.tensor(IMAGES[[3, 4]], dtype=torch.float32, requires_grad=True)
+    out = OF_IMAGES.as_module("level")(x)
+    (expected,) = torch.autograd.grad(out.sum(), x)
+    for image, gradient in zip(display.maps_["level"], expected.abs(), strict=True):
+        np.testing.assert_allclose(image.get_array(), gradient, rtol=1e-4)
+    np.testing.assert_allclose(display.images_[1].get_array(), IMAGES[4])
+    predicted = OF_IMAGES.predict_frame(IMAGES)["level"]
+    assert display.axes_[1, 0].get_xlabel() == f"{predicted[3]:.3g}"
+
+
+def test_saliency_through_a_pipeline_and_with_noise() -> None:
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X / 2), OF_IMAGES)
+    first = SaliencyDisplay.from_estimator(OF_IMAGES, IMAGES, rows=[0])
+    again = SaliencyDisplay.from_estimator(pipeline, 2 * IMAGES, rows=[0])
+    assert list(first.saliency) == ["bright", "level", "x", "y"]
+    for name in first.saliency:
+        np.testing.assert_allclose(first.saliency[name], again.saliency[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last", "volume"])
+def test_saliency_of_any_layout(layout: str) -> None:
+    X = np.repeat(IMAGES[:, None], 3, axis=1)
+    params: dict[str, Any] = {}
+    if layout == "channels_last":
+        X, params = np.moveaxis(X, 1, -1), {"data_format": "channels_last"}
+    if layout == "volume":
+        X = X[:, None]
+    estimator = MultiTaskCNNEstimator(random_state=0, max_epochs=1, **params)
+    estimator.fit(X, IMAGES_Y[:, 0])
+    display = SaliencyDisplay.from_estimator(estimator, X, rows=[0, 1, 2])
+    assert display.saliency["y0"].shape == (3, 8, 8)
+    assert display.axes_.shape == (2, 3)
+
+
+def test_saliency_needs_images() -> None:
+    with pytest.raises(ValueError, match="no images"):
+        SaliencyDisplay.from_estimator(ESTIMATOR, X)
+    with pytest.raises(ValueError, match="n_copies=0"):
+        SaliencyDisplay.from_estimator(OF_IMAGES, IMAGES, n_copies=0)
