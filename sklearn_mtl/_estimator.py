@@ -201,7 +201,10 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Drives initial weights, shuffling, shifts, dropout and the validation split. None takes
         fresh entropy. The global random states of numpy and torch are left as they are.
     verbose : int, default=0
-        Above 0, skorch prints a line per epoch.
+        With 1, a line is printed per epoch: the time left at most, the objectives, a score (the
+        share of the loss of the best constant that is explained, in the mean over tasks) and the
+        loss of each task, on rows left out or validation data where there are some. With 2, a bar
+        of the epoch under way is shown too, by tqdm.
     device : str, default='auto'
         A torch device; 'auto' is 'cuda' where there is one, else 'cpu'.
     precision : {'auto', 'float32', 'float64', 'bfloat16'}, default='auto'
@@ -583,7 +586,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     @property
     def history_(self) -> TrainingHistory:
         """Losses and weights per epoch, as a dict that prints and plots; not stored twice."""
-        fitted = self._fitted
+        fitted = fitted_of(self)
         return TrainingHistory(fitted.history, fitted.encoder.names, fitted.best_epoch)
 
     # -- predict -----------------------------------------------------------------------------

@@ -112,6 +112,15 @@ class TransferReport(pd.DataFrame):
     ``report.plot.bar()`` and other plots of pandas are there too.
     """
 
+    @classmethod
+    def of(
+        cls, rows: Sequence[Mapping[str, Any]], task_names: Sequence[str], confidence: float
+    ) -> TransferReport:
+        """Make a report of a row for each task, with intervals of this level."""
+        report = cls(rows, index=pd.Index(task_names, name="task"))
+        report.attrs["confidence"] = confidence
+        return report
+
     @property
     def _constructor(self) -> type[TransferReport]:
         return TransferReport
@@ -144,9 +153,12 @@ class TransferReport(pd.DataFrame):
 class _Plot(PlotAccessor):
     """That of pandas, but called without x, y and kind, it draws a forest."""
 
+    def __init__(self, report: TransferReport) -> None:
+        super().__init__(report)
+        self.report = report
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        report: Any = self._parent
-        if report.is_whole and not {"x", "y", "kind"} & set(kwargs) and len(args) <= 1:
+        if self.report.is_whole and not {"x", "y", "kind"} & set(kwargs) and len(args) <= 1:
             kwargs |= {"ax": args[0]} if args else {}
-            return TransferDisplay.from_report(report, **kwargs)
+            return TransferDisplay.from_report(self.report, **kwargs)
         return super().__call__(*args, **kwargs)

@@ -12,7 +12,6 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 from sklearn.base import clone
@@ -221,9 +220,7 @@ def transfer_report(
         compared = _compare(scores[0, :, k], scores[1, :, k], counts[:, :, k], confidence)
         report.append(about | compared)
     _warn_of_unscored(scores, encoder.names)
-    table = TransferReport(report, index=pd.Index(encoder.names, name="task"))
-    table.attrs["confidence"] = confidence
-    return table
+    return TransferReport.of(report, encoder.names, confidence)
 
 
 def _scorers(scoring: Mapping[str, Any] | None, names: list[str]) -> list[Scorer]:

@@ -302,8 +302,9 @@ def test_attributes_say_what_was_learned() -> None:
     assert shown["n_observed_"][1] < 60
     assert shown["task_weights_"].tolist() == [1.0, 1.0, 2.0]
     assert np.isnan(shown["noise_std_"]).tolist() == [True, False, False]
-    assert set(shown["history_"]) == {"train_loss", "effective_weight"}
-    assert {rows.shape for rows in shown["history_"].values()} == {(3, 3)}
+    assert set(estimator.history_) == {"train_loss", "effective_weight"}
+    assert {rows.shape for rows in estimator.history_.values()} == {(3, 3)}
+    assert "history_" not in vars(estimator)  # it is made of the fitted object
     assert shown["net_"].module_ is estimator.module_
 
 

@@ -34,7 +34,6 @@ FOREIGN = {
     "rows and names of columns, in the containers that scikit-learn takes": (
         "_safe_indexing _safe_split _check_feature_names"
     ),
-    "the frame to which a plot of pandas belongs": "_parent",
     "where scikit-learn asks for it: callbacks, routing, scorers, tags and pages": (
         "_init_callback_context _metadata_requests _accept_sample_weight _skip_test"
     ),
@@ -174,6 +173,7 @@ HOUSE = {
     "_training.augmenting": Room("augmentation networks.conv"),
     "_training.batches": Room(".augmenting .recipe _predict"),
     "_training.listeners": Room(".recipe", "skorch"),
+    "_training.lines": Room("", "skorch", "tqdm"),  # what `verbose` shows
     "_training.averaging": Room(".listeners .recipe", "skorch"),
     "_training.criterion": Room(),
     "_training.pickling": Room("", "skorch"),
@@ -181,7 +181,8 @@ HOUSE = {
     "_training.undoing": Room(),
     "_training.thawing": Room(".listeners", "skorch"),
     "_training.net": Room(
-        ".averaging .batches .criterion .ctrl_c .groups .listeners .pickling .random .undoing"
+        ".averaging .batches .criterion .ctrl_c .groups .lines .listeners .pickling .random"
+        " .undoing"
         " _predict",
         "skorch",
     ),
@@ -200,7 +201,7 @@ HOUSE = {
         "skorch sklearn.exceptions",
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks
-    "_training.progress": Room(".listeners _identity", "skorch"),  # of a fit, for a file
+    "_training.progress": Room(".lines .listeners _identity", "skorch"),  # of a fit, for a file
     "_training.fingerprints": Room(".batches .copies .listeners .plan _fitted _identity"),
     "_training.line": Room(".net .plan _predict", "scipy"),
     "_training.calibrate": Room(".line .net .plan .run"),

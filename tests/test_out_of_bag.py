@@ -208,7 +208,7 @@ def test_lines_that_are_printed_have_the_loss_of_rows_left_out():
     with contextlib.redirect_stdout(out):
         by_the_data(verbose=1).fit(X, Y)
     head = out.getvalue().splitlines()[0].split()
-    assert {"oob_loss", "oob_loss/y1", "train_loss"} <= set(head)
+    assert {"oob_loss", "y1", "train_loss"} <= set(head)
 
 
 def test_validation_data_do_not_say_when_to_stop():

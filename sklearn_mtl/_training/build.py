@@ -46,7 +46,7 @@ BUILT_BY = (
     *("weight_decay", "device", "precision", "net_params"),
 )
 
-PRINT_LOG = "callbacks__print_log"
+PRINT_LOG, EPOCH_BAR = "callbacks__print_log", "callbacks__epoch_bar"
 
 
 def build_net(
@@ -171,7 +171,9 @@ def _options(recipe: Recipe, module: nn.Module) -> dict[str, Any]:
             "instead, such as learning_rate for 'lr' and early_stopping for 'train_split'."
         )
     if not (recipe.verbose or any(name.startswith(PRINT_LOG) for name in recipe.net_params)):
-        own[PRINT_LOG] = None  # it makes the lines of a table that nobody sees
+        own[PRINT_LOG] = None  # nobody sees the lines
+    if recipe.verbose < 2:
+        own[EPOCH_BAR] = None
     # LBFGS and others know none: no decay is then what they do anyway.
     if recipe.weight_decay or "weight_decay" in inspect.signature(optimizer).parameters:
         own["optimizer__weight_decay"] = recipe.weight_decay

@@ -13,6 +13,10 @@ from sklearn_mtl._training.net import TaskNet
 
 __all__ = ["FitTasks"]
 
+# What contexts inside those of a search or pipeline call the estimator: bars of scikit-learn, which
+# begin with the names of all, then have room in 80 columns.
+SHORT = "MTL"
+
 
 class FitTasks:
     """A fit, and its epochs as tasks in it.
@@ -52,6 +56,8 @@ class FitTasks:
         self.samples, self.learned = _hooks(samples, None), learned
         self.scored = _hooks(scored, scored_rows)
         self.context = self.estimator._init_callback_context(max_subtasks=max_epochs)
+        if self.context.source_estimator_name is not None:
+            self.context.estimator_name = SHORT
         self.context.call_on_fit_task_begin(estimator=self.estimator, **self.samples)
         return EpochListener(self._begin_epoch, self._end_epoch)
 

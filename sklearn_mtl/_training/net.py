@@ -21,6 +21,7 @@ from sklearn_mtl._training.batches import Batches, LeftOut, Unlabelled
 from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
 from sklearn_mtl._training.ctrl_c import CtrlC
 from sklearn_mtl._training.groups import align_gradients, check_groups, grouped
+from sklearn_mtl._training.lines import EpochBar, EpochLines
 from sklearn_mtl._training.listeners import (
     CosineSchedule,
     Stopper,
@@ -38,7 +39,7 @@ __all__ = ["TaskNet"]
 BETWEEN_STEPS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 # Callbacks that draw nothing.
-QUIET = (EpochTimer, PrintLog, CosineSchedule, Stopper, GradientNormClipping)
+QUIET = (EpochTimer, EpochBar, PrintLog, CosineSchedule, Stopper, GradientNormClipping)
 
 RECORDED = ("train_loss", "valid_loss", "oob_loss", "effective_weight")
 
@@ -107,8 +108,9 @@ class TaskNet(PlainNet):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
-        """Those of skorch, but for the losses: what they would average is but a surrogate."""
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog(keys_ignored=[OBJECTIVE]))]
+        """Return a timer, and what `verbose` shows; those of skorch would average surrogates."""
+        shown = [("epoch_bar", EpochBar()), ("print_log", EpochLines())]
+        return [("epoch_timer", EpochTimer()), *shown]
 
     def task_history(self) -> dict[str, NDArray[np.float64]]:
         """Return the record as arrays of shape (n_epochs, n_tasks)."""

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from sklearn_mtl._identity import OF_MODULES, identity
+from sklearn_mtl._training.lines import EpochBar
 from sklearn_mtl._training.listeners import OfOneTraining, plain_module
 
 __all__ = ["File", "Progress", "Saved", "Store"]
@@ -193,7 +194,7 @@ def _load_tensors(module: nn.Module, state: dict[str, Any]) -> None:
 # -- what callbacks and modules keep besides ------------------------------------------------------
 
 # Callbacks of skorch that show something, and change nothing.
-DISPLAYS = (EpochTimer, PrintLog, ProgressBar)
+DISPLAYS = (EpochTimer, EpochBar, PrintLog, ProgressBar)
 
 
 def _others_of(net: NeuralNet) -> Iterator[tuple[str, Any, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -330,7 +331,7 @@ def test_from_a_search_down_to_epochs() -> None:
     pipeline = Pipeline([("scale", StandardScaler()), ("mtl", small(max_epochs=2))])
     search = GridSearchCV(pipeline, {"mtl__loss": ["logprod", "weighted"]}, cv=2)
     search.set_callbacks(deep).fit(X, y)
-    names = "GridSearchCV/GridSearchCV/Pipeline/MultiTaskCNNEstimator/MultiTaskCNNEstimator/epoch"
+    names = "GridSearchCV/GridSearchCV/Pipeline/MTL/MTL/epoch"
     ended = [name for event, name, _ in deep.told if event == "end" and name.endswith("/epoch")]
     assert ended.count(names) == 2 * 4  # two epochs of four fits of the search
     assert len(ended) == 2 * 5  # and of the last one
@@ -369,3 +370,22 @@ def test_callbacks_of_scikit_learn_in_the_wrong_place(named: bool) -> None:
         ValueError, match=r"holds Recorder, a callback of scikit-learn.*set_callbacks"
     ):
         estimator.fit(*make_table())
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_bars_fit_into_80_columns(
+    searched: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their percentages and times, from the search down to the epochs."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "80")
+    estimator: Any = small(max_epochs=1)
+    if searched:
+        estimator = GridSearchCV(estimator, {"learning_rate": [0.1, 0.2]}, cv=2)
+    estimator.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*make_table())
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (7 if searched else 1)
+    for line in lines:
+        assert len(line) <= 80
+        assert "\N{HORIZONTAL ELLIPSIS}" not in line
+        assert re.search(r"━+ 100% \d:\d\d:\d\d$", line)

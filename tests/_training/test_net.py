@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import re
 
 import numpy as np
 import pandas as pd
@@ -219,21 +218,6 @@ def test_a_callback_may_come_and_go():
 def test_epochs_are_printed_if_asked_for(verbose, capsys):
     make(verbose=verbose).fit(X, Y)
     assert ("train_loss" in capsys.readouterr().out) == bool(verbose)
-
-
-@pytest.mark.parametrize("validated", [False, True])
-def test_each_task_has_a_column(validated, capsys):
-    validation = {"X_val": X[:20], "y_val": Y[:20]} if validated else {}
-    estimator = make(verbose=1).fit(X, Y, **validation)
-    head, line, *rows = capsys.readouterr().out.splitlines()
-    losses = ["train_loss", "valid_loss"] if validated else ["train_loss"]
-    columns = [f"{loss}{task}" for loss in losses for task in ("", "/y0", "/y1", "/y2")]
-    assert head.split() == ["epoch", *columns, "dur"]
-    assert len(line.split()) == len(head.split())
-    assert len(rows) == 3
-    for row, epoch in zip(rows, estimator.net_.history, strict=True):
-        plain = re.sub(r"\x1b\[\d+m", "", row).split()
-        assert plain[1:-1] == [f"{epoch[name]:.4f}" for name in columns]
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
