@@ -273,7 +273,7 @@ def test_a_failed_call_leaves_all_as_it_was(case: str, method: str) -> None:
 def test_a_failure_in_the_middle_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = make_table()
     estimator = small(batch_size=16).partial_fit(X, y)
-    before, history = weights_of(estimator), estimator.history_
+    before, history = weights_of(estimator), fitted_of(estimator).history
     observed = estimator.n_observed_.copy()
 
     def fail(*args: Any) -> None:
@@ -283,7 +283,7 @@ def test_a_failure_in_the_middle_leaves_all_as_it_was(monkeypatch: pytest.Monkey
     with pytest.raises(RuntimeError, match="late"):
         estimator.partial_fit(X, y)
     assert same(weights_of(estimator), before)
-    assert estimator.history_ is history
+    assert fitted_of(estimator).history is history
     np.testing.assert_array_equal(estimator.n_observed_, observed)
 
 
