@@ -42,6 +42,22 @@ class TrainingHistory(dict[str, FloatArray]):
         Names of the tasks.
     best_epoch : int or None
         The best epoch.
+
+    See Also
+    --------
+    sklearn_mtl.plotting.TrainingHistoryDisplay : What `plot` draws.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mtl import MultiTaskCNNEstimator
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> y = np.column_stack([X[:, 0] > 0, X[:, 1]])
+    >>> history = MultiTaskCNNEstimator(max_epochs=4, random_state=0).fit(X, y).history_
+    >>> history["train_loss"].shape
+    (4, 2)
+    >>> history.to_frame()["train_loss"].columns.tolist()
+    ['y0', 'y1']
     """
 
     def __init__(
@@ -110,6 +126,35 @@ class TransferReport(pd.DataFrame):
 
     It is a pandas DataFrame. ``report.plot()`` draws a `sklearn_mtl.plotting.TransferDisplay`;
     ``report.plot.bar()`` and other plots of pandas are there too.
+
+    Parameters
+    ----------
+    data : array-like, dict or DataFrame, default=None
+        As of `pandas.DataFrame`.
+    index : Index or array-like, default=None
+        As of `pandas.DataFrame`.
+    columns : Index or array-like, default=None
+        As of `pandas.DataFrame`.
+    dtype : dtype, default=None
+        As of `pandas.DataFrame`.
+    copy : bool, default=None
+        As of `pandas.DataFrame`.
+
+    See Also
+    --------
+    transfer_report : What makes it.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.inspection import TransferReport
+    >>> report = TransferReport(
+    ...     {"joint": [0.8], "separate": [0.7], "difference": [0.1], "ci_low": [0.05]}
+    ...     | {"ci_high": [0.15], "verdict": ["joint"]},
+    ...     index=["defect"],
+    ... )
+    >>> report
+            joint  separate  difference          interval verdict
+    defect  0.800     0.700       0.100  [+0.050, +0.150]   joint
     """
 
     @classmethod

@@ -1,6 +1,8 @@
 """What learning the tasks together is worth.
 
 `transfer_report` compares, task by task, the scores of a joint model with those of separate ones.
+`TransferReport` is what it returns, and `TrainingHistory` is the `history_` of an estimator: both
+print and plot themselves.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import fit_name, innermost
-from sklearn_mtl._results import TransferReport
+from sklearn_mtl._results import TrainingHistory, TransferReport
 from sklearn_mtl.kinds.bounds import are_bounds, as_intervals
 from sklearn_mtl.losses import Combiner
 from sklearn_mtl.metrics import Scorer, task_scorer
 
-__all__ = ["TransferReport", "transfer_report"]
+__all__ = ["TrainingHistory", "TransferReport", "transfer_report"]
 
 FloatArray = NDArray[np.float64]
 
