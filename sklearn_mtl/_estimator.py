@@ -617,10 +617,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             number that is 0 where it does not.
         """
         fitted = fitted_of(self)
-        encoder, raw = fitted.encoder, fitted.raw(X)
-        y_pred = encoder.matrix(encoder.decode(raw, self.conditional_output))
+        encoder = fitted.encoder
         if not return_std:
-            return y_pred
+            return encoder.matrix(fitted.decode(X, self.conditional_output))
+        raw = fitted.raw(X)
+        y_pred = encoder.matrix(encoder.decode(raw, self.conditional_output))
         if (why := why_no_deviations(encoder, fitted.errors)) is not None:
             raise ValueError(why)
         y_std = standard_deviations(encoder, fitted.errors, raw, self.conditional_output)

@@ -16,7 +16,7 @@ from sklearn.utils._available_if import _AvailableIfDescriptor
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.fused import as_inputs
-from sklearn_mtl._data.inputs import InputReader
+from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tree import TaskList
@@ -41,6 +41,9 @@ FloatArray = NDArray[np.float64]
 
 # Standard deviations from the mean, above which outputs that are not finite are the fault of X.
 FAR = 1e4
+
+# Outputs of members that `decode` holds at once.
+OUTPUTS = 2**24
 
 # Public attributes that not every fit sets.
 OPTIONAL = (
@@ -114,16 +117,23 @@ class Fitted:
         raw : ndarray of shape (n, n_outputs) or (n, M, n_outputs)
             Outputs of all tasks side by side; or, to `embed`, the representation (n, F).
         """
-        reader, net = self.reader, self.net
+        source, n_rows = self._opened(X)
+        return self._raw(source, range(n_rows), embed)
+
+    def _opened(self, X: Any) -> tuple[Source, int]:
+        """Check X; return its samples by index, and how many there are."""
         inputs = as_inputs(X)
-        reader.check_names(X)
-        reader.check_shape(inputs)
-        rows = range(inputs.shape[0])
-        source = reader.of(inputs, to_predict=True)
+        self.reader.check_names(X)
+        self.reader.check_shape(inputs)
+        return self.reader.of(inputs, to_predict=True), inputs.shape[0]
+
+    def _raw(self, source: Source, rows: range, embed: bool = False) -> NDArray[np.floating[Any]]:
+        """Run the network on some rows."""
+        net = self.net
         raw = predict_raw(net.module_, source, rows, net.device, net.amp_dtype_, embed)
         finite = np.isfinite(raw)
         if not finite.all():
-            bad = np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
+            bad = rows.start + np.flatnonzero(~finite.all(axis=tuple(range(1, raw.ndim))))
             first = bad[:5]
             far = np.nanmax(np.abs((source.read(first) - source.mean) / source.scale)) > FAR
             why = (
@@ -144,9 +154,21 @@ class Fitted:
         encoder = self.encoder
         return FittedModule(network, self.reader, encoder.names, encoder.kinds_, task)
 
-    def decode(self, X: Any, conditional_output: str = "estimate") -> list[NDArray[Any]]:
-        """Predict every task: labels and numbers (n,) in the units of y."""
-        return self.encoder.decode(self.raw(X), conditional_output)
+    def decode(self, X: Any, conditional: str = "estimate") -> list[NDArray[Any]]:
+        """Predict every task: labels and numbers (n,) in the units of y.
+
+        Of many rows and tasks, outputs of all members would be much larger than y: rows in turn.
+        """
+        source, n_rows = self._opened(X)
+        n_outputs = sum(self.encoder.n_outputs) * max(1, self.net.module_.n_folds)
+        step = max(1, OUTPUTS // max(1, n_outputs))
+        parts = [
+            self.encoder.decode(self._raw(source, range(at, min(at + step, n_rows))), conditional)
+            for at in range(0, n_rows, step)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> dict[str, float]:
         """Score every task on its observed targets, by the metric of its kind."""

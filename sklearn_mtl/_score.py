@@ -20,6 +20,8 @@ __all__ = ["score_columns", "untrained"]
 
 FloatArray = NDArray[np.float64]
 
+VALUES = 2**20  # of tasks that are scored at once
+
 
 def score_columns(
     names: Sequence[str],
@@ -54,8 +56,10 @@ def score_columns(
         bounded = are_bounds(columns[k].values)
         alike.setdefault(None if bounded else _metric_of_many(kinds[k]), []).append(k)
     alone, failed = alike.pop(None, []), {}
+    step = max(1, VALUES // len(weight))
     for of_rows, tasks in alike.items():
-        scores[tasks] = of_rows(*_rows(tasks, kinds, columns, found, weight))
+        for some in (tasks[at : at + step] for at in range(0, len(tasks), step)):
+            scores[some] = of_rows(*_rows(some, kinds, columns, found, weight))
     for k in alone:
         seen = columns[k].seen
         rows = columns[k].values[seen], found[k][seen], weight[seen, k]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from sklearn_mtl._data.gates import blank, chains, holds
 from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.tasks import Task, naming
-from sklearn_mtl.kinds import CensoredTarget, Kind, UnobservedTarget
+from sklearn_mtl.kinds import (
+    CensoredTarget,
+    ClassificationTarget,
+    Kind,
+    QuantileTarget,
+    RegressionTarget,
+    UnobservedTarget,
+)
 from sklearn_mtl.kinds.bounds import bounds_of
 from sklearn_mtl.kinds.values import are_numbers
 
@@ -22,6 +29,11 @@ __all__ = ["EncodedTargets", "TargetDecoder"]
 
 FloatArray = NDArray[np.float64]
 Outputs = NDArray[np.floating[Any]]  # of a network, in its precision
+
+# Kinds whose links are the same for all of their tasks: these are computed together, as of
+# thousands of tasks each call of numpy counts; so many values at a time.
+ALIKE = (ClassificationTarget, RegressionTarget, QuantileTarget)
+VALUES = 2**20
 
 
 class EncodedTargets(NamedTuple):
@@ -98,22 +110,50 @@ class TargetDecoder:
 
     def part_of(self, raw: Outputs, k: int) -> FloatArray:
         """Raw outputs (n, M, n_outputs) of task `k`, of those of all, for members or without."""
-        start = sum(self.n_outputs[:k])
-        part = raw[..., start : start + self.kinds_[k].n_outputs]
+        return self._part(raw, self._starts(), k)
+
+    def _starts(self) -> list[int]:
+        """Where the outputs of each task begin, and where the last ones end."""
+        return list(itertools.accumulate(self.n_outputs, initial=0))
+
+    def _part(
+        self, raw: Outputs, starts: Sequence[int], k: int, rows: Any = slice(None)
+    ) -> FloatArray:
+        part = raw[..., starts[k] : starts[k + 1]][rows]
         return (part[:, None] if part.ndim == 2 else part).astype(np.float64)
 
-    def _parts(self, raw: Outputs) -> Iterator[FloatArray]:
-        """Raw outputs of one task after the other."""
+    def _linked(self, raw: Outputs, only_classes: bool = False) -> dict[int, FloatArray]:
+        """Mean of `Kind.link` over members, (n,) or (n, n_classes), of the tasks of kinds `ALIKE`.
+
+        By the position of the task; those of one kind and width are computed together.
+        """
         raw = raw[:, None, :] if raw.ndim == 2 else raw
-        stops = itertools.accumulate(self.n_outputs, initial=0)
-        return (
-            raw[..., start:stop].astype(np.float64) for start, stop in itertools.pairwise(stops)
-        )
+        starts = np.array(self._starts())
+        groups: dict[tuple[type[Kind], int], list[int]] = {}
+        for k, kind in enumerate(self.kinds_):
+            if type(kind) in ALIKE and (kind.is_class or not only_classes):
+                groups.setdefault((type(kind), kind.n_outputs), []).append(k)
+        linked: dict[int, FloatArray] = {}
+        for (_, width), tasks in groups.items():
+            step = max(1, VALUES // max(1, raw.shape[0] * raw.shape[1] * width))
+            for some in (tasks[at : at + step] for at in range(0, len(tasks), step)):
+                columns = np.arange(width)[:, None] + starts[some]
+                # Classes and members first in memory: sums over a few numbers in a row are slow.
+                part = raw[..., columns].astype(np.float64).transpose(2, 1, 3, 0).copy()
+                means = self.kinds_[some[0]].link(part.transpose(2, 3, 1, 0))
+                means = means[:, :, 0] if means.shape[2] == 1 else means.mean(axis=2)
+                linked |= dict(zip(some, means, strict=True))
+        return linked
 
     def probabilities(self, raw: Outputs) -> dict[str, FloatArray]:
         """Class probabilities (n, n_classes) of each class task."""
-        parts: Any = zip(self.names, self.kinds_, self._parts(raw), strict=True)
-        return {name: kind.proba(part) for name, kind, part in parts if kind.is_class}
+        linked, starts, names = self._linked(raw, True), self._starts(), self.names
+        kinds: list[Any] = self.kinds_
+        return {
+            names[k]: linked[k] if k in linked else kind.proba(self._part(raw, starts, k))
+            for k, kind in enumerate(kinds)
+            if kind.is_class
+        }
 
     def decode(self, raw: Outputs, conditional_output: str = "estimate") -> list[NDArray[Any]]:
         """Labels and numbers in the units of y, one array per task.
@@ -122,8 +162,11 @@ class TargetDecoder:
         predicted not to hold; ``'expected'`` multiplies means with the probability that the chain
         of gates holds.
         """
-        parts = zip(self.kinds_, self._parts(raw), strict=True)
-        out: list[NDArray[Any]] = [kind.decode(part) for kind, part in parts]
+        linked, starts = self._linked(raw), self._starts()
+        out: list[NDArray[Any]] = [
+            kind.decode_mean(linked[k]) if k in linked else kind.decode(self._part(raw, starts, k))
+            for k, kind in enumerate(self.kinds_)
+        ]
         for k, (holding, share) in self.applies(raw, conditional_output, out).items():
             if share is not None:
                 out[k] = out[k] * share
@@ -217,14 +260,15 @@ class TargetDecoder:
 
         Weights of classes do not count for rows `as_they_are`, and for kinds that are calibrated.
         """
-        for k, (kind, part) in enumerate(zip(self.kinds_, self._parts(raw), strict=True)):
+        starts = self._starts()
+        for k, kind in enumerate(self.kinds_):
             values, weight = self.codes_of(k, targets)
             class_weight = self._class_weights[k]
             if class_weight is not None and (as_they_are or kind.is_calibrated):
                 codes = np.where(weight > 0, values, 0).astype(int)
                 weight = weight / np.where(class_weight > 0, class_weight, 1)[codes]
-            seen = weight > 0
-            yield kind, (part[seen], values[seen], weight[seen])
+            seen = np.flatnonzero(weight)
+            yield kind, (self._part(raw, starts, k, seen), values[seen], weight[seen])
 
     @property
     def uses_unseen(self) -> bool:

@@ -87,11 +87,12 @@ def applicability(
     """
     refused: dict[int, BoolArray] = {}
     applicable = {}
+    nowhere, everywhere = (np.full(len(columns[0].seen), value) for value in (False, True))
     for k in gates_first(gates):
         gate, seen = gates[k], columns[k].seen
         # No gate: applicable everywhere; a hole is a missing value.
         if gate is None:
-            refused[k], applicable[k] = np.zeros_like(seen), np.ones_like(seen)
+            refused[k], applicable[k] = nowhere, everywhere
             continue
         # Gate missing: not known to be refused; a value is used, and tells it applies.
         known = columns[gate].seen

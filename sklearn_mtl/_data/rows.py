@@ -55,12 +55,12 @@ def check_weights(
 ) -> NDArray[np.float64]:
     """Return sample weights as an ``(n_samples, n_tasks)`` array; None is one everywhere.
 
-    A frame whose columns are the names of the tasks is matched by name, all else by position. In
-    errors, they go by `name`.
+    It is read-only; a weight per row takes no more memory than that. A frame whose columns are the
+    names of the tasks is matched by name, all else by position. In errors, they go by `name`.
     """
     n_tasks = len(names)
     if sample_weight is None:
-        return np.ones((n_samples, n_tasks))
+        return np.broadcast_to(np.float64(1), (n_samples, n_tasks))
     labels = weight_columns(sample_weight) or ()
     if len(labels) == len(names) and set(labels) == set(names):
         sample_weight = nw.from_native(sample_weight).select(list(names)).to_native()
@@ -78,7 +78,7 @@ def check_weights(
         weight = weight / weight.max()
     if weight.ndim == 1:
         weight = weight[:, None]
-    return np.broadcast_to(weight, (n_samples, n_tasks)).copy()
+    return np.broadcast_to(weight, (n_samples, n_tasks))
 
 
 def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:

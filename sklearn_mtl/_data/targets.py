@@ -318,8 +318,8 @@ class TargetEncoder(TargetDecoder):
                 )
 
     def _encode(self, columns: list[Column], weight: FloatArray) -> EncodedTargets:
-        values, mass = np.zeros_like(weight), np.zeros_like(weight)
-        reach = np.zeros_like(weight) if self.bounded.any() else None
+        values, mass = np.zeros(weight.shape), np.zeros(weight.shape)
+        reach = np.zeros(weight.shape) if self.bounded.any() else None
         for k, (kind, column) in enumerate(zip(self.kinds_, columns, strict=True)):
             seen = column.seen
             self._check_exact(k, column)

@@ -65,14 +65,12 @@ class Batches:
         self.inputs = Inputs(source, self.dtype, self.device)
         self.source, self.rows, self.batch_size = source, rows, recipe.batch_size
         # Weights up to one: a task's common factor changes nothing, and none overflows float32.
-        values, weight, reach = encoded.take(rows)
+        everything = np.array_equal(rows, np.arange(len(encoded.weight)))
+        values, weight, reach = encoded if everything else encoded.take(rows)
         largest = weight.max(axis=0)
-        weight = weight / np.where(largest > 0, largest, 1)
-        self.targets = torch.from_numpy(values).to(self.device, self.dtype)
-        self.weight = torch.from_numpy(weight).to(self.device, self.dtype)
-        self.reach = None
-        if reach is not None:
-            self.reach = torch.from_numpy(reach).to(self.device, self.dtype)
+        self.targets = self._tensor(values)
+        self.weight = self._tensor(weight, np.where(largest > 0, largest, 1))
+        self.reach = None if reach is None else self._tensor(reach)
         self.complete = bool(weight.all())  # no target is missing: nothing to be masked
         self.folds, self.members = folds, None
         if folds is not None:  # the share of each member in the loss of a row
@@ -80,6 +78,14 @@ class Batches:
             self.members = (sees / (n_folds - 1)).to(self.device, self.dtype)
         self.order, self.augmenter = order, augmenter
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
+
+    def _tensor(self, values: NDArray[np.float64], unit: Any = 1) -> Tensor:
+        """Return values (n, n_tasks) over their unit as a tensor; few in float64 at a time."""
+        tensor = torch.empty(values.shape, dtype=self.dtype, device=self.device)
+        step = max(1, READ_VALUES // values.shape[1])
+        for at in range(0, len(values), step):
+            tensor[at : at + step] = torch.from_numpy(values[at : at + step] / unit)
+        return tensor
 
     def __len__(self) -> int:
         """Return the number of batches."""

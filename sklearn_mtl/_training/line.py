@@ -93,29 +93,30 @@ def _ridges(
     X: FloatArray, Y: FloatArray, weight: FloatArray, folds: NDArray[np.intp], n_folds: int
 ) -> list[Line]:
     """Fit without each fold, each column of Y by the penalty that predicts folds left out best."""
-    d = X.shape[1]
-    w = weight / weight.sum()
-    center = w @ X
-    Z = X - center
+    d, seen = X.shape[1], weight > 0  # rows of no weight say nothing, of sparse tasks nearly all
+    w = weight[seen] / weight[seen].sum()
+    center = w @ X[seen]
+    Z, truth, rows = X[seen] - center, Y[seen], [folds[seen] == m for m in range(n_folds)]
     grams, products = np.empty((n_folds, d, d)), np.empty((n_folds, d, Y.shape[1]))
-    for m in range(n_folds):
-        of_fold = folds == m
+    for m, of_fold in enumerate(rows):
         weighted = Z[of_fold] * w[of_fold, None]
-        grams[m], products[m] = weighted.T @ Z[of_fold], weighted.T @ Y[of_fold]
+        grams[m], products[m] = weighted.T @ Z[of_fold], weighted.T @ truth[of_fold]
     grams, products = grams.sum(axis=0) - grams, products.sum(axis=0) - products
     least = np.full(Y.shape[1], np.inf)
-    coefficients, left_out = np.empty_like(products), np.empty_like(Y)
+    coefficients = np.empty_like(products)
     for penalty in PENALTIES:
         system = grams + penalty * np.eye(d)
         pairs = zip(system, products, strict=True)
         found = np.stack([solve(a, b, assume_a="pos") for a, b in pairs])
-        predicted = np.empty_like(Y)
-        for m in range(n_folds):
-            predicted[folds == m] = Z[folds == m] @ found[m]
-        errors = w @ (Y - predicted) ** 2
+        predicted = np.empty_like(truth)
+        for m, of_fold in enumerate(rows):
+            predicted[of_fold] = Z[of_fold] @ found[m]
+        errors = w @ (truth - predicted) ** 2
         better = errors < least
-        least[better] = errors[better]
-        coefficients[..., better], left_out[:, better] = found[..., better], predicted[:, better]
+        least[better], coefficients[..., better] = errors[better], found[..., better]
+    left_out = np.empty_like(Y)
+    for m in range(n_folds):
+        left_out[folds == m] = (X[folds == m] - center) @ coefficients[m]
     return [
         Line(own, -own @ center, predicted)
         for own, predicted in zip(coefficients.transpose(2, 0, 1), left_out.T, strict=True)

@@ -177,8 +177,12 @@ class Kind:
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
         """Turn raw outputs (n, M, n_outputs) of M ensemble members into predictions (n,)."""
+        return self.decode_mean(over_members(self.link(raw)))
+
+    def decode_mean(self, mean: FloatArray) -> NDArray[Any]:
+        """Turn what `link` gives, (n,) or (n, n_classes), averaged over members, into y (n,)."""
         scale, shift = self.units
-        return np.asarray(over_members(self.link(raw)) * scale + shift)
+        return np.asarray(mean * scale + shift)
 
     # -- score -------------------------------------------------------------------------------
 

@@ -214,8 +214,11 @@ class ClassificationTarget(Kind):
         return 1 - proba
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
+        """Return the class that `decode_mean` does."""
+        return self.decode_mean(self.proba(raw))
+
+    def decode_mean(self, proba: FloatArray) -> NDArray[Any]:
         """Return the most probable class, or the second of two from `threshold_` on."""
-        proba = self.proba(raw)
         if self.threshold_ is None or proba.shape[1] < 2:
             return self.classes_[proba.argmax(axis=1)]
         return self.classes_[(proba[:, 1] >= self.threshold_).astype(int)]
@@ -351,9 +354,9 @@ class OrdinalTarget(ClassificationTarget):
     def _median(self, proba: FloatArray) -> NDArray[np.intp]:
         return (proba.cumsum(axis=1)[:, :-1] < 0.5).sum(axis=1)
 
-    def decode(self, raw: FloatArray) -> NDArray[Any]:
+    def decode_mean(self, proba: FloatArray) -> NDArray[Any]:
         """Return the median class."""
-        return self.classes_[self._median(self.proba(raw))]
+        return self.classes_[self._median(proba)]
 
     @property
     def metric(self) -> Callable[..., float]:
