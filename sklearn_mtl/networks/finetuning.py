@@ -40,7 +40,7 @@ class FineTune(BaseEstimator):
         - 'heads': nothing. It costs no gradients, and computes as in predictions.
         - 'gradual': its layers in four parts, from the last to the first, one more after each
           `frozen_epochs`.
-    relative_rate : float, default=0.1
+    relative_rate : float, default=0.3
         Learning rate of the pretrained weights, in units of the `learning_rate` of all others.
     frozen_epochs : int, default=1
         Epochs in the beginning in which nothing of the module is trained, while heads are random
@@ -74,7 +74,7 @@ class FineTune(BaseEstimator):
         self,
         module: Any,
         finetune: str = "full",
-        relative_rate: float = 0.1,
+        relative_rate: float = 0.3,
         frozen_epochs: int = 1,
         freeze_statistics: bool = True,
         n_features: int | None = None,
@@ -158,7 +158,7 @@ class Pretrained(nn.Module):
         Its layers are taken to be in the order of the computation.
     finetune : {'full', 'heads', 'gradual'}, default='full'
         What is trained of it. This and all others are those of `FineTune`.
-    relative_rate : float, default=0.1
+    relative_rate : float, default=0.3
         Its learning rate, in units of that of all others.
     frozen_epochs : int, default=1
         Epochs in the beginning in which nothing of it is trained.
@@ -179,7 +179,7 @@ class Pretrained(nn.Module):
         self,
         model: nn.Module,
         finetune: str = "full",
-        relative_rate: float = 0.1,
+        relative_rate: float = 0.3,
         frozen_epochs: int = 1,
         freeze_statistics: bool = True,
     ) -> None:
