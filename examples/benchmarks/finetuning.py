@@ -22,8 +22,9 @@ Images of `SIZES` go to the first three and to ``frozen``, grey ones as three eq
 numbers that are places or sizes move with them.
 
 The script fails (exit code 1) if, in the mean over tasks and sets, the best way to fine-tune is not
-above ``scratch`` by `LEAST_GAIN`, or if on a set it is not above ``constant`` beyond the interval. For coffee_leaf, the accuracies of all leaves (healthy ones are a
-class of both) stand beside published ones.
+above ``scratch`` by `LEAST_GAIN`, or if on a set it is not above ``constant`` beyond the interval.
+For coffee_leaf, the accuracies of all leaves (healthy ones are a class of both) stand beside
+published ones.
 
 Every fit is kept in ``--cache`` and not repeated: delete its lines after changing a model.
 
