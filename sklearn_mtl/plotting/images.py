@@ -276,28 +276,32 @@ class PredictionGridDisplay:
     def _write(self, ax: Any, i: int, lines: list[int], names: list[str]) -> dict[str, Any]:
         """Write a line for each task below an image."""
         texts = {}
+        width = ax.get_window_extent().width / ax.figure.dpi * 72
+        room = max(16, int(width / 4.4))  # letters of 8 points side by side
         for place, k in enumerate(lines):
             predicted = self.y_pred[k][i]
             true = None if self.y_true is None else self.y_true[k][i]
             is_class = (
                 not are_numbers(np.asarray([predicted])) or self.tasks[k].make_kind().is_class
             )
-            text, color = _line(shortened(names[k], 16), predicted, true, is_class)
+            text, color = _line(names[k], predicted, true, is_class, room)
             at = {"xycoords": "axes fraction", "textcoords": "offset points"}
             look = {"fontsize": 8, "va": "top", "ha": "left"} | ({"color": color} if color else {})
             texts[names[k]] = ax.annotate(text, (0, 0), (0, -4 - 11 * place), **at, **look)
         return texts
 
 
-def _line(name: str, predicted: Any, true: Any, is_class: bool) -> tuple[str, str | None]:
-    """Return what to say of a task, and in which colour."""
-    guess, known = said(predicted), not is_hole(true)
-    if not is_class:
-        return f"{name}: {guess}" + (f" ({said(true)})" if known else ""), None
-    if not known:
-        return f"{name}: {guess}", None
-    right = predicted == true
-    return f"{name}: {guess}" + ("" if right else f" ({said(true)})"), GREEN if right else VERMILION
+def _line(
+    name: str, predicted: Any, true: Any, is_class: bool, room: int
+) -> tuple[str, str | None]:
+    """Return what to say of a task in a line of so many letters, and in which colour."""
+    right = is_hole(true) or (is_class and predicted == true)
+    width = max(6, (room - 10) // 2)  # of a label
+    value = said(predicted, width) + ("" if right else f" ({said(true, width)})")
+    text = f"{shortened(name, max(8, room - len(value) - 2))}: {value}"
+    if not is_class or is_hole(true):
+        return text, None
+    return text, GREEN if right else VERMILION
 
 
 def _number(value: Any) -> float:

@@ -113,7 +113,7 @@ def take_rows_of_y(y: Any, rows: NDArray[np.intp], n: int) -> Any:
     return take_rows(y, rows)
 
 
-def said(value: Any) -> str:
+def said(value: Any, width: int = 14) -> str:
     """Say a label or number shortly, and a hole by a dash."""
     if is_hole(value):
         return "\N{EN DASH}"
@@ -121,7 +121,7 @@ def said(value: Any) -> str:
         low, high = value
         return f"{low:.3g}\N{EN DASH}{high:.3g}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        return shortened(str(value), 14)
+        return shortened(str(value), width)
     return f"{value:.3g}"
 
 

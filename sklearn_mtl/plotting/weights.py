@@ -142,7 +142,7 @@ class TaskWeightsDisplay:
             look |= {"marker": "o"} if len(weights) == 1 else {}
             (lines[name],) = ax.plot(epochs, weights[:, k], linewidth=2, **look)
             lines[name].set_label(shortened(name))
-        if (weights > 0).any():
+        if _spans_decades(weights):
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter(_plain_ticks())
             ax.yaxis.set_minor_formatter(_plain_ticks())
@@ -157,9 +157,8 @@ class TaskWeightsDisplay:
     def _draw_map(self, ax: Any, weights: FloatArray, names: list[str]) -> None:
         """Draw a map, in which light is a large weight."""
         plt = pyplot(type(self).__name__)
-        known = weights[np.isfinite(weights) & (weights > 0)]
-        limits = {"vmin": known.min(), "vmax": known.max()} if len(known) else {}
-        norm = plt.matplotlib.colors.LogNorm(**limits) if len(known) else None
+        colors = plt.matplotlib.colors
+        norm = (colors.LogNorm if _spans_decades(weights) else colors.Normalize)()
         extent = (0.5, len(weights) + 0.5, len(names) - 0.5, -0.5)
         shown = np.ma.masked_where(~(weights.T > 0), weights.T)
         look = {"aspect": "auto", "interpolation": "none", "cmap": "cividis", "norm": norm}
@@ -168,9 +167,15 @@ class TaskWeightsDisplay:
         ax.set_ylim(len(names) - 0.5, -0.5)
         bar = ax.figure.colorbar(self.image_, ax=ax, pad=0.02)
         bar.set_label("effective weight")
-        if norm is not None:
+        if _spans_decades(weights):
             bar.ax.yaxis.set_major_formatter(_plain_ticks())
             bar.ax.yaxis.set_minor_formatter(_plain_ticks())
+
+
+def _spans_decades(weights: FloatArray) -> bool:
+    """Tell whether weights are so different that their logarithms are to be shown."""
+    known = weights[np.isfinite(weights) & (weights > 0)]
+    return len(known) > 0 and bool(known.max() > 10 * known.min())
 
 
 def _plain_ticks() -> Any:

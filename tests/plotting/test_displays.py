@@ -478,3 +478,22 @@ def test_images_of_any_layout(shape: tuple[int, ...], dtype: Any, expected: Any)
     assert display.images.max() <= 1
     with pytest.raises(ValueError, match="cannot be shown"):
         PredictionGridDisplay.from_predictions([["a"], ["b"]], [1.0, 2.5], [1.0, 2.0])
+
+
+def test_lines_of_long_names_stay_below_their_image() -> None:
+    images = np.zeros((12, 8, 8))
+    y = pd.DataFrame(
+        {
+            f"a_long_name_of_a_label_of_the_second_year_{k}": ["a long label", "another long label"]
+            * 6
+            for k in range(30)
+        }
+    )
+    display = PredictionGridDisplay.from_predictions(images, y, y[::-1].reset_index(drop=True))
+    display.figure_.canvas.draw()
+    for ax, texts in zip(display.axes_, display.texts_, strict=True):
+        cell = ax.get_window_extent()
+        assert cell.width > display.figure_.bbox.width / 10  # images keep their room
+        for text in texts.values():
+            assert text.get_window_extent().x1 <= cell.x1 + 0.15 * cell.width
+    assert len(display.texts_[0]) == 5

@@ -165,7 +165,9 @@ def test_weights_of_zero_are_holes_in_the_map() -> None:
     display = TaskWeightsDisplay(np.array([[0.0, 1.0], [2.0, np.nan]]), ["a", "b"])
     shown = display.plot(kind="map").image_.get_array()
     np.testing.assert_array_equal(shown.mask, [[True, False], [False, True]])
-    assert display.plot(kind="lines").ax_.get_yscale() == "log"
+    assert display.plot(kind="lines").ax_.get_yscale() == "linear"
+    display = TaskWeightsDisplay(np.array([[0.0, 1.0], [20.0, np.nan]]), ["a", "b"])
+    assert display.plot().ax_.get_yscale() == "log"
 
 
 # -- errors ----------------------------------------------------------------------------------
