@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,18 @@ from sklearn_mtl._training.recipe import DTYPES
 from sklearn_mtl._views import TaskClassifier, TaskRegressor, log_of, task_view
 from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.losses import LOSSES
+from sklearn_mtl.losses.combiners import LossLike
 from sklearn_mtl.networks import MultiTaskModule
+from sklearn_mtl.networks.given import TrunkLike
 
 if TYPE_CHECKING:  # the rooms of files are imported where files are: most processes have none
     from sklearn_mtl._files.checkpoint import Checkpoint
 
 __all__ = ["MultiTaskCNNEstimator"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+# scikit-learn has no types: what it decorates would have none either.
+validated: Callable[[Method], Method] = _fit_context(prefer_skip_nested_validation=True)
 
 
 def _has_class_task(estimator: MultiTaskCNNEstimator) -> bool:
@@ -350,7 +356,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         self,
         tasks: Any = None,
         *,
-        loss: Any = "logprod",
+        loss: LossLike = "logprod",
         task_weights: Any = None,
         class_weight: Any = None,
         missing_values: Any = None,
@@ -359,7 +365,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         data_format: str = "channels_first",
         standardize: bool | str | Sequence[Any] | Mapping[str, Any] = "auto",
         augment: Augment | None = None,
-        trunk: Any = "auto",
+        trunk: TrunkLike = "auto",
         head_hidden_units: int = 0,
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
@@ -447,7 +453,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     # -- fit ---------------------------------------------------------------------------------
 
     @heeding_ctrl_c
-    @_fit_context(prefer_skip_nested_validation=True)
+    @validated
     def fit(
         self,
         X: Any,
@@ -458,7 +464,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
-    ) -> MultiTaskCNNEstimator:
+    ) -> Self:
         """Train the network.
 
         Parameters
@@ -520,10 +526,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
 
     @available_if(_takes_streams)
     @heeding_ctrl_c
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> MultiTaskCNNEstimator:
+    @validated
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over some rows of a stream.
 
         The first call decides what later ones must fit: tasks and their labels, and the mean and
@@ -590,6 +594,14 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         return TrainingHistory(fitted.history, fitted.encoder.names, fitted.best_epoch)
 
     # -- predict -----------------------------------------------------------------------------
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False) -> NDArray[Any]: ...
+
+    @overload
+    def predict(
+        self, X: Any, return_std: Literal[True]
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]: ...
 
     def predict(
         self, X: Any, return_std: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Standard deviations from the mean, above which outputs that are not finite are the fault of X.
 FAR = 1e4
@@ -297,9 +298,13 @@ class _Available(_AvailableIfDescriptor):
         self.check(obj)
 
 
-def available_if(check: Callable[[Any], bool]) -> Callable[[Any], Any]:
+def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
     """Make a method one that is there unless `check` raises an AttributeError."""
-    return lambda method: _Available(method, check, method.__name__)
+
+    def decorated(method: Method) -> Method:
+        return cast(Method, _Available(method, check, method.__name__))
+
+    return decorated
 
 
 def there_is(why_not: str | None) -> bool:

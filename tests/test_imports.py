@@ -96,7 +96,9 @@ HOUSE = {
     "networks.fusion": Room(
         ".build .dense .module", "sklearn.base sklearn.utils._param_validation"
     ),
-    "networks": Room(".build .conv .dense .extras .finetuning .fusion .members .module .sequences"),
+    "networks": Room(
+        ".build .conv .dense .extras .finetuning .fusion .given .members .module .sequences"
+    ),
     "augmentation": Room(
         "networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"
     ),
@@ -297,7 +299,7 @@ HOUSE = {
     "_estimator": Room(
         "_data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks _training.plan"
         " _training.recipe _callers _files.checkpoint _files.save _fitted_module _intervals"
-        " _results _through _views augmentation losses networks",
+        " _results _through _views augmentation losses losses.combiners networks networks.given",
         "numpy sklearn",
     ),
     "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),

@@ -20,7 +20,7 @@ turns those into one scalar to minimise. Both are plain `torch.nn.Module` object
 
 from sklearn_mtl.losses.balancing import LogProd, Uncertainty
 from sklearn_mtl.losses.cells import CELL_LOSSES, CENSORED, CellLoss, KindLoss
-from sklearn_mtl.losses.combiners import Combiner, MaskedMSE, Weighted
+from sklearn_mtl.losses.combiners import Combiner, LossRule, MaskedMSE, Weighted
 from sklearn_mtl.losses.task_losses import Cells, TaskLosses
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Combiner",
     "KindLoss",
     "LogProd",
+    "LossRule",
     "MaskedMSE",
     "TaskLosses",
     "Uncertainty",

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Combiner", "MaskedMSE", "Weighted"]
+__all__ = ["Combiner", "LossLike", "LossRule", "MaskedMSE", "Weighted"]
+
+
+class LossRule(Protocol):
+    """Any callable that makes one number of the losses of all tasks: a type for `loss`.
+
+    Deriving from it is not needed: a function is one, and so is a `Combiner`, which is told more.
+
+    Examples
+    --------
+    >>> from torch import Tensor, tensor
+    >>> from sklearn_mtl.losses import LossRule
+    >>> def worst_task(losses: Tensor, counts: Tensor) -> Tensor:
+    ...     return losses[counts > 0].max()
+    >>> rule: LossRule = worst_task  # as type checkers see it
+    >>> rule(tensor([1.0, 3.0]), tensor([8.0, 0.0])).item()
+    1.0
+    """
+
+    def __call__(self, losses: Tensor, counts: Tensor, /) -> Tensor:
+        """Return the scalar to minimise.
+
+        Parameters
+        ----------
+        losses : Tensor of shape (n_tasks,)
+            Mean loss of each task in a mini-batch, 0 for a task without a target.
+        counts : Tensor of shape (n_tasks,)
+            Sums of the weights of their observed targets.
+        """
+
+
+# What may be passed as `loss`: a name, a rule, or a callable of the losses alone.
+LossLike = str | LossRule | Callable[[Tensor], Tensor]
 
 
 class Combiner(nn.Module):

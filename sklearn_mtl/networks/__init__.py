@@ -23,6 +23,7 @@ from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.extras import TabMTrunk, TimmTrunk
 from sklearn_mtl.networks.finetuning import BATCH_NORMS, FineTune, Pretrained
 from sklearn_mtl.networks.fusion import Fused, Fusion, is_data, spelled_out, trunk_of
+from sklearn_mtl.networks.given import TrunkSpec
 from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
 from sklearn_mtl.networks.module import HiddenHeads, MultiTaskModule
 from sklearn_mtl.networks.sequences import SequenceTrunk
@@ -44,6 +45,7 @@ __all__ = [
     "SequenceTrunk",
     "TabMTrunk",
     "TimmTrunk",
+    "TrunkSpec",
     "build_trunk",
     "folds_of",
     "is_data",

@@ -1,15 +1,53 @@
-"""Modules as users hand them over: as they are, or as something that makes one."""
+"""Trunks and modules as users hand them over: as they are, or as something that makes one."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["module_of"]
+__all__ = ["TrunkLike", "TrunkSpec", "module_of"]
+
+
+class TrunkSpec(Protocol):
+    """Anything that builds a trunk for samples of a shape: a type for `trunk`.
+
+    Deriving from it is not needed. A scikit-learn `BaseEstimator` with such a method is one whose
+    parameters can be searched, as ``trunk__width``. What else a spec may say, such as the
+    attributes ``takes_parts`` and ``n_folds``, stands on the page *Extending*.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sklearn_mtl.networks import TrunkSpec, build_trunk
+    >>> class Rectified:
+    ...     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+    ...         return nn.Sequential(nn.Linear(input_shape[0], 4), nn.ReLU())
+    >>> spec: TrunkSpec = Rectified()  # as type checkers see it
+    >>> build_trunk(spec, (3,))[1]
+    4
+    """
+
+    def build(self, input_shape: Any, /) -> nn.Module:
+        """Make a trunk.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, or dict of str to tuple of int
+            Shape of one sample, channels first; a dict for a spec of several inputs.
+
+        Returns
+        -------
+        trunk : nn.Module
+            From a batch (B, ...) to features (B, F), or (B, M, F) for an ensemble of M members.
+        """
+
+
+# What may be passed as `trunk`: the name of a spec, a spec, a module, or what makes one.
+TrunkLike = str | TrunkSpec | nn.Module | Callable[[], nn.Module]
 
 
 def module_of(given: Any, name: str) -> nn.Module:
