@@ -473,7 +473,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
             sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite. Several
             inputs are a :class:`~sklearn_mtl.datasets.MultiInput`.
-        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+        y : array-like, frame or sparse matrix of shape (n_samples,) or (n_samples, n_tasks)
             One column per task; NaN, None or ``pd.NA`` where not observed.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             Weights of rows, or of single targets. A weight of 0 equals a target not observed.
@@ -540,7 +540,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, ...)
             As in `fit`.
-        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+        y : array-like, frame or sparse matrix of shape (n_samples,) or (n_samples, n_tasks)
             As in `fit`. A column may be all NaN; until a call holds some of its targets, a task is
             predicted as NaN. In the first call that needs its kind, in `tasks`, and the labels
             of a class, by `categories` of its `Task` or by `classes`.
@@ -852,7 +852,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
             sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
-        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+        y : array-like, frame or sparse matrix of shape (n_samples,) or (n_samples, n_tasks)
             True targets, laid out as in `fit`.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             Weights of rows, or of single targets.
@@ -873,7 +873,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         X : array-like of shape (n_samples, ...)
             Rows (n, d), images (n, H, W) or (n, C, H, W), volumes (n, C, D, H, W); arrays, frames,
             sparse matrices; or HDF5 and Zarr arrays, read batch by batch. Must be finite.
-        y : array-like or frame of shape (n_samples,) or (n_samples, n_tasks)
+        y : array-like, frame or sparse matrix of shape (n_samples,) or (n_samples, n_tasks)
             True targets, laid out as in `fit`.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             Weights of rows, or of single targets.

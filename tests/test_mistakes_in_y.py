@@ -128,7 +128,7 @@ OF_Y = {
     "a cube": Mistake(lambda: fit(np.zeros((N, 2, 2))), ValueError, r"y has shape \(40, 2, 2\)"),
     "no column": Mistake(lambda: fit(np.zeros((N, 0))), ValueError, r"y has shape \(40, 0\)"),
     "sparse": Mistake(
-        lambda: fit(sparse.csr_matrix(NUMBER[:, None])), (TypeError, ValueError), r"y.*toarray"
+        lambda: fit(sparse.bsr_matrix(NUMBER[:, None])), (TypeError, ValueError), r"y.*toarray"
     ),
     "too large a number": Mistake(
         lambda: fit(with_one(10**400)), ValueError, r"'a' of y holds a number that float64 cannot"
@@ -444,7 +444,7 @@ OF_VALIDATION = {
         r"y_val: Column 'label' of y holds the text 'nan'",
     ),
     "sparse": Mistake(
-        lambda: validated(sparse.csr_matrix(np.ones((N, 2)))), TypeError, r"y_val is a sparse"
+        lambda: validated(sparse.bsr_matrix(np.ones((N, 2)))), TypeError, r"y_val is a sparse"
     ),
     "dates": Mistake(
         lambda: validated(BOTH.assign(number=pd.date_range("2020", periods=N))),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.opening import as_numpy
+from sklearn_mtl._data.opening import as_numpy, tells_holes, with_holes
 from sklearn_mtl.kinds.values import is_hole, narrow
 
 __all__ = [
@@ -38,6 +38,8 @@ MENDS = {
 def as_array(y: Any) -> NDArray[Any]:
     """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
     check_container(y)
+    if tells_holes(y):
+        return with_holes(y)
     mend = "Pass one value per task in every row, NaN or None where nothing was observed."
     array = as_numpy(y, "y", mend)
     mixed = array.dtype.kind in "US" and isinstance(y, list | tuple)
@@ -49,9 +51,12 @@ def check_container(y: Any, name: str = "y") -> None:
     kind = type(y).__name__
     if isinstance(y, type):
         raise TypeError(f"{name} is the class {y.__name__}. Pass the targets themselves.")
+    if tells_holes(y):
+        return
     if hasattr(y, "toarray"):
         raise TypeError(
-            f"{name} is a sparse {kind}. Pass {name}.toarray(): its zeros are targets, too."
+            f"{name} is a sparse {kind}, which does not tell targets of 0 from holes. Pass a "
+            f"csr_array of the observed cells; or {name}.toarray(), if its zeros are targets."
         )
     if isinstance(y, Mapping):
         raise TypeError(f"{name} is a {kind}. Pass a frame of its columns: pd.DataFrame({name}).")
