@@ -774,7 +774,7 @@ import sys
 import sklearn_mtl
 sklearn_mtl.MultiTaskCNNEstimator(max_epochs=1).fit([[0.0], [1.0]] * 5, [0.0, 1.0] * 5)
 rooms = [name.removeprefix("sklearn_mtl.") for name in sys.modules]
-late = ("_files", "datasets", "inspection", "model_selection", "plotting")
+late = ("_files", "datasets", "inspection", "model_selection")
 print(sorted(room for room in rooms if room.startswith(late)))
 """
     assert run_alone(code) == "[]"

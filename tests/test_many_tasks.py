@@ -21,6 +21,11 @@ def trained() -> tuple[MultiTaskCNNEstimator, Any, Any]:
     return MultiTaskCNNEstimator(EVERY_KIND, max_epochs=2, random_state=0).fit(X, y), X, y
 
 
+@pytest.fixture(autouse=True)
+def a_few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "MANY", 1)
+
+
 def test_tasks_computed_together_are_those_computed_alone(
     trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

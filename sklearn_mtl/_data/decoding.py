@@ -31,9 +31,9 @@ FloatArray = NDArray[np.float64]
 Outputs = NDArray[np.floating[Any]]  # of a network, in its precision
 
 # Kinds whose links are the same for all of their tasks: these are computed together, as of
-# thousands of tasks each call of numpy counts; so many values at a time.
+# thousands of tasks each call of numpy counts; where there are so many, so many values at a time.
 ALIKE = (ClassificationTarget, RegressionTarget, QuantileTarget)
-VALUES = 2**20
+MANY, VALUES = 8, 2**20
 
 
 class EncodedTargets(NamedTuple):
@@ -135,6 +135,8 @@ class TargetDecoder:
                 groups.setdefault((type(kind), kind.n_outputs), []).append(k)
         linked: dict[int, FloatArray] = {}
         for (_, width), tasks in groups.items():
+            if len(tasks) < MANY:
+                continue
             step = max(1, VALUES // max(1, raw.shape[0] * raw.shape[1] * width))
             for some in (tasks[at : at + step] for at in range(0, len(tasks), step)):
                 columns = np.arange(width)[:, None] + starts[some]
