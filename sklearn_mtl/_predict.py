@@ -47,13 +47,14 @@ class Inputs:
 
     def __call__(self, rows: Rows) -> Tensor:
         """Return the samples of `rows`."""
-        return self._standardized(self.source.read(rows))
+        return self.standardized(self.source.read(rows))
 
     def parts(self, rows: Iterable[Rows]) -> Iterator[Tensor]:
         """Return the samples of one part of the rows after the other."""
-        return map(self._standardized, self.source.parts(rows))
+        return map(self.standardized, self.source.parts(rows))
 
-    def _standardized(self, samples: NDArray[Any]) -> Tensor:
+    def standardized(self, samples: NDArray[Any]) -> Tensor:
+        """Return samples that were read."""
         x = torch.from_numpy(samples).to(self.place)
         if x.numel() <= 4 * CHUNK_VALUES or self.place.type == "cuda":
             return (x - self.mean).div_(self.scale).to(self.dtype).to(self.device)

@@ -134,7 +134,7 @@ HOUSE = {
     "_data.lazy": Room(),  # what is cut into rows without being read
     "_data.mapped": Room(),
     "_data.stores": Room(".lazy .mapped", "torch", "h5py"),  # h5py, in another process
-    "_data.on_disk": Room(".lazy .mapped .stores"),
+    "_data.on_disk": Room(".lazy .mapped .stores", "scipy.sparse"),
     "_data.rows": Room(".contents .on_disk .opening .weights"),
     "_data.folds": Room(),
     "_data.levels": Room(),
@@ -143,10 +143,10 @@ HOUSE = {
     "_data.refusals": Room(".contents .parts", "scipy.sparse"),
     "_data.shapes": Room(),
     "_data.inputs": Room(
-        ".ahead .lazy .levels .mapped .on_disk .opening .parts .refusals .scaling .shapes",
+        ".ahead .levels .on_disk .opening .parts .refusals .scaling .shapes",
         "scipy.sparse",
     ),
-    "_data.fused": Room(".inputs .parts .refusals"),
+    "_data.fused": Room(".inputs .on_disk .parts .refusals"),
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),
@@ -173,7 +173,8 @@ HOUSE = {
     "_training.ctrl_c": Room(),
     "_training.recipe": Room(),
     "_training.augmenting": Room("augmentation networks.conv"),
-    "_training.batches": Room(".augmenting .recipe _predict"),
+    "_training.windows": Room(),
+    "_training.batches": Room(".augmenting .recipe .windows _predict"),
     "_training.listeners": Room(".recipe", "skorch"),
     "_training.lines": Room("", "skorch", "tqdm"),  # what `verbose` shows
     "_training.averaging": Room(".listeners .recipe", "skorch"),

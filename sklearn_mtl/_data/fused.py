@@ -24,6 +24,7 @@ from sklearn_mtl._data.inputs import (
     Source,
     as_input,
 )
+from sklearn_mtl._data.on_disk import in_blocks
 from sklearn_mtl._data.parts import Absent, Holed, MultiInput, Parts, columns_of
 from sklearn_mtl._data.refusals import listed
 
@@ -265,9 +266,11 @@ class FusedReader(InputReader):
             n: self.readers_[n].of(array, f"{name}[{n!r}]") for n, array in self._arrays(X).items()
         }
         kept = [a.dtype if a.dtype in KEPT_DTYPES else np.float64 for a in self._arrays(X).values()]
-        read = functools.partial(self._read_parts, sources, np.result_type(*kept), name, to_predict)
-        on_disk = any(source.is_on_disk for source in sources.values())
-        return Source(read, self.sample_shape_, self.mean_, self.scale_, on_disk)
+        dtype = np.result_type(*kept)
+        read = functools.partial(self._read_parts, sources, dtype, name, to_predict)
+        on_disk = any(each.is_on_disk for each in sources.values())
+        row, size = (self.sample_shape_, self.mean_, self.scale_), self.mean_.size * dtype.itemsize
+        return Source(read, *row, on_disk, in_blocks(*self._arrays(X).values()), size)
 
     def check_shape(self, X: Any, name: str = "X") -> None:
         """Refuse an X whose parts, or their shapes, differ from those seen in `fit`."""

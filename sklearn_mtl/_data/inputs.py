@@ -10,15 +10,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names
 
 from sklearn_mtl._data.ahead import read_ahead
-from sklearn_mtl._data.lazy import LazyRows
 from sklearn_mtl._data.levels import Levels
-from sklearn_mtl._data.mapped import is_mapped, will_need
-from sklearn_mtl._data.on_disk import is_stored, lazily, refuse_data_sets
+from sklearn_mtl._data.on_disk import (
+    RowsOnDisk,
+    in_blocks,
+    is_on_disk,
+    is_stored,
+    lazily,
+    refuse_data_sets,
+    take_samples,
+)
 from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.parts import Parts
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
@@ -97,26 +102,6 @@ def _checked(X: Any, name: str) -> Any:
         raise refusal(X, error, name) from error
 
 
-def _is_on_disk(X: Any) -> bool:
-    return is_stored(X) or is_mapped(X)
-
-
-def _take(X: Any, rows: Rows) -> NDArray[Any]:
-    """Rows of X as a numpy array; files are read forwards, as HDF5 demands."""
-    if isinstance(X, LazyRows):
-        return X.take(rows)
-    if is_mapped(X):
-        will_need(X, np.asarray(rows, dtype=np.intp))
-    if isinstance(rows, range):
-        piece = X[rows.start : rows.stop]
-        return piece.toarray() if issparse(piece) else np.asarray(piece)
-    if issparse(X):
-        return X[rows].toarray()
-    if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
-        return np.asarray(X[rows[0] : rows[-1] + 1])
-    return np.asarray(X[rows])
-
-
 class Source(NamedTuple):
     """Samples by index, and what to standardise them by.
 
@@ -131,6 +116,10 @@ class Source(NamedTuple):
         Broadcastable to a sample.
     is_on_disk : bool
         Whether samples come from files.
+    stored : RowsOnDisk or None
+        Where rows are read in blocks.
+    row_bytes : int
+        Of a sample that was read.
     """
 
     read: Callable[[Rows], NDArray[Any]]
@@ -138,6 +127,8 @@ class Source(NamedTuple):
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     is_on_disk: bool = False
+    stored: RowsOnDisk | None = None
+    row_bytes: int = 1
 
     def parts(self, rows: Iterable[Rows]) -> Iterator[NDArray[Any]]:
         """Read one part of the rows after the other; those of files one ahead."""
@@ -263,8 +254,11 @@ class InputReader:
 
     def of(self, X: Any, name: str = "X", to_predict: bool = False) -> Source:
         """Bind the reader to an X, which errors call by `name`."""
-        read = functools.partial(self._read, X, name)
-        return Source(read, self.input_shape_, self.mean_, self.scale_, _is_on_disk(X))
+        read, shape = functools.partial(self._read, X, name), self.input_shape_
+        size = math.prod(shape) * (X.dtype.itemsize if X.dtype in KEPT_DTYPES else 8)
+        return Source(
+            read, shape, self.mean_, self.scale_, is_on_disk(X), in_blocks(X), row_bytes=size
+        )
 
     def check_shape(self, X: Any, name: str = "X") -> None:
         """Refuse an X whose samples differ in shape from those seen in `fit`."""
@@ -316,7 +310,7 @@ class InputReader:
 
     def _samples(self, X: Any, rows: Rows, name: str = "X") -> NDArray[Any]:
         """Rows of X, checked to be finite, in the shape of the network's input."""
-        batch = _take(X, rows)
+        batch = take_samples(X, rows)
         if batch.dtype.kind == "f":
             self._require_finite(batch, rows, name)
         shape = self.input_shape_
@@ -356,7 +350,7 @@ class InputReader:
     def _parts(self, X: Any, rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
         """Return the samples of `rows` in pieces."""
         read = functools.partial(self._samples, X)
-        return (read_ahead if _is_on_disk(X) else map)(read, self.chunks(rows))
+        return (read_ahead if is_on_disk(X) else map)(read, self.chunks(rows))
 
     def _statistics(
         self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels, masked: bool

@@ -6,12 +6,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from sklearn_mtl._data.lazy import LazyRows
-from sklearn_mtl._data.mapped import is_mapped
+from sklearn_mtl._data.mapped import is_mapped, will_need
 from sklearn_mtl._data.stores import Store, is_column, store_of
 
-__all__ = ["RowsOnDisk", "is_stored", "lazily", "refuse_data_sets"]
+__all__ = [
+    "RowsOnDisk",
+    "in_blocks",
+    "is_on_disk",
+    "is_stored",
+    "lazily",
+    "refuse_data_sets",
+    "take_samples",
+]
 
 
 class RowsOnDisk(LazyRows):
@@ -143,6 +152,13 @@ class RowsOnDisk(LazyRows):
         return part
 
 
+def in_blocks(*arrays: Any) -> RowsOnDisk | None:
+    """Return the array of which most rows are read at once, or None where each is read alone."""
+    stored = [getattr(X, "stored", X) for X in arrays]
+    blocks = [X for X in stored if isinstance(X, RowsOnDisk) and X.block > 1]
+    return max(blocks, key=lambda X: X.block, default=None)
+
+
 def is_stored(X: Any) -> bool:
     """Tell chunked array-likes (HDF5, Zarr, `ImageFiles`) from arrays in memory."""
     return not isinstance(X, np.ndarray) and all(
@@ -162,6 +178,27 @@ def refuse_data_sets(X: Any, name: str) -> None:
         f"{'' if is_column(X) else f' of {columns}'}; or, of columns of numbers, a frame: "
         f"{whole}.to_pandas()."
     )
+
+
+def is_on_disk(X: Any) -> bool:
+    """Tell what is read from files, of any kind."""
+    return is_stored(X) or is_mapped(X)
+
+
+def take_samples(X: Any, rows: NDArray[np.intp] | range) -> NDArray[Any]:
+    """Rows of X as a numpy array."""
+    if isinstance(X, LazyRows):
+        return X.take(rows)
+    if is_mapped(X):
+        will_need(X, np.asarray(rows, dtype=np.intp))
+    if isinstance(rows, range):
+        piece = X[rows.start : rows.stop]
+        return piece.toarray() if issparse(piece) else np.asarray(piece)
+    if issparse(X):
+        return X[rows].toarray()
+    if len(rows) and (np.diff(rows) == 1).all():  # one piece, not copied
+        return np.asarray(X[rows[0] : rows[-1] + 1])
+    return np.asarray(X[rows])
 
 
 def lazily(X: Any) -> Any:

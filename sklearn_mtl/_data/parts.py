@@ -201,7 +201,7 @@ class Holed:
         small = np.dtype(np.float32 if array.dtype.itemsize <= 2 else np.float64)  # that is exact
         self.dtype = array.dtype if array.dtype.kind == "f" else small
         if hasattr(array, "chunks"):  # it is in files
-            self.chunks = array.chunks
+            self.chunks, self.stored = array.chunks, array
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read some rows."""
@@ -241,7 +241,7 @@ class Columns:
     """
 
     def __init__(self, table: Any, start: int, stop: int) -> None:
-        self.table, self.columns = table, slice(start, stop)
+        self.table, self.stored, self.columns = table, table, slice(start, stop)
         self.shape, self.dtype, self.chunks = (table.shape[0], stop - start), table.dtype, (1,)
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:

@@ -14,15 +14,19 @@ from torch import Tensor
 from sklearn_mtl._data.decoding import EncodedTargets
 from sklearn_mtl._data.fused import as_inputs
 from sklearn_mtl._data.inputs import Source
+from sklearn_mtl._data.on_disk import RowsOnDisk
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.augmenting import Augmenter
 from sklearn_mtl._training.recipe import DTYPES, Recipe
+from sklearn_mtl._training.windows import shuffled_windows
 from sklearn_mtl.losses import Cells
 
 __all__ = ["Batches", "LeftOut", "Unlabelled"]
 
 # Input values that are read at once; a batch may have more.
 READ_VALUES = 2**19
+# Of rows that are read by blocks, and shuffled in memory.
+WINDOW_BYTES = 2**27
 
 
 class Batches:
@@ -102,8 +106,12 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Cells]]:
         """Read the batches, in a new random order each time if there is a generator.
 
-        Several small ones are read at once: what a read costs besides its rows is paid once.
+        Several small ones are read at once: what a read costs besides its rows is paid once. Rows
+        on disk that stand in blocks are shuffled in windows of `WINDOW_BYTES`.
         """
+        if self.order is not None and self.source.stored is not None:
+            yield from self._by_windows(self.order, self.source.stored)
+            return
         order = np.arange(len(self.rows))
         if self.order is not None:
             order = self.order.permutation(order)
@@ -115,6 +123,20 @@ class Batches:
         samples = self.inputs.parts(self.rows[taken] for taken in places)
         for group, taken, X in zip(together, places, samples, strict=True):
             yield from self._batches(group, taken, X)
+
+    def _by_windows(
+        self, order: np.random.Generator, stored: RowsOnDisk
+    ) -> Iterator[tuple[Tensor, Cells]]:
+        """Read blocks of rows, of many at once, so that shuffling reads none of them in vain."""
+        blocks, n_rows = stored.blocks(self.rows), WINDOW_BYTES // self.source.row_bytes
+        windows = shuffled_windows(blocks, len(self), n_rows, order)
+        places = [np.sort(np.concatenate(window)) for window in windows]
+        read = self.source.parts(self.rows[place] for place in places)
+        for window, place, samples in zip(windows, places, read, strict=True):
+            for group in self._together(window):
+                taken = np.concatenate(group)
+                X = self.inputs.standardized(samples[np.searchsorted(place, taken)])
+                yield from self._batches(group, taken, X)
 
     def _together(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[Sequence[NDArray[np.intp]]]:
         """Say which batches are read at once."""
