@@ -138,12 +138,13 @@ HOUSE = {
     "_data.rows": Room(".contents .on_disk .opening .weights"),
     "_data.folds": Room(),
     "_data.levels": Room(),
+    "_data.sampling": Room(),
     "_data.scaling": Room(),
     "_data.parts": Room(".lazy .rows", "scipy.sparse"),  # several inputs per row
     "_data.refusals": Room(".contents .parts", "scipy.sparse"),
     "_data.shapes": Room(),
     "_data.inputs": Room(
-        ".ahead .levels .on_disk .opening .parts .refusals .scaling .shapes",
+        ".ahead .levels .on_disk .opening .parts .refusals .sampling .scaling .shapes",
         "scipy.sparse",
     ),
     "_data.fused": Room(".inputs .on_disk .parts .refusals"),

@@ -91,6 +91,7 @@ class PartReader(InputReader):
     """
 
     lacks_: bool
+    may_lack = True
 
     def fit(
         self,
@@ -277,9 +278,10 @@ class FusedReader(InputReader):
         if not isinstance(X, Parts):
             if tuple(X.shape[1:]) == self.sample_shape_:
                 return
+            parts = ", ".join(f"{n} {r.sample_shape_}" for n, r in self.readers_.items())
             raise ValueError(
                 f"{name} has samples of shape {tuple(X.shape[1:])}, but {self.estimator_name} was "
-                f"fitted on the parts {_described(self)}, {self.sample_shape_[0]} values. Pass "
+                f"fitted on the parts {parts}, {self.sample_shape_[0]} values. Pass "
                 f"{name} in the same layout."
             )
         if set(X.arrays) != set(self.readers_):
@@ -336,10 +338,6 @@ class FusedReader(InputReader):
 
 def _first(rows: Rows, chosen: NDArray[np.bool_]) -> list[int]:
     return sorted(np.asarray(rows)[chosen].tolist())[:5]
-
-
-def _described(reader: FusedReader) -> str:
-    return ", ".join(f"{name} {r.sample_shape_}" for name, r in reader.readers_.items())
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from sklearn_mtl._data.on_disk import (
 from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.parts import Parts
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
+from sklearn_mtl._data.sampling import SAMPLE_VALUES, sampled
 from sklearn_mtl._data.scaling import seen_steps, told_scaling
 from sklearn_mtl._data.shapes import resolve_shape
 
@@ -166,6 +167,8 @@ class InputReader:
         Positions of the features of a table that take at most two values in training.
     """
 
+    may_lack = False  # samples
+
     def __init__(
         self,
         input_shape: Sequence[Any] | None,
@@ -218,13 +221,17 @@ class InputReader:
             self.sample_shape_, self.input_shape, self.data_format
         )
         levels = Levels(self.input_shape_[0] if len(self.input_shape_) == 1 else 0)
+        # Of tables, files that may break, and parts that rows may lack, each row counts.
+        each = len(self.input_shape_) == 1 or hasattr(X, "check_rows")
+        each |= self.may_lack and X.dtype.kind == "f"
+        some = sampled(len(rows), SAMPLE_VALUES // math.prod(self.sample_shape_), each)
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean_, self.scale_ = self._statistics(
-                *(X, rows, weight, levels), masked=None in masked
+                *(X, rows[some], weight[some], levels), masked=None in masked
             )
         self.two_valued_: Any = tuple(levels.columns.tolist())
         is_told = self.standardize == "imagenet" or None in pixels
-        bounds = self._bounds(X, rows) if is_told else (0.0, 0.0)
+        bounds = self._bounds(X, rows[some]) if is_told else (0.0, 0.0)
         told = told_scaling(self.standardize, self.input_shape_, *bounds, pixels.get(None))
         if told is not None:
             self.mean_, self.scale_ = told

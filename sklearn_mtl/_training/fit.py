@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._data.sampling import SAMPLE_VALUES, spread_places
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
@@ -42,6 +44,8 @@ from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 
 __all__ = ["train", "train_on"]
+
+CLOSING_ROWS = 2**14  # of each task, where X has more values than `SAMPLE_VALUES`
 
 
 def train(
@@ -261,8 +265,8 @@ def _learned(
     By what members predict of the rows that they left out, where they did, else over the rows that
     were trained on. What needs others, is by the validation data `valid`.
     """
-    encoder, targets, oob = plan.encoder, plan.trained_targets, {}
-    raw = _raw(plan, net)
+    encoder, oob = plan.encoder, {}
+    targets, raw = _outputs(plan, net)
     if plan.folds is None:
         shift = encoder.balance(raw, targets)
         if rescale_outputs(net, np.ones_like(shift), shift) and shift.any():
@@ -328,7 +332,8 @@ def _at(rows: NDArray[np.intp], values: NDArray[Any], n: int) -> NDArray[Any]:
 
 def _learned_on(plan: Plan, net: TaskNet, by: dict[str, Any], previous: Fitted | None) -> Fitted:
     """Return what was learned; the history goes on behind that of `previous`."""
-    noise_std = plan.encoder.noise_std(_raw(plan, net), plan.trained_targets)
+    targets, raw = _outputs(plan, net)
+    noise_std = plan.encoder.noise_std(raw, targets)
     history = net.task_history()
     if previous is not None:
         hole = np.full_like(history["train_loss"], np.nan)  # no validation data any more
@@ -339,12 +344,20 @@ def _learned_on(plan: Plan, net: TaskNet, by: dict[str, Any], previous: Fitted |
     return Fitted(plan.encoder, plan.reader, net, plan.task_weights, noise_std, history, {}, {}, by)
 
 
-def _raw(plan: Plan, net: TaskNet) -> Any:
-    """Raw outputs of the rows that were trained on."""
-    raw = predict_raw(net.module_, plan.source, plan.rows, net.device, net.amp_dtype_)
+def _outputs(plan: Plan, net: TaskNet) -> tuple[EncodedTargets, NDArray[Any]]:
+    """Targets and raw outputs of the rows that were trained on.
+
+    Where X has very many values, and no row was left out: of some of the rows of each task.
+    """
+    rows = plan.rows
+    if plan.folds is None and len(rows) * math.prod(plan.source.shape) > SAMPLE_VALUES:
+        seen = [np.flatnonzero(column) for column in plan.targets.weight[rows].T]
+        some = [each[spread_places(len(each), CLOSING_ROWS)] for each in seen]
+        rows = rows[np.unique(np.concatenate(some))]
+    raw = predict_raw(net.module_, plan.source, rows, net.device, net.amp_dtype_)
     if not np.isfinite(raw).all():
         raise ValueError(
             "Training ended with outputs that are not finite. Lower learning_rate "
             f"(learning_rate={net.lr}), or check X and y for extreme values."
         )
-    return raw
+    return plan.targets.take(rows) if len(rows) < len(plan.targets.values) else plan.targets, raw
