@@ -813,6 +813,27 @@ def test_larger_pictures_that_are_slow_or_need_memory_fail(speed, most, mean):
     assert "stride 4 loses 0.030" in lost[0]
 
 
+# -- scale -----------------------------------------------------------------------------------
+
+
+def test_scale_is_measured(monkeypatch, capsys, tmp_path):
+    with script("scale") as module:
+        sections = [name for name in ("reading", "folds", "memory") if name in module.SECTIONS]
+        arguments = ["scale", *sections, "--tiny", "--output", str(tmp_path / "table.txt")]
+        monkeypatch.setattr(sys, "argv", arguments)
+        module.main()
+        missed = module.Figure("a pass", 3.0, "us", most=2.0)
+        kept = module.Figure("rows", 3.0, least=3.0)
+    table = (tmp_path / "table.txt").read_text()
+    assert table == capsys.readouterr().out
+    for line in ("cold memmap", "64 blocks in a window", "closing by some rows", "GridSearchCV"):
+        assert line in table
+    assert "nan" not in table
+    assert missed.missed
+    assert str(missed).endswith("at most 2         FAILED")
+    assert not kept.missed
+
+
 # -- speed -----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,409 @@
+"""Beyond memory, one process and a few tasks: what it costs, by sections.
+
+Times are CPU seconds of this process and its threads, so that neighbours of the machine do not
+count, unless said otherwise. Each figure stands beside what it has to be.
+
+*reading*. An epoch's batches of a memmap, HDF5 and Zarr against an array in memory; shuffled reads
+against a pass in order; rows a second of a memmap that is not in the page cache; scores on rows
+that are sorted; and what is read besides the epochs.
+
+*folds*. The private memory that a search adds over that of a fit, with an X in a file.
+
+*memory*. The private memory of a fit and a prediction of a memmap of many images (`--gigabytes`).
+
+    python examples/benchmarks/scale.py
+    python examples/benchmarks/scale.py reading folds
+    python examples/benchmarks/scale.py memory --gigabytes 20
+"""
+
+import argparse
+import functools
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import h5py
+import numpy as np
+import torch
+import zarr
+from real_data import publish
+
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl._data.decoding import EncodedTargets
+from sklearn_mtl._data.fused import as_inputs, reader_for
+from sklearn_mtl._training import batches as batches_of
+from sklearn_mtl._training.batches import Batches
+from sklearn_mtl._training.recipe import Recipe
+from sklearn_mtl._training.windows import shuffled_windows
+from sklearn_mtl.datasets import RowsOnDisk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+
+
+class Figure(NamedTuple):
+    """What was measured, and what it has to be."""
+
+    what: str
+    value: float
+    unit: str = ""
+    most: float = math.inf
+    least: float = -math.inf
+
+    @property
+    def missed(self) -> bool:
+        """Tell whether it is not what it has to be."""
+        return not self.least <= self.value <= self.most
+
+    def __str__(self) -> str:
+        """Lay it out as a line of a table."""
+        bound = f"at most {self.most:g}" if self.most < math.inf else ""
+        bound = f"at least {self.least:g}" if self.least > -math.inf else bound
+        return f"{self.what:62s}{self.value:12.5g} {self.unit:10s}{bound:16s}" + (
+            "  FAILED" if self.missed else ""
+        )
+
+
+SECTIONS: dict[str, Callable[[Any, Path], Iterator[Figure]]] = {}
+
+
+def section(measure: Callable[[Any, Path], Iterator[Figure]]) -> Any:
+    """Let a function be a section of that name: it takes the arguments, and an empty folder."""
+    SECTIONS[measure.__name__] = measure
+    return measure
+
+
+def cpu_seconds(run: Callable[[], Any], n_turns: int = 3) -> float:
+    """CPU seconds of this process: the least of some turns."""
+    found = []
+    for _ in range(n_turns):
+        start = time.process_time()
+        run()
+        found.append(time.process_time() - start)
+    return min(found)
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+SHAPE = 3, 64, 64
+
+
+def images(n: int, seed: int = 0) -> np.ndarray:
+    """Noise that is the same in every second row of an image, so that it can be packed."""
+    some = np.random.default_rng(seed).normal(128, 30, size=(min(n, 512), *SHAPE)).astype(np.uint8)
+    some[:, :, ::2] = some[:, :, :1]
+    return np.concatenate([some] * math.ceil(n / len(some)))[:n]
+
+
+def stored(X: np.ndarray, folder: Path, n_chunk: int) -> dict[str, Any]:
+    """Put an array into files of several kinds."""
+    chunks = (n_chunk, *X.shape[1:])
+    np.save(folder / "X.npy", X)
+    found: dict[str, Any] = {"memmap": np.load(folder / "X.npy", mmap_mode="r")}
+    for packed in ("lzf", "gzip"):
+        path = folder / f"{packed}.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("X", data=X, chunks=chunks, compression=packed)
+        found[f"HDF5, {packed}"] = h5py.File(path, "r")["X"]
+    found["Zarr"] = zarr.create_array(folder / "X.zarr", data=X, chunks=chunks)
+    return found
+
+
+def batches(X: Any, seed: int = 0) -> Batches:
+    """Batches of 128, in a new order in each pass, as `fit` has them."""
+    n = X.shape[0]
+    reader = reader_for(X, None, "channels_first", "Est")
+    reader.fit(as_inputs(X), np.arange(0, n, max(1, n // 200)), np.ones(n))
+    recipe = Recipe(1, 128, 1e-3, "AdamW", 0.0, "cpu", "float32", 0, {})
+    targets = EncodedTargets(np.zeros((n, 1)), np.ones((n, 1)))
+    return Batches(
+        reader.of(as_inputs(X)), targets, np.arange(n), recipe, order=np.random.default_rng(seed)
+    )
+
+
+def epoch(of: Batches) -> None:
+    """Read all batches, and nothing else."""
+    for _ in of:
+        pass
+
+
+def in_order(x: Any, n_chunk: int) -> None:
+    """Read all chunks, one after the other."""
+    for start in range(0, x.shape[0], n_chunk):
+        np.asarray(x[start : start + n_chunk])
+
+
+def shuffled(x: Any, n_chunk: int) -> None:
+    """Read all rows as an epoch does."""
+    rows = RowsOnDisk(x)
+    blocks, n_rows = rows.blocks(np.arange(len(rows))), batches_of.WINDOW_BYTES // math.prod(SHAPE)
+    order = np.random.default_rng(0)
+    for window in shuffled_windows(blocks, math.ceil(len(rows) / 128), n_rows, order):
+        rows.take(np.sort(np.concatenate(window)))
+
+
+@section
+def reading(args: Any, folder: Path) -> Iterator[Figure]:
+    """What it costs to read rows, in order and in none."""
+    n = args.rows
+    X = images(n)
+    base = cpu_seconds(functools.partial(epoch, batches(X)))
+    yield Figure(f"array in memory: batches of {n:,} images of 64 px", 1e6 * base / n, "us/row")
+    for n_chunk in (64, 256):
+        (folder / str(n_chunk)).mkdir()
+        for kind, x in stored(X, folder / str(n_chunk), n_chunk).items():
+            name = kind if kind == "memmap" else f"{kind}, chunks of {n_chunk}"
+            share = base / cpu_seconds(functools.partial(epoch, batches(x)))
+            bounds = {"memmap": 0.8, "HDF5, lzf": 0.5, "Zarr": 0.5} if n_chunk == 64 else {}
+            least = bounds.get(kind, -math.inf)  # gzip alone takes longer to unpack than the rest
+            yield Figure(f"{name}: rows a second, of those in memory", share, "", least=least)
+            if kind == "memmap":
+                continue
+            ours, plain = (
+                cpu_seconds(functools.partial(read, x, n_chunk)) for read in (shuffled, in_order)
+            )
+            yield Figure(f"{name}: shuffled, times a pass in order", ours / plain, "", most=2.0)
+    yield from cold(folder, args)
+    yield from sorted_rows(args, folder)
+    yield from passes(args)
+
+
+def cold(folder: Path, args: Any) -> Iterator[Figure]:
+    """Rows a second of a memmap that is in no cache; wall time, as the disk is what counts."""
+    path = folder / "cold.bin"
+    n = args.cold_rows
+    with path.open("wb") as file:
+        for seed in range(math.ceil(n / 1000)):
+            file.write(np.random.default_rng(seed).bytes(1000 * math.prod(SHAPE)))
+        file.flush()
+        os.fsync(file.fileno())
+    n = 1000 * math.ceil(n / 1000)
+    rng, speeds = np.random.default_rng(0), {}
+    for way in ("numpy", "ours"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        X = np.memmap(path, np.uint8, "r", shape=(n, *SHAPE))
+        start, done = time.perf_counter(), 0
+        while done < 1024 and time.perf_counter() - start < 20:
+            rows = np.sort(rng.choice(n, min(n, 256), replace=False))
+            _ = X[rows] if way == "numpy" else RowsOnDisk(X).take(rows)
+            done += len(rows)
+        speeds[way] = done / (time.perf_counter() - start)
+        del X
+    size = f"{n * math.prod(SHAPE) / 1e9:.1f} GB"
+    yield Figure(f"cold memmap of {size}: rows a second, by numpy alone", speeds["numpy"])
+    times = speeds["ours"] / speeds["numpy"]
+    yield Figure(
+        "cold memmap: rows a second, times those of numpy", times, "", least=args.least_cold
+    )
+
+
+class Chunks:
+    """An array in memory that says that it is in chunks."""
+
+    def __init__(self, values: np.ndarray, n_chunk: int) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.chunks = (n_chunk, *values.shape[1:])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.values[rows]
+
+
+def sorted_rows(args: Any, folder: Path) -> Iterator[Figure]:
+    """R2 on new rows, where those to learn from are sorted by a feature, by blocks per window."""
+    n, n_test = args.sorted_rows, 4000
+
+    def draw(n: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
+        X = rng.normal(size=(n, 10)).astype(np.float32)
+        signal = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + X[:, 3]
+        return X, np.column_stack([signal + rng.normal(size=n), np.abs(X[:, 4]) + X[:, 0]])
+
+    scores: dict[str, list[float]] = {}
+    for seed in range(args.seeds):
+        rng = np.random.default_rng(seed)
+        (X, y), test = draw(n, rng), draw(n_test, rng)
+        order = np.argsort(X[:, 0])
+        X, y = X[order], y[order]
+        est = MultiTaskCNNEstimator(
+            trunk=DenseTrunk((64,), n_members=1), max_epochs=10, batch_size=64, random_state=seed
+        )
+        for n_blocks in (None, 64, 8, 1):  # in a window of an eighth of the rows
+            size = n // 8
+            rows: Any = X
+            if n_blocks is not None:
+                rows = RowsOnDisk(Chunks(X, 1), block=size // n_blocks)
+            before = batches_of.WINDOW_BYTES
+            batches_of.WINDOW_BYTES = size * 40
+            try:
+                score = est.fit(rows, y).score(*test)
+            finally:
+                batches_of.WINDOW_BYTES = before
+            name = "row by row" if n_blocks is None else f"{n_blocks} blocks in a window"
+            scores.setdefault(name, []).append(score)
+    base = np.mean(scores.pop("row by row"))
+    yield Figure(f"{n:,} sorted rows, {args.seeds} seeds: score, shuffled row by row", float(base))
+    for name, found in scores.items():
+        most = args.most_lost if name.startswith("64") else math.inf
+        yield Figure(
+            f"sorted rows: score lost, {name}", float(base - np.mean(found)), "", most=most
+        )
+
+
+def passes(args: Any) -> Iterator[Figure]:
+    """What is read besides the epochs, as a share of one, where X is said to be too large."""
+    X = images(args.pass_rows)
+    y = X.mean(axis=(1, 2, 3)) / 100.0
+    y = np.column_stack([y, y > np.median(y)])
+    from sklearn_mtl._data import inputs
+    from sklearn_mtl._training import fit
+
+    trunk = ConvTrunk(width=8)
+    for name, n_values in (("all rows", 2**60), ("some rows", X.size // 80)):
+        before = inputs.SAMPLE_VALUES, fit.SAMPLE_VALUES, fit.CLOSING_ROWS
+        inputs.SAMPLE_VALUES = fit.SAMPLE_VALUES = n_values
+        # As 2**28 values, and 2**14 rows, of 1.7 million images.
+        fit.CLOSING_ROWS = max(1, len(X) // 100)
+        est = MultiTaskCNNEstimator(trunk=trunk, random_state=0, batch_size=128)
+        try:
+            one, three = (
+                cpu_seconds(functools.partial(est.set_params(max_epochs=k).fit, X, y), args.turns)
+                for k in (1, 3)
+            )
+        finally:
+            inputs.SAMPLE_VALUES, fit.SAMPLE_VALUES, fit.CLOSING_ROWS = before
+        of_epoch = (three - one) / 2
+        most = args.most_passes if name == "some rows" else math.inf
+        share = (one - of_epoch) / of_epoch
+        yield Figure(f"statistics and closing by {name}, epochs of conv", share, "", most=most)
+
+
+# -- memory ----------------------------------------------------------------------------------
+
+PRIVATE = """
+import sys, threading, time
+import numpy as np
+import torch
+from sklearn.model_selection import GridSearchCV
+from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl.datasets import RowsOnDisk
+from sklearn_mtl.networks import ConvTrunk
+
+torch.set_num_threads(1)
+path, n, what, n_epochs = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+X = np.memmap(path, np.uint8, "r", shape=(n, 3, 64, 64))
+y = np.random.default_rng(0).normal(size=(n, 2))
+
+def private():  # anonymous memory, in MB: the page cache of the file is not ours
+    lines = open("/proc/self/status").read().splitlines()
+    ours = [line for line in lines if line.startswith(("RssAnon", "RssShmem"))]
+    return sum(int(line.split()[1]) for line in ours) / 1e3
+
+most, ended = [private()], threading.Event()
+def watch():
+    while not ended.wait(0.02):
+        most.append(private())
+before = private()
+threading.Thread(target=watch, daemon=True).start()
+est = MultiTaskCNNEstimator(
+    trunk=ConvTrunk(width=2), max_epochs=n_epochs, batch_size=256, random_state=0
+)
+start = time.process_time()
+if what == "fit":
+    est.fit(X, y)
+elif what == "predict":
+    est.fit(X[:256], y[:256]).predict(X)
+else:
+    GridSearchCV(est, {"learning_rate": [1e-3, 2e-3]}, cv=3).fit(RowsOnDisk(X), y)
+ended.set()
+print(before, max(most), time.process_time() - start)
+"""
+
+
+def private_memory(path: Path, n: int, what: str, n_epochs: int = 1) -> tuple[float, float]:
+    """MB that are added by a fit, a prediction or a search in a process of its own; CPU seconds."""
+    command = [sys.executable, "-c", PRIVATE, str(path), str(n), what, str(n_epochs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, most, seconds = map(float, done.stdout.split())
+    return most - before, seconds
+
+
+def sparse_file(folder: Path, gigabytes: float) -> tuple[Path, int]:
+    """Make a file of images that are zero, which take no room on the disk."""
+    path, n = folder / "sparse.bin", int(gigabytes * 1e9 / math.prod(SHAPE))
+    with path.open("wb") as file:
+        file.truncate(n * math.prod(SHAPE))
+    return path, n
+
+
+@section
+def folds(args: Any, folder: Path) -> Iterator[Figure]:
+    """What a search over a memmap adds to the memory of a fit."""
+    path, n = sparse_file(folder, args.fold_gigabytes)
+    fit, _ = private_memory(path, n, "fit")
+    search, _ = private_memory(path, n, "search")
+    size = f"{args.fold_gigabytes:g} GB"
+    yield Figure(f"fit of a memmap of {size}: private memory", fit, "MB")
+    yield Figure("GridSearchCV over it adds to that of the fit", search - fit, "MB", most=50)
+    yield Figure("GridSearchCV over it adds in all", search, "MB", most=args.most_memory)
+
+
+@section
+def memory(args: Any, folder: Path) -> Iterator[Figure]:
+    """What a fit and a prediction of many images need."""
+    path, n = sparse_file(folder, args.gigabytes)
+    for what in ("fit", "predict"):
+        most, seconds = private_memory(path, n, what)
+        size = f"{args.gigabytes:g} GB, {n:,} images"
+        yield Figure(f"{what} of a sparse memmap of {size}", most, "MB", most=args.most_memory)
+        yield Figure(f"{what}: CPU", 1e6 * seconds / n, "us/row")
+
+
+# -- all -------------------------------------------------------------------------------------
+
+TINY = {
+    "rows": 300, "cold_rows": 1000, "sorted_rows": 640, "seeds": 1, "pass_rows": 300, "turns": 1,
+    "fold_gigabytes": 0.01, "gigabytes": 0.01, "least_cold": 0.0, "most_lost": 1.0,
+    "most_passes": 9.0, "most_memory": 2000,
+}  # fmt: skip
+
+
+def main() -> int:
+    """Print the tables, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="default: all")
+    parser.add_argument("--gigabytes", type=float, default=20.0, help="of the section memory")
+    parser.add_argument("--fold-gigabytes", type=float, default=1.5, help="of the section folds")
+    parser.add_argument("--tiny", action="store_true", help="little of all, and no bounds")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the table here")
+    args = SimpleNamespace(
+        rows=24_000, cold_rows=250_000, sorted_rows=16_384, seeds=5, pass_rows=4000, turns=2,
+        least_cold=5.0, most_lost=0.003, most_passes=0.3, most_memory=1500,
+    )  # fmt: skip
+    vars(args).update(vars(parser.parse_args()))
+    if args.tiny:
+        vars(args).update(TINY)
+    torch.set_num_threads(1)
+    lines = [" ".join(["$ python examples/benchmarks/scale.py", *sys.argv[1:]])]
+    missed = []
+    for name in args.sections or SECTIONS:
+        lines += ["", name, "-" * len(name)]
+        with tempfile.TemporaryDirectory() as folder:
+            for figure in SECTIONS[name](args, Path(folder)):
+                lines.append(str(figure))
+                print(figure, flush=True, file=sys.stderr)
+                if figure.missed and not args.tiny:
+                    missed.append(figure.what)
+    lines += ["", f"FAILED: {'; '.join(missed)}" if missed else "passed"]
+    publish("\n".join(lines), args.output)
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
