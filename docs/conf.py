@@ -29,6 +29,7 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build"]
 default_role = "literal"
+toc_object_entries_show_parents = "hide"
 html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
@@ -61,13 +62,41 @@ html_title = f"sklearn-mtl {release}"
 html_show_sourcelink = False
 # Pages without pages below them leave their room to the text; wide tables need all of it.
 html_sidebars = {
-    page: [] for page in ("architecture", "benchmarks", "changelog", "extending", "quickstart")
+    page: []
+    for page in ("architecture", "benchmarks", "changelog", "extending", "figures", "quickstart")
 }
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
     "secondary_sidebar_items": {"**": ["page-toc"], "benchmarks": []},
+    "show_toc_level": 3,  # methods of a class, too
 }
+
+
+# Of a class with many parameters: what stands before some of them on its page.
+GROUPS = {
+    "sklearn_mtl.MultiTaskCNNEstimator": {
+        "tasks": "Targets and losses",
+        "input_shape": "Inputs",
+        "trunk": "Network",
+        "max_epochs": "Training",
+        "early_stopping": "Early stopping",
+        "warm_start": "Computing",
+    },
+}
+
+
+def group_parameters(app, what, name, obj, options, lines):
+    """Put a heading before each group of parameters, in what numpydoc has made of a docstring."""
+    for parameter, heading in GROUPS.get(name, {}).items():
+        start = next(
+            (i for i, line in enumerate(lines) if line.strip().startswith(f"**{parameter}** :")),
+            None,
+        )
+        if start is None:
+            raise ValueError(f"{name} has no parameter {parameter!r}; see GROUPS in conf.py")
+        indent = " " * (len(lines[start]) - len(lines[start].lstrip()))
+        lines[start:start] = ["", f"{indent}*{heading}*", ""]
 
 
 def draw_house(app):
@@ -79,3 +108,4 @@ def draw_house(app):
 
 def setup(app):
     app.connect("builder-inited", draw_house)
+    app.connect("autodoc-process-docstring", group_parameters, priority=900)  # after numpydoc

@@ -55,6 +55,12 @@ class Kind:
         Between which numbers lie.
     errs_by_ratio : bool
         Whether errors of numbers are measured by the logarithm of target over prediction.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.kinds import KINDS, Kind
+    >>> all(issubclass(kind, Kind) for kind in KINDS.values())
+    True
     """
 
     cell_loss: ClassVar[KindLoss]

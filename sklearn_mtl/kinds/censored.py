@@ -39,6 +39,12 @@ class CensoredTarget(Kind):
     ----------
     .. [1] J. Tobin, "Estimation of Relationships for Limited Dependent Variables", Econometrica 26,
        1958.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.kinds import CensoredTarget, RegressionTarget
+    >>> CensoredTarget(RegressionTarget()).is_class
+    False
     """
 
     cell_loss = CENSORED
@@ -128,6 +134,12 @@ class CensoredAmount(CensoredTarget):
 
     The raw output times `spread_` is the mean of the logarithm, less `center_`; at the end of `fit`
     (not of `partial_fit`), it is shifted to predict the mean of the amount.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.kinds import CensoredAmount, GammaTarget
+    >>> CensoredAmount(GammaTarget()).is_class
+    False
     """
 
     bounds = (0.0, np.inf)

@@ -45,6 +45,13 @@ class ClassificationTarget(Kind):
         The categories, or else the observed labels, sorted.
     threshold_ : float or None
         As passed or tuned; None predicts the most probable class.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import Task
+    >>> from sklearn_mtl.kinds import ClassificationTarget
+    >>> Task("defect", ClassificationTarget(["no", "yes"], threshold=0.2))
+    Task('defect', ClassificationTarget(categories=('no', 'yes'), threshold=0.2))
     """
 
     cell_loss = CELL_LOSSES["classification"]
@@ -263,6 +270,13 @@ class OrdinalTarget(ClassificationTarget):
        Analysis 11, 1991.
     .. [2] X. Shi, W. Cao, S. Raschka, "Deep Neural Networks for Rank-Consistent Ordinal Regression
        Based on Conditional Probabilities", 2021, arXiv:2111.08851.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import Task
+    >>> from sklearn_mtl.kinds import OrdinalTarget
+    >>> Task("health", OrdinalTarget(["poor", "fair", "good"]))
+    Task('health', OrdinalTarget(categories=('poor', 'fair', 'good')))
     """
 
     cell_loss = CELL_LOSSES["ordinal"]

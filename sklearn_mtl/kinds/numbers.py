@@ -96,7 +96,15 @@ class _Standardised(_Number):
 
 
 class RegressionTarget(_Standardised):
-    """Numbers whose mean is predicted, by squared error."""
+    """Numbers whose mean is predicted, by squared error.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import Task
+    >>> from sklearn_mtl.kinds import RegressionTarget
+    >>> Task("size", RegressionTarget())
+    Task('size', RegressionTarget())
+    """
 
     cell_loss = CELL_LOSSES["regression"]
     is_mean = True
@@ -140,6 +148,13 @@ class QuantileTarget(_Standardised):
     References
     ----------
     .. [1] R. Koenker and G. Bassett, "Regression Quantiles", Econometrica 46, 1978.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import Task
+    >>> from sklearn_mtl.kinds import QuantileTarget
+    >>> Task("wait", QuantileTarget(0.9))
+    Task('wait', QuantileTarget(quantile=0.9))
     """
 
     cell_loss = CELL_LOSSES["quantile"]
@@ -279,7 +294,15 @@ class _LogMean(_Number):
 
 
 class PoissonTarget(_LogMean):
-    """Counts and rates, whose mean is predicted by the Poisson deviance, with a log link."""
+    """Counts and rates, whose mean is predicted by the Poisson deviance, with a log link.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import Task
+    >>> from sklearn_mtl.kinds import PoissonTarget
+    >>> Task("visits", PoissonTarget())
+    Task('visits', PoissonTarget())
+    """
 
     cell_loss = CELL_LOSSES["poisson"]
     allowed = "values >= 0"
@@ -297,6 +320,13 @@ class GammaTarget(_LogMean):
     """Amounts > 0, whose mean is predicted by the gamma deviance, with a log link.
 
     The error counts relative to the mean: twice the amount, twice the spread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mtl.kinds import GammaTarget
+    >>> GammaTarget().fit(np.array([1.0, 2.0, 6.0]), np.ones(3)).encode(np.array([3.0]))
+    array([1.])
     """
 
     cell_loss = CELL_LOSSES["gamma"]

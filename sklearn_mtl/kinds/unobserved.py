@@ -33,6 +33,12 @@ class UnobservedTarget(Kind):
     kind : Kind
         What the task holds. One of class that knows its labels is fitted on them, others are not
         fitted.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.kinds import RegressionTarget, UnobservedTarget
+    >>> UnobservedTarget(RegressionTarget()).is_class
+    False
     """
 
     cell_loss = KindLoss(_nothing, _nothing)

@@ -101,6 +101,16 @@ class LogProd(_Scaled):
        implementation", 2018.
     .. [2] S. Chennupati et al., "MultiNet++: Multi-stream feature aggregation and geometric loss
        strategy for multi-task learning", CVPR Workshops, 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import LogProd
+    >>> losses, counts = torch.tensor([0.5, 2.0], requires_grad=True), torch.tensor([8.0, 4.0])
+    >>> combine = LogProd(decay=None)
+    >>> combine(losses, counts).backward()
+    >>> losses.grad  # one over the loss: the task with less noise counts more
+    tensor([2.0000, 0.5000])
     """
 
     running: Any  # tensors, None before the first batch
@@ -215,6 +225,15 @@ class Uncertainty(_Scaled):
     ----------
     .. [1] A. Kendall, Y. Gal and R. Cipolla, "Multi-task learning using uncertainty to weigh losses
        for scene geometry and semantics", CVPR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import Uncertainty
+    >>> combine = Uncertainty()
+    >>> combine.start(torch.ones(2), torch.tensor([8.0, 4.0]))  # learned variances begin at 1
+    >>> combine.log_variance.shape
+    torch.Size([2])
     """
 
     log_variance: Any  # None before `start`

@@ -123,6 +123,12 @@ class KindLoss(NamedTuple):
         Where targets may be known within bounds: ``(raw, target, reach, **params)`` to the expected
         square of each cell, in units of the square of the parameter `scale`, the noise that is
         learned from it. The two losses take `reach`, too.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.losses import CELL_LOSSES
+    >>> CELL_LOSSES["quantile"].power, CELL_LOSSES["regression"].power
+    (2.0, 1.0)
     """
 
     likelihood: CellLoss

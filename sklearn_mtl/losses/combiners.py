@@ -54,6 +54,16 @@ class Combiner(nn.Module):
     ----------
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import Combiner
+    >>> class Largest(Combiner):
+    ...     def forward(self, losses, counts):
+    ...         return losses.max()
+    >>> Largest()(torch.tensor([0.3, 2.0]), torch.tensor([8.0, 4.0]))
+    tensor(2.)
     """
 
     family = "likelihood"
@@ -140,6 +150,14 @@ class Weighted(Combiner):
     ----------
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import Weighted
+    >>> losses, counts = torch.tensor([0.3, 2.0]), torch.tensor([8.0, 4.0])
+    >>> Weighted(torch.tensor([1.0, 0.5]))(losses, counts)
+    tensor(1.3000)
     """
 
     factor: Tensor | None
@@ -179,6 +197,13 @@ class MaskedMSE(Weighted):
     ----------
     weights : Tensor of shape (n_tasks,), optional
         Task weights, 1 by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import MaskedMSE
+    >>> MaskedMSE()(torch.tensor([0.3, 2.0]), torch.tensor([8.0, 4.0]))
+    tensor(2.3000)
     """
 
     family = "squared"

@@ -104,6 +104,16 @@ class TaskLosses(nn.Module):
     ----------
     powers : Tensor of shape (n_tasks,)
         Exponent of each loss in a product of losses, see `KindLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import TaskLosses
+    >>> task_losses = TaskLosses(["classification", "regression"], n_outputs=[2, 1])
+    >>> target = torch.tensor([[1.0, 0.5], [0.0, torch.nan]])
+    >>> losses, counts = task_losses(torch.zeros(2, 3), target)
+    >>> losses, counts
+    (tensor([0.6931, 0.2500]), tensor([2., 1.]))
     """
 
     powers: Tensor

@@ -41,6 +41,14 @@ class ConvTrunk(BaseEstimator):
         by this factor; 1 for none. 'auto' is 1 for sequences, volumes, and images of fewer than
         128 x 128 pixels; of larger ones, the power of 2 by which they come closest to 64 x 64: 2
         for 128 x 128, 4 for 224 x 224, 8 for 512 x 512.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import ConvTrunk
+    >>> trunk = ConvTrunk(width=8).build((1, 16, 16))
+    >>> trunk(torch.zeros(2, 1, 16, 16)).shape
+    torch.Size([2, 128])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

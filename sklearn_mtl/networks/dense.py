@@ -55,6 +55,13 @@ class DenseTrunk(BaseEstimator):
     ----------
     .. [1] D. Holzmueller, L. Grinsztajn, I. Steinwart, "Better by Default: Strong Pre-Tuned MLPs
        and Boosted Trees on Tabular Data", NeurIPS 2024, arXiv:2407.04491 (the embedding PBLD).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import DenseTrunk
+    >>> DenseTrunk((32,), n_members=1).build((5,))(torch.zeros(2, 5)).shape
+    torch.Size([2, 32])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -50,6 +50,14 @@ class TabMTrunk(BaseEstimator):
        Parameter-Efficient Ensembling", ICLR 2025, arXiv:2410.24210.
     .. [2] Y. Gorishniy, I. Rubachev, A. Babenko, "On Embeddings for Numerical Features in Tabular
        Deep Learning", NeurIPS 2022, arXiv:2203.05556.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import MultiTaskCNNEstimator
+    >>> from sklearn_mtl.networks import TabMTrunk
+    >>> est = MultiTaskCNNEstimator(trunk=TabMTrunk())
+    >>> est.set_params(trunk__n_blocks=3).trunk.n_blocks
+    3
     """
 
     def __init__(
@@ -171,6 +179,14 @@ class TimmTrunk(BaseEstimator):
     References
     ----------
     .. [1] R. Wightman, "PyTorch Image Models", https://github.com/huggingface/pytorch-image-models.
+
+    Examples
+    --------
+    >>> from sklearn_mtl import MultiTaskCNNEstimator
+    >>> from sklearn_mtl.networks import TimmTrunk
+    >>> est = MultiTaskCNNEstimator(trunk=TimmTrunk("resnet18", pretrained=True))
+    >>> est.set_params(trunk__finetune="gradual").trunk.finetune
+    'gradual'
     """
 
     def __init__(

@@ -171,6 +171,14 @@ class Pretrained(nn.Module):
         Epochs that were begun.
     n_frozen : int
         Layers, from the first on, that are frozen now.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from sklearn_mtl.networks import Pretrained
+    >>> Pretrained(nn.Linear(4, 8), finetune="heads")(torch.zeros(2, 4)).shape
+    torch.Size([2, 8])
     """
 
     n_epochs: Tensor

@@ -14,6 +14,13 @@ class MemberLinear(nn.Module):
     """A linear layer of M members: (B, n_in) or (B, M, n_in) to (B, M, n_out).
 
     One batched product; in memory, members come first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import MemberLinear
+    >>> MemberLinear(4, 8, n_members=5)(torch.zeros(2, 4)).shape
+    torch.Size([2, 5, 8])
     """
 
     def __init__(self, n_in: int, n_out: int, n_members: int) -> None:
@@ -36,6 +43,13 @@ class MemberHeads(nn.Module):
     """Linear heads of M members, side by side: (B, M, n_features) to (B, M, n_outputs).
 
     The weights begin with 0: training begins with the constant that the bias is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import MemberHeads
+    >>> MemberHeads(8, n_outputs=3, n_members=5)(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 5, 3])
     """
 
     def __init__(self, n_features: int, n_outputs: int, n_members: int) -> None:

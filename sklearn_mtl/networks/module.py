@@ -40,6 +40,13 @@ class HiddenHeads(nn.Module):
     -----
     No loop over tasks: those with as many outputs are one batched product. Time and memory grow
     with the number of tasks, and not with its square.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import HiddenHeads
+    >>> HiddenHeads(8, n_outputs=[2, 1], n_hidden=16)(torch.zeros(5, 8)).shape
+    torch.Size([5, 3])
     """
 
     tasks: Tensor | None  # tasks and outputs, in the order of the groups; None if there is one
@@ -137,6 +144,15 @@ class MultiTaskModule(nn.Module):
     -----
     `heads` is one layer for all tasks, with a `weight` and a `bias` of length sum(n_outputs):
     there is no loop over tasks.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from sklearn_mtl.networks import MultiTaskModule
+    >>> module = MultiTaskModule(nn.Linear(4, 8), n_features=8, n_outputs=[2, 1])
+    >>> module(torch.zeros(5, 4)).shape  # two logits, and a number
+    torch.Size([5, 3])
     """
 
     def __init__(

@@ -37,6 +37,13 @@ class SequenceTrunk(BaseEstimator):
         Channels of the first stage; they double per stage, up to four times.
     n_features : int, default=128
         Size F of the representation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import SequenceTrunk
+    >>> SequenceTrunk().build((2, 60))(torch.ones(3, 2, 60)).shape  # a channel and its mask
+    torch.Size([3, 128])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
