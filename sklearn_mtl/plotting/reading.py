@@ -119,7 +119,7 @@ def said(value: Any, width: int = 14) -> str:
         return "\N{EN DASH}"
     if np.ndim(value) == 0 and getattr(value, "dtype", np.dtype(object)).names:  # of bounds
         low, high = value
-        return f"{low:.3g}\N{EN DASH}{high:.3g}"
+        return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return shortened(str(value), width)
     return f"{value:.3g}"

@@ -497,3 +497,13 @@ def test_lines_of_long_names_stay_below_their_image() -> None:
         for text in texts.values():
             assert text.get_window_extent().x1 <= cell.x1 + 0.15 * cell.width
     assert len(display.texts_[0]) == 5
+
+
+def test_numbers_within_bounds_are_written_as_such() -> None:
+    y = pd.DataFrame(
+        {"time": pd.IntervalIndex.from_tuples([(1, 1), (2, 4.5), (3, np.inf)], "both")}
+    )
+    images, found = np.zeros((3, 4, 4)), [1.5, 2.5, 3.5]
+    display = PredictionGridDisplay.from_predictions(images, y, found)
+    texts = [each["time"].get_text() for each in display.texts_]
+    assert texts == ["time: 1.5 (1)", "time: 2.5 (2 to 4.5)", "time: 3.5 (3 to inf)"]
