@@ -13,9 +13,9 @@ from sklearn_mtl._training.net import TaskNet
 
 __all__ = ["FitTasks"]
 
-# What contexts inside those of a search or pipeline call the estimator: bars of scikit-learn, which
-# begin with the names of all, then have room in 80 columns.
-SHORT = "MTL"
+# What the context of a fit inside a search calls the estimator: bars of scikit-learn begin with the
+# names of both, and of 80 columns no more than these are left for them.
+SHORT, MOST_LETTERS = "MTL", 64
 
 
 class FitTasks:
@@ -56,8 +56,7 @@ class FitTasks:
         self.samples, self.learned = _hooks(samples, None), learned
         self.scored = _hooks(scored, scored_rows)
         self.context = self.estimator._init_callback_context(max_subtasks=max_epochs)
-        if self.context.source_estimator_name is not None:
-            self.context.estimator_name = SHORT
+        _shorten(self.context)
         self.context.call_on_fit_task_begin(estimator=self.estimator, **self.samples)
         return EpochListener(self._begin_epoch, self._end_epoch)
 
@@ -85,6 +84,14 @@ class FitTasks:
         """Attributes for a copy of the estimator, and None for those of an earlier fit alone."""
         earlier = {name: None for name in OPTIONAL if hasattr(self.estimator, name)}
         return earlier | fitted.attributes()
+
+
+def _shorten(context: Any) -> None:
+    """Call the estimator by a short name where bars would have no room for the long one."""
+    source, task = context.source_estimator_name, context.source_task_name
+    name = f"{source} - {task} | {context.estimator_name} - {context.task_name} #0"
+    if source is not None and len(name) > MOST_LETTERS:
+        context.estimator_name = SHORT
 
 
 def _hooks(samples: Samples, rows: Any) -> dict[str, Any]:

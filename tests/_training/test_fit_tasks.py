@@ -331,7 +331,7 @@ def test_from_a_search_down_to_epochs() -> None:
     pipeline = Pipeline([("scale", StandardScaler()), ("mtl", small(max_epochs=2))])
     search = GridSearchCV(pipeline, {"mtl__loss": ["logprod", "weighted"]}, cv=2)
     search.set_callbacks(deep).fit(X, y)
-    names = "GridSearchCV/GridSearchCV/Pipeline/MTL/MTL/epoch"
+    names = "GridSearchCV/GridSearchCV/Pipeline/MultiTaskCNNEstimator/MultiTaskCNNEstimator/epoch"
     ended = [name for event, name, _ in deep.told if event == "end" and name.endswith("/epoch")]
     assert ended.count(names) == 2 * 4  # two epochs of four fits of the search
     assert len(ended) == 2 * 5  # and of the last one
