@@ -25,6 +25,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",
+    "sharing",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build"]

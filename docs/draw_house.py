@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sklearn_mtl"
 # Where a room stands from left to right, on a street of 12. How high, the imports say. A room has
 # to stand partly above each room that it needs, as all arrows point straight down.
 PLACES = {
+    "_addresses": (0.0, 2.0),
     "_memory": (2.1, 4.1),
     "networks": (0.7, 2.9),
     "augmentation": (0.0, 2.0),

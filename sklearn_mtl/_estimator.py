@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl import _through as tools
+from sklearn_mtl._addresses import page_template
 from sklearn_mtl._callers import check_callers
 from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._fitted import Fitted, available_if, fitted_of, there_is
@@ -1102,6 +1103,12 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         tasks = vars(self).get("tasks_")
         html: str = super()._html_repr()
         return html if tasks is None else html + tasks.to_html()
+
+    _doc_link_module = "sklearn_mtl"
+
+    @property
+    def _doc_link_template(self) -> str:
+        return page_template()  # '' is no link
 
     def _get_params_html(self, deep: bool = True, doc_link: str = "") -> Any:
         # scikit-learn shows what it knows of parameters only where these have a link.

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from sklearn_mtl._addresses import page_template
 from sklearn_mtl.networks.conv import rearranged
 
 __all__ = ["Augment"]
@@ -99,6 +100,12 @@ class Augment(BaseEstimator):
         "contrast": [Interval(Real, 0, None, closed="left")],
         "cutout": [Interval(Real, 0, 1, closed="both")],
     }
+
+    _doc_link_module = "sklearn_mtl"
+
+    @property
+    def _doc_link_template(self) -> str:
+        return page_template(own=False)
 
     def __init__(
         self,

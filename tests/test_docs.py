@@ -1,5 +1,6 @@
 """What the documentation shows exists."""
 
+import importlib.util
 import re
 import textwrap
 from pathlib import Path
@@ -40,3 +41,36 @@ def test_from_a_folder_to_pictures_it_takes_fifteen_lines():
     assert 10 < len(lines) <= 15
     assert "read_csv" in lines[0]
     assert "imshow" in lines[-2]
+
+
+@pytest.fixture
+def sharing():
+    spec = importlib.util.spec_from_file_location("sharing", ROOT / "docs" / "sharing.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_previews_of_a_page_have_its_words_and_a_picture_that_exists(sharing):
+    tags = sharing.tags("<em>A &amp; B</em>", 'Says "x < y".', "guide/a", "https://docs.invalid")
+    assert '<meta property="og:description" content="Says &quot;x &lt; y&quot;." />' in tags
+    assert 'property="og:url" content="https://docs.invalid/guide/a.html"' in tags
+    assert f'property="og:image" content="https://docs.invalid/{sharing.PICTURE}"' in tags
+    assert (ROOT / "docs" / sharing.PICTURE).is_file()
+    assert "<em>" not in tags
+
+
+def test_pages_without_an_address_name_none(sharing):
+    tags = sharing.tags("A", "Says what.", "guide/a", "")
+    assert "og:title" in tags
+    assert "og:url" not in tags
+    assert "og:image" not in tags
+
+
+@pytest.mark.parametrize("address", ["", "https://docs.invalid"])
+def test_llms_txt_lists_pages(sharing, address):
+    text = sharing.llms([("api", "API reference", "All of it.")], address)
+    first, *_, last = text.splitlines()
+    assert first == "# sklearn-mtl"
+    page = f"{address}/api.html" if address else "api.html"
+    assert last == f"- [API reference]({page}): All of it."

@@ -70,6 +70,7 @@ class Room(NamedTuple):
 HOUSE = {
     "_identity": Room("", "numpy torch"),  # what is the same, of anything
     "_memory": Room("", "torch"),
+    "_addresses": Room("", "importlib"),  # of the metadata of the package
     # Torch only, as people build on them: a bare loop, networks of their own.
     "losses.*": Room("", "torch"),
     "losses.links": Room("", "scipy"),  # the same for tensors and arrays
@@ -100,7 +101,7 @@ HOUSE = {
         ".build .conv .dense .extras .finetuning .fusion .given .members .module .sequences"
     ),
     "augmentation": Room(
-        "networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"
+        "_addresses networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"
     ),
     # What a column of y can be: people add their own.
     "kinds.*": Room("losses losses.cells losses.links", "numpy scipy torch"),
@@ -299,9 +300,10 @@ HOUSE = {
     ),
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
-        "_data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks _training.plan"
-        " _training.recipe _callers _files.checkpoint _files.save _fitted_module _intervals"
-        " _results _through _views augmentation losses losses.combiners networks networks.given",
+        "_addresses _data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks"
+        " _training.plan _training.recipe _callers _files.checkpoint _files.save _fitted_module"
+        " _intervals _results _through _views augmentation losses losses.combiners networks"
+        " networks.given",
         "numpy sklearn",
     ),
     "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),
