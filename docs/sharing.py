@@ -37,6 +37,8 @@ def first_sentence(doctree, limit=200):
     from docutils import nodes  # here, so that tests need no Sphinx
 
     for paragraph in doctree.findall(nodes.paragraph):
+        if not isinstance(paragraph.parent, nodes.section):  # a note, a cell of a table
+            continue
         text = " ".join(paragraph.astext().split())
         sentence = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0]
         if len(sentence) > limit:

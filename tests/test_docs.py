@@ -74,3 +74,14 @@ def test_llms_txt_lists_pages(sharing, address):
     assert first == "# sklearn-mtl"
     page = f"{address}/api.html" if address else "api.html"
     assert last == f"- [API reference]({page}): All of it."
+
+
+def test_a_page_is_told_by_its_first_sentence_not_by_a_note(sharing):
+    nodes = pytest.importorskip("docutils.nodes")
+    page = nodes.section()
+    page += nodes.note("", nodes.paragraph(text="Go to the end. More."))
+    page += nodes.paragraph(text="What it is. What it is not.")
+    assert sharing.first_sentence(page) == "What it is."
+    assert sharing.first_sentence(nodes.section()) == sharing.SUMMARY
+    page = nodes.section("", nodes.paragraph(text="word " * 100))
+    assert len(sharing.first_sentence(page)) <= 204
