@@ -136,6 +136,8 @@ def _trained(
         fitted = learned(net)
     if listener is not None:
         listener.end(fitted)
+    # A stream starts an optimizer of its own: this one's moments are three quarters of a pickle.
+    net.optimizer_.state.clear()
     return fitted
 
 
