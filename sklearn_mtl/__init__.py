@@ -5,9 +5,8 @@ with NaN wherever a target was not observed or does not exist. `MultiTaskCNNEsti
 estimator, `Task` declares a column of y, `to_intervals` reads numbers such as "<0.1", `task_view`
 makes a classifier or regressor of one of them. `predict_frame`, `predict_proba_frame`,
 `predict_interval`, `predict_interval_frame`, `predict_set`, `score_tasks`, `embed` and `save` are
-methods of the estimator, as functions for pipelines and searches. The parts are public, for those
-who build on
-them:
+methods of the estimator, as functions for pipelines and searches; `data_parallel` lets several
+processes train one estimator. The parts are public, for those who build on them:
 
 - `sklearn_mtl.losses`: masked losses per task, and rules that make them one number;
 - `sklearn_mtl.networks`: trunks and the multi-head module;
@@ -52,6 +51,7 @@ from sklearn_mtl._through import (
     save,
     score_tasks,
 )
+from sklearn_mtl._training.group import data_parallel
 from sklearn_mtl._views import task_view
 
 __version__ = "0.1.0"
@@ -60,6 +60,7 @@ __all__ = [
     "MultiTaskCNNEstimator",
     "Task",
     "__version__",
+    "data_parallel",
     "embed",
     "predict_frame",
     "predict_interval",

@@ -31,6 +31,7 @@ from sklearn_mtl._results import TrainingHistory
 from sklearn_mtl._training.ctrl_c import heeding_ctrl_c, noting
 from sklearn_mtl._training.fit import train, train_on
 from sklearn_mtl._training.fit_tasks import FitTasks
+from sklearn_mtl._training.group import once
 from sklearn_mtl._training.plan import parameters_of
 from sklearn_mtl._training.recipe import DTYPES
 from sklearn_mtl._views import TaskClassifier, TaskRegressor, log_of, task_view
@@ -973,7 +974,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         self._validate_params()
         from sklearn_mtl._files.save import save
 
-        save(path, self, optimizer)
+        once(f"save {path}", lambda: save(path, self, optimizer))
 
     @classmethod
     @heeding_ctrl_c
@@ -1092,7 +1093,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         """
         from sklearn_mtl._files.save import to_onnx
 
-        to_onnx(path, fitted_of(self))
+        once(f"to_onnx {path}", lambda: to_onnx(path, fitted_of(self)))
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, as a fit in another thread may set attributes while this one is pickled.

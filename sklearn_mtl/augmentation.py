@@ -189,7 +189,7 @@ class Augment(BaseEstimator):
             return X
         return rearranged(X, [rows.to(X.device), columns.to(X.device)])
 
-    def recolor(self, X: Tensor, rng: np.random.Generator) -> Tensor:
+    def recolor(self, X: Tensor, rng: Any) -> Tensor:
         """Change the pixels of images, where they are.
 
         Parameters

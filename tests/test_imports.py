@@ -148,7 +148,7 @@ HOUSE = {
         ".ahead .levels .on_disk .opening .parts .refusals .sampling .scaling .shapes",
         "scipy.sparse",
     ),
-    "_data.fused": Room(".inputs .on_disk .parts .refusals"),
+    "_data.fused": Room(".inputs .on_disk .parts .refusals .scaling"),
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),
@@ -171,34 +171,38 @@ HOUSE = {
     ),
     # The only folder that knows skorch.
     "_training.*": Room("_data.* losses networks networks.draws", "numpy torch"),
+    "_training.group": Room(),  # torch.distributed
+    "_training.agreeing": Room(".group _identity"),
+    "_training.weighing": Room(),
     "_training.random": Room(),
     "_training.ctrl_c": Room(),
     "_training.recipe": Room(),
     "_training.augmenting": Room("augmentation networks.conv"),
     "_training.windows": Room(),
-    "_training.batches": Room(".augmenting .recipe .windows _predict"),
+    "_training.batches": Room(".augmenting .group .recipe .windows _predict"),
     "_training.listeners": Room(".recipe", "skorch"),
     "_training.lines": Room("", "skorch", "tqdm"),  # what `verbose` shows
     "_training.averaging": Room(".listeners .recipe", "skorch"),
-    "_training.criterion": Room(),
+    "_training.criterion": Room(".group"),
     "_training.pickling": Room("", "skorch"),
     "_training.groups": Room(),
-    "_training.undoing": Room(),
+    "_training.undoing": Room(".listeners"),
+    "_training.sharing": Room(".group .groups .listeners .random"),
     "_training.thawing": Room(".listeners", "skorch"),
     "_training.net": Room(
         ".averaging .batches .criterion .ctrl_c .groups .lines .listeners .pickling .random"
-        " .undoing"
-        " _predict",
+        " .sharing .undoing _predict",
         "skorch",
     ),
     "_training.build": Room(
         ".batches .criterion .groups .listeners .net .random .recipe _identity kinds"
     ),
     "_training.copies": Room(".listeners .net", "skorch"),
-    "_training.dealing": Room(),
-    "_training.learning": Room(),
+    "_training.dealing": Room(".group"),
+    "_training.learning": Room(".group"),
     "_training.plan": Room(
-        ".augmenting .batches .copies .dealing .learning .recipe _fitted _identity",
+        ".agreeing .augmenting .batches .copies .dealing .group .learning .recipe .weighing"
+        " _fitted _identity",
         "sklearn.base sklearn.utils",
     ),
     "_training.run": Room(
@@ -217,7 +221,7 @@ HOUSE = {
     ),
     "_training.fit": Room(
         ".augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints .fit_tasks"
-        " .net .plan .progress .random .run"
+        " .group .net .plan .progress .random .run .sharing"
         " _fitted _identity _predict _score"
     ),
     "_training": Room(),
@@ -301,12 +305,15 @@ HOUSE = {
     "_callers": Room("_data.rows _data.tables kinds.values metrics", "numpy"),
     "_estimator": Room(
         "_addresses _data.rows _fitted _training.ctrl_c _training.fit _training.fit_tasks"
+        " _training.group"
         " _training.plan _training.recipe _callers _files.checkpoint _files.save _fitted_module"
         " _intervals _results _through _views augmentation losses losses.combiners networks"
         " networks.given",
         "numpy sklearn",
     ),
-    "__init__": Room("_data.bounds _data.tasks _estimator _through _views", "importlib"),
+    "__init__": Room(
+        "_data.bounds _data.tasks _estimator _through _training.group _views", "importlib"
+    ),
 }
 FOLDERS = [name.removesuffix(".*") for name in HOUSE if name.endswith(".*")]
 

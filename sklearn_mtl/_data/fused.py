@@ -27,6 +27,7 @@ from sklearn_mtl._data.inputs import (
 from sklearn_mtl._data.on_disk import in_blocks
 from sklearn_mtl._data.parts import Absent, Holed, MultiInput, Parts, columns_of
 from sklearn_mtl._data.refusals import listed
+from sklearn_mtl._data.scaling import Together, alone
 
 __all__ = ["FusedReader", "PartReader", "as_inputs", "reader_for"]
 
@@ -100,10 +101,12 @@ class PartReader(InputReader):
         weight: FloatArray,
         masked: Names = (),
         pixels: Pixels = NO_PIXELS,
+        together: Together = alone,
     ) -> PartReader:
         """Learn from rows that have the part."""
         self.lacks_ = False
-        super().fit(X, rows, weight, masked, pixels)
+        super().fit(X, rows, weight, masked, pixels, together)
+        self.lacks_ = any(together(self.lacks_))
         return self
 
     def glance(self, X: Any, rows: NDArray[np.intp], masked: bool = False) -> FloatArray:
@@ -215,6 +218,7 @@ class FusedReader(InputReader):
         weight: FloatArray,
         masked: Names = (),
         pixels: Pixels = NO_PIXELS,
+        together: Together = alone,
     ) -> FusedReader:
         """Learn the shape of each part, and what its values are."""
         arrays = X.arrays if isinstance(X, Parts) else self._cut(X, _widths(self.input_shape, X))
@@ -223,18 +227,15 @@ class FusedReader(InputReader):
                 if isinstance(arrays[name], Absent):
                     raise ValueError("It is missing in all rows to train on. Leave this part out.")
                 known: Pixels = {None: pixels[name]} if name in pixels else NO_PIXELS
-                reader.fit(arrays[name], rows, weight, [None] if name in masked else [], known)
-        readers = self.readers_
-        self.sample_shape_ = (sum(math.prod(r.sample_shape_) for r in readers.values()),)
-        self.input_shape_ = {name: r.input_shape_ for name, r in readers.items()}
+                reader.fit(arrays[name], rows, weight, [None] * (name in masked), known, together)
+        readers = list(self.readers_.values())
+        self.sample_shape_ = (sum(math.prod(r.sample_shape_) for r in readers),)
+        self.input_shape_ = {name: r.input_shape_ for name, r in self.readers_.items()}
         self.mean_, self.scale_ = (
             np.concatenate([np.broadcast_to(v, r.input_shape_).ravel() for r, v in values])
-            for values in (
-                [(r, r.mean_) for r in readers.values()],
-                [(r, r.scale_) for r in readers.values()],
-            )
+            for values in ([(r, r.mean_) for r in readers], [(r, r.scale_) for r in readers])
         )
-        self.two_valued_ = {name: r.two_valued_ for name, r in readers.items()}
+        self.two_valued_ = {name: r.two_valued_ for name, r in self.readers_.items()}
         return self
 
     def forget_levels(self) -> None:
@@ -249,12 +250,13 @@ class FusedReader(InputReader):
         twin.readers_ = {name: copy.copy(reader) for name, reader in self.readers_.items()}
         return twin
 
-    def look_for_missing(self, X: Any, rows: NDArray[np.intp]) -> None:
+    def look_for_missing(self, X: Any, rows: Any, together: Together = alone) -> None:
         """Notice parts that are missing in further rows to train on."""
         for name, reader, array in self.each(X):
             if not reader.lacks_ and array.dtype.kind == "f":
                 with _blaming(name):
                     deque(reader._parts(array, rows), maxlen=0)
+                reader.lacks_ = any(together(reader.lacks_))
 
     def each(self, X: Any) -> Iterator[tuple[str, PartReader, Any]]:
         """Return names, readers and arrays of the parts."""

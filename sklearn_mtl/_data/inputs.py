@@ -28,7 +28,7 @@ from sklearn_mtl._data.opening import is_readable, opened
 from sklearn_mtl._data.parts import Parts
 from sklearn_mtl._data.refusals import blame, check_objects, dates_in, listed, refusal
 from sklearn_mtl._data.sampling import SAMPLE_VALUES, sampled
-from sklearn_mtl._data.scaling import seen_steps, told_scaling
+from sklearn_mtl._data.scaling import Moments, Together, alone, seen_steps, told_scaling
 from sklearn_mtl._data.shapes import resolve_shape
 
 __all__ = [
@@ -209,12 +209,14 @@ class InputReader:
         weight: FloatArray,
         masked: Names = (),
         pixels: Pixels = NO_PIXELS,
+        together: Together = alone,
     ) -> InputReader:
         """Learn shapes from X, and from `rows` what their values are, weighted by `weight`.
 
         In sequences that are `masked` (named None, but for parts of X), the last channel is a mask,
         and what stands behind their ends does not count. `pixels` has mean and standard deviation
-        of those that a pretrained trunk knows, by the same names.
+        of those that a pretrained trunk knows, by the same names. Several processes, each of which
+        has other rows, say `together` what they have found.
         """
         self.sample_shape_ = tuple(int(s) for s in X.shape[1:])
         self.input_shape_: Any = resolve_shape(
@@ -227,11 +229,11 @@ class InputReader:
         some = sampled(len(rows), SAMPLE_VALUES // math.prod(self.sample_shape_), each)
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean_, self.scale_ = self._statistics(
-                *(X, rows[some], weight[some], levels), masked=None in masked
+                *(X, rows[some], weight[some], levels, together), masked=None in masked
             )
         self.two_valued_: Any = tuple(levels.columns.tolist())
         is_told = self.standardize == "imagenet" or None in pixels
-        bounds = self._bounds(X, rows[some]) if is_told else (0.0, 0.0)
+        bounds = self._bounds(X, rows[some], together) if is_told else (0.0, 0.0)
         told = told_scaling(self.standardize, self.input_shape_, *bounds, pixels.get(None))
         if told is not None:
             self.mean_, self.scale_ = told
@@ -247,7 +249,7 @@ class InputReader:
         """Return a reader for further rows to train on."""
         return self
 
-    def look_for_missing(self, X: Any, rows: NDArray[np.intp]) -> None:
+    def look_for_missing(self, X: Any, rows: Any, together: Together = alone) -> None:
         """Notice parts that further rows to train on lack: none, where there is only one."""
 
     @property
@@ -345,13 +347,13 @@ class InputReader:
             f"{'SimpleImputer' if holes else 'FunctionTransformer'} in a Pipeline, or drop them."
         )
 
-    def _bounds(self, X: Any, rows: NDArray[np.intp]) -> tuple[float, float]:
-        """Return the least and the greatest value of `rows`."""
+    def _bounds(self, X: Any, rows: Any, together: Together) -> tuple[float, float]:
+        """Return the least and the greatest value of `rows`, and those of other processes."""
         ends = [  # but of what is missing
             (np.fmin.reduce(part, axis=None), np.fmax.reduce(part, axis=None))
             for part in self._parts(X, rows)
         ]
-        lows, highs = zip(*ends, strict=True)
+        lows, highs = zip(*(pair for found in together(ends) for pair in found), strict=True)
         return float(np.fmin.reduce(lows)), float(np.fmax.reduce(highs))
 
     def _parts(self, X: Any, rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
@@ -360,11 +362,17 @@ class InputReader:
         return (read_ahead if is_on_disk(X) else map)(read, self.chunks(rows))
 
     def _statistics(
-        self, X: Any, rows: NDArray[np.intp], weight: FloatArray, levels: Levels, masked: bool
+        self,
+        X: Any,
+        rows: NDArray[np.intp],
+        weight: FloatArray,
+        levels: Levels,
+        together: Together,
+        masked: bool,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """One pass over `rows`, merging chunks by Chan, Golub and LeVeque (1979)."""
+        """One pass over `rows`, of which chunks are merged."""
         n_channels, n_spatial = self.input_shape_[0], math.prod(self.input_shape_[1:])
-        total, mean, square, shift = 0.0, *np.zeros((3, n_channels))
+        found = Moments(n_channels)
         places = self.chunks(np.arange(len(rows)))
         for chunk, samples in zip(places, self._parts(X, rows), strict=True):
             batch = samples.astype(np.float64, order="C")
@@ -378,23 +386,11 @@ class InputReader:
             if masked:
                 batch, counts = seen_steps(batch)
                 w = w.repeat(counts)
-            if total == 0:  # sums of what is left of a huge offset lose no digits
-                shift = batch.mean(axis=(0, 2))
-            batch -= shift[:, None]
-            mass = w.sum() * batch.shape[2]
-            chunk_mean = np.einsum("i,icj->c", w, batch) / mass
-            batch -= chunk_mean[:, None]
-            delta = chunk_mean - mean
-            total += mass
-            mean += delta * (mass / total)
-            square += np.einsum("i,icj,icj->c", w, batch, batch)
-            square += delta**2 * (mass * ((total - mass) / total))
-        if total == 0:
+            found.add(batch, w)
+        all_found, others = zip(*together((found, levels)), strict=True)
+        found = Moments.merged(all_found)
+        levels.merge(other for other in others if other is not levels)
+        if found.total == 0:
             raise ValueError("It is missing in all rows to train on. Leave this part out.")
-        mean += shift
-        scale = np.sqrt(square / total)
-        # A spread within the rounding error of the mean is no spread (as in StandardScaler).
-        constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-        scale[constant] = np.maximum(1.0, 10 * np.finfo(np.float64).eps * np.abs(mean))[constant]
         shape = (n_channels, *[1] * (len(self.input_shape_) - 1))
-        return mean.reshape(shape), scale.reshape(shape)
+        return found.mean.reshape(shape), found.scale.reshape(shape)

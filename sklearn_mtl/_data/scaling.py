@@ -2,14 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IMAGENET", "seen_steps", "told_scaling"]
+__all__ = ["IMAGENET", "Moments", "Together", "alone", "seen_steps", "told_scaling"]
 
 FloatArray = NDArray[np.float64]
+
+# From what this process has found in its rows to what all have found, one after the other.
+Together = Callable[[Any], list[Any]]
+
+
+def alone(found: Any) -> list[Any]:
+    """Return what the only process has found."""
+    return [found]
+
+
+class Moments:
+    """Means and spreads of channels, of samples that come in parts, which are merged [1]_.
+
+    Parameters
+    ----------
+    n_channels : int
+
+    Attributes
+    ----------
+    total : float
+        Sum of the weights of all values of a channel.
+    mean : ndarray of shape (n_channels,)
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating Formulae and a Pairwise Algorithm
+       for Computing Sample Variances", COMPSTAT 1982.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        self.total = 0.0
+        # Sums of what is left of a huge offset lose no digits.
+        zeros: FloatArray = np.zeros((3, n_channels))
+        self.shift, self.rest, self.square = zeros
+
+    @property
+    def mean(self) -> FloatArray:
+        """Return the weighted means."""
+        return self.rest + self.shift
+
+    @property
+    def scale(self) -> FloatArray:
+        """Return standard deviations, and what to divide by where there is none."""
+        scale = np.sqrt(self.square / self.total)
+        # A spread within the rounding error of the mean is no spread (as in StandardScaler).
+        least = 10 * np.finfo(np.float64).eps * np.abs(self.mean)
+        return np.where(scale <= least, np.maximum(1.0, least), scale)
+
+    def add(self, batch: FloatArray, weight: NDArray[Any]) -> None:
+        """Take in samples (n, C, m) with weights (n,); of the samples, deviations are left."""
+        if self.total == 0:
+            self.shift = batch.mean(axis=(0, 2))
+        batch -= self.shift[:, None]
+        mass = weight.sum() * batch.shape[2]
+        mean = np.einsum("i,icj->c", weight, batch) / mass
+        batch -= mean[:, None]
+        self._merge(mass, mean, np.einsum("i,icj,icj->c", weight, batch, batch))
+
+    @classmethod
+    def merged(cls, parts: Sequence[Moments]) -> Moments:
+        """Merge those of several parts; that of one stays as it is."""
+        if len(parts) == 1:
+            return parts[0]
+        out = cls(len(parts[0].mean))
+        for part in parts:
+            if part.total > 0:
+                if out.total == 0:
+                    out.shift = part.shift
+                out._merge(part.total, part.rest + (part.shift - out.shift), part.square)
+        return out
+
+    def _merge(self, mass: Any, mean: FloatArray, square: FloatArray) -> None:
+        delta = mean - self.rest
+        self.total += mass
+        self.rest = self.rest + delta * (mass / self.total)
+        self.square = self.square + square
+        self.square += delta**2 * (mass * ((self.total - mass) / self.total))
+
 
 # Mean and standard deviation of red, green and blue, of pixels from 0 to 1.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -75,6 +75,21 @@ class Images(NamedTuple):
         return X
 
 
+class _Some:
+    """Draws for all of n rows, as a generator does, and returns what is drawn for some."""
+
+    def __init__(self, rng: np.random.Generator, n: int, places: NDArray[np.intp]) -> None:
+        self.rng, self.n, self.places = rng, n, places
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> FloatArray:
+        """Draw numbers, the first axis of which is that of the rows."""
+        return self.rng.uniform(low, high, (self.n, *shape[1:]))[self.places]
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...], endpoint: bool) -> Any:
+        """Draw whole numbers, the first axis of which is that of the rows."""
+        return self.rng.integers(low, high, (self.n, *shape[1:]), endpoint=endpoint)[self.places]
+
+
 class Augmenter:
     """Changes batches of images, and the targets that move with them.
 
@@ -103,17 +118,36 @@ class Augmenter:
         self.pairs = [tuple(None if k is None else by_task.get(k) for k in pair) for pair in pairs]
 
     def __call__(
-        self, X: Tensor, target: Tensor, weight: Tensor, rng: np.random.Generator
+        self,
+        X: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        rng: np.random.Generator,
+        places: NDArray[np.intp] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Change images (n, C, H, W), their encoded targets and weights (n, n_tasks)."""
+        """Change images (n, C, H, W), their encoded targets and weights (n, n_tasks).
+
+        Where `places` says which of all rows the images are, targets and weights are of all, and
+        the images are changed as they would be among all.
+        """
         if not self.acts:
             return X, target, weight
-        moves = self.augment.draw(len(X), self.sides, rng)
-        seen = self.images.of(X)
-        X = self.images.replaced(X, self.augment.recolor(self.augment.move(seen, moves), rng))
+        moves = self.augment.draw(len(target), self.sides, rng)
+        mine: Moves = moves
+        draws: Any = rng
+        if places is not None:
+            mine, draws = Moves(*(part[places] for part in moves)), _Some(rng, len(target), places)
+        moved = self.augment.move(self.images.of(X), mine)
+        X = self.images.replaced(X, self.augment.recolor(moved, draws))
         if self.moving:
             before, missing = (target, weight), self.images.missing(X)
             target, weight = self._moved(target, weight, moves)
+            if missing is not None and places is not None:
+                raise ValueError(
+                    "augment, and the geometry of tasks, change images that are a part of X, which "
+                    "may be missing in rows that other processes read. Train in one process, or "
+                    "leave geometry and augment out."
+                )
             if missing is not None:  # there, nothing has moved
                 target, weight = (
                     old.where(missing.unsqueeze(1), new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._data.on_disk import RowsOnDisk
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.augmenting import Augmenter
+from sklearn_mtl._training.group import ALONE, Group
 from sklearn_mtl._training.recipe import DTYPES, Recipe
 from sklearn_mtl._training.windows import shuffled_windows
 from sklearn_mtl.losses import Cells
@@ -27,6 +28,37 @@ __all__ = ["Batches", "LeftOut", "Unlabelled"]
 READ_VALUES = 2**19
 # Of rows that are read by blocks, and shuffled in memory.
 WINDOW_BYTES = 2**27
+
+
+class Own(NamedTuple):
+    """Rows of a process among those of some batches.
+
+    Attributes
+    ----------
+    places : ndarray of int
+        Which rows of all.
+    counts : ndarray of bool
+        Whether a row counts: where there is none for this process, it takes one that does not.
+    sizes : list of int
+        How many there are of each batch.
+    """
+
+    places: NDArray[np.intp]
+    counts: NDArray[np.bool_]
+    sizes: list[int]
+
+    @classmethod
+    def of(cls, parts: Sequence[NDArray[np.intp]], group: Group) -> Own | None:
+        """Return the share of a process of batches; None if there is no other one."""
+        if group.size == 1:
+            return None
+        sizes = [len(part) for part in parts]
+        starts = np.cumsum([0, *sizes])
+        shares = [np.arange(size)[group.share(size)] for size in sizes]
+        counts = [np.full(max(1, len(share)), len(share) > 0) for share in shares]
+        shares = [share if len(share) else np.zeros(1, dtype=np.intp) for share in shares]
+        places = [start + share for start, share in zip(starts, shares, strict=False)]
+        return cls(np.concatenate(places), np.concatenate(counts), list(map(len, shares)))
 
 
 class Batches:
@@ -52,6 +84,8 @@ class Batches:
         Number of members.
     augmenter : Augmenter, optional
         Changes images and their targets at random, by numbers of `order`.
+    group : Group, default=ALONE
+        Of processes, each of which reads its share of the rows of each batch.
     """
 
     def __init__(
@@ -64,6 +98,7 @@ class Batches:
         folds: NDArray[np.intp] | None = None,
         n_folds: int = 0,
         augmenter: Augmenter | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.dtype, self.device = DTYPES[recipe.precision], torch.device(recipe.device)
         self.inputs = Inputs(source, self.dtype, self.device)
@@ -80,7 +115,13 @@ class Batches:
         if folds is not None:  # the share of each member in the loss of a row
             sees = torch.from_numpy(folds[:, None] != np.arange(n_folds))
             self.members = (sees / (n_folds - 1)).to(self.device, self.dtype)
-        self.order, self.augmenter = order, augmenter
+        self.order, self.augmenter, self.group = order, augmenter, group
+        if order is not None and len(rows) // len(self) < group.size:
+            raise ValueError(
+                f"batch_size={recipe.batch_size} makes batches of {len(rows) // len(self)} rows, "
+                f"of which {group.size} processes cannot each have one. Pass a larger one, or "
+                "start fewer processes."
+            )
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
 
     def _tensor(self, values: NDArray[np.float64], unit: Any = 1) -> Tensor:
@@ -120,9 +161,14 @@ class Batches:
             part.sort()  # files and memory are read forwards
         together = list(self._together(parts))
         places = [np.concatenate(group) for group in together]
-        samples = self.inputs.parts(self.rows[taken] for taken in places)
-        for group, taken, X in zip(together, places, samples, strict=True):
-            yield from self._batches(group, taken, X)
+        own = [Own.of(group, self.group) for group in together]
+        read = [
+            taken if mine is None else taken[mine.places]
+            for taken, mine in zip(places, own, strict=True)
+        ]
+        samples = self.inputs.parts(self.rows[taken] for taken in read)
+        for group, taken, X, mine in zip(together, places, samples, own, strict=True):
+            yield from self._batches(group, taken, X, mine)
 
     def _by_windows(
         self, order: np.random.Generator, stored: RowsOnDisk
@@ -130,13 +176,15 @@ class Batches:
         """Read blocks of rows, of many at once, so that shuffling reads none of them in vain."""
         blocks, n_rows = stored.blocks(self.rows), WINDOW_BYTES // self.source.row_bytes
         windows = shuffled_windows(blocks, len(self), n_rows, order)
-        places = [np.sort(np.concatenate(window)) for window in windows]
+        shares = [[part[self.group.share(len(part))] for part in window] for window in windows]
+        places = [np.sort(np.concatenate(share)) for share in shares]
         read = self.source.parts(self.rows[place] for place in places)
         for window, place, samples in zip(windows, places, read, strict=True):
             for group in self._together(window):
-                taken = np.concatenate(group)
-                X = self.inputs.standardized(samples[np.searchsorted(place, taken)])
-                yield from self._batches(group, taken, X)
+                taken, mine = np.concatenate(group), Own.of(group, self.group)
+                wanted = taken if mine is None else taken[mine.places]
+                X = self.inputs.standardized(samples[np.searchsorted(place, wanted)])
+                yield from self._batches(group, taken, X, mine)
 
     def _together(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[Sequence[NDArray[np.intp]]]:
         """Say which batches are read at once."""
@@ -148,20 +196,30 @@ class Batches:
             self.ahead = max(1, READ_VALUES // (len(group[-1]) * n_values))
 
     def _batches(
-        self, parts: Sequence[NDArray[np.intp]], taken: NDArray[np.intp], X: Tensor
+        self,
+        parts: Sequence[NDArray[np.intp]],
+        taken: NDArray[np.intp],
+        X: Tensor,
+        mine: Own | None,
     ) -> Iterator[tuple[Tensor, Cells]]:
-        """Take apart what was read at once."""
+        """Take apart what was read at once: X of all rows, or of those that are `mine`."""
         sizes = [len(part) for part in parts]
         index = torch.from_numpy(taken).to(self.device)
         target, weight = self.targets[index], self.weight[index]
         complete = self.complete
         if self.augmenter is not None and self.order is not None:
-            X, target, weight = self.augmenter(X, target, weight, self.order)
+            places = None if mine is None else mine.places
+            X, target, weight = self.augmenter(X, target, weight, self.order, places)
             complete = complete and bool(weight.all())
         counts = torch.stack([part.sum(dim=0) for part in weight.split(sizes)])
         lengths = torch.tensor(sizes, device=self.device)
         least = torch.finfo(self.dtype).tiny
         share = weight / counts.clamp_min(least).repeat_interleave(lengths, dim=0)
+        if mine is not None:  # counts are those of all
+            kept = torch.from_numpy(mine.places).to(self.device)
+            index, target, weight, share = (t[kept] for t in (index, target, weight, share))
+            share = share * torch.from_numpy(mine.counts).to(share).unsqueeze(1)
+            sizes = mine.sizes
         observed = [None] * len(parts) if complete else (weight > 0).split(sizes)
         members, reach = (
             [None] * len(parts) if part is None else part[index].split(sizes)
@@ -192,11 +250,15 @@ class LeftOut:
         self.places.T[self.filled.T] = order
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Read samples (b, M, *shape); targets, weights and reaches (b * M, n_tasks)."""
+        """Read samples (b, M, *shape); targets, weights and reaches (b * M, n_tasks).
+
+        Of several processes, each reads its share of them.
+        """
         batches, n_folds = self.batches, self.places.shape[1]
         values = math.prod(batches.source.shape)
         step = max(1, min(READ_VALUES // values, CHUNK_ROWS) // n_folds)
-        for start in range(0, len(self.places), step):
+        starts = range(0, len(self.places), step)
+        for start in starts[batches.group.rank :: batches.group.size]:
             places = self.places[start : start + step]
             rows, back = np.unique(batches.rows[places], return_inverse=True)
             X = batches.inputs(rows)[

@@ -39,6 +39,7 @@ def copied(net: TaskNet, with_optimizer: bool = False) -> TaskNet:
     twin.record_ = {name: list(rows) for name, rows in getattr(net, "record_", {}).items()}
     twin.listeners_ = {}
     twin.averaged_ = twin.left_out_ = twin.draws_ = twin.ctrl_c_ = None
+    twin.own_draws_ = twin.group_ = None
     memo: dict[int, Any] = {}  # what they share, they share again
     for name, param in {"module": "trunk", "criterion": "loss"}.items():
         if name == "criterion" and not with_optimizer:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sklearn_mtl._training.group import Group
 from sklearn_mtl.losses import LOSSES, Cells, Combiner, TaskLosses
 from sklearn_mtl.networks.draws import DrawsFrom, Generators
 
@@ -50,6 +51,14 @@ class Tally:
         sums = torch.stack([losses * counts, counts]).sum(dim=1)
         self.sums = sums if self.sums is None else self.sums + sums
         self.batches.clear()
+
+    def share(self, group: Group, like: Tensor) -> None:
+        """Take in the batches of other processes; `like` is a tensor of losses."""
+        if self.batches:
+            self._sum()
+        if self.sums is None:
+            self.sums = torch.zeros(2, len(like), dtype=torch.float64, device=like.device)
+        self.sums = group.sum(self.sums)
 
     def means(self) -> tuple[Tensor, Tensor]:
         """Mean losses (0 where there is none) and counts, where the combiner is."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.folds import alike, content_keys, deal_folds
 from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._training.group import ALONE, Group
 
 __all__ = ["deal_rows", "equal_rows", "kept_together"]
 
@@ -15,16 +19,25 @@ RowIndex = NDArray[np.intp]
 
 
 def equal_rows(
-    reader: InputReader, source: Source, targets: EncodedTargets, rows: RowIndex
+    reader: InputReader,
+    source: Source,
+    targets: EncodedTargets,
+    rows: RowIndex,
+    group: Group = ALONE,
 ) -> RowIndex:
     """Give `rows` numbers by X and y: a repeated row has the number of the first one."""
     y = np.hstack([targets.values[rows], targets.weight[rows] > 0])
-    keys, columns = content_keys(y), []
-    for chunk in reader.chunks(np.arange(len(rows))):
-        X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
-        keys[chunk] += 3 * content_keys(X)
-        columns.append(X[:, :8].copy())  # a view would keep all of X
-    return alike(keys, np.hstack([np.concatenate(columns), y]))
+
+    def read(rows: RowIndex) -> NDArray[Any]:
+        found = np.empty(len(rows), [("key", np.uint64), ("first", np.float64, (n_first,))])
+        for chunk in reader.chunks(np.arange(len(rows))):
+            X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
+            found["key"][chunk], found["first"][chunk] = content_keys(X), X[:, :8]
+        return found
+
+    n_first = min(8, math.prod(source.shape))
+    X = group.read(read, rows)
+    return alike(content_keys(y) + 3 * X["key"], np.hstack([X["first"], y]))
 
 
 def deal_rows(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.fused import as_inputs
+from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._data.rows import Samples, check_groups
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
@@ -41,6 +42,7 @@ __all__ = [
     "errors_left_out",
     "errors_of_validation",
     "measure_errors",
+    "raw_of",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -112,12 +114,10 @@ def errors_left_out(
     drawn = _draw_rows(plan.encoder, columns, plan.seed)
     members = None
     if len(drawn):
-        members = predict_raw(
-            net.module_, plan.source, plan.rows[drawn], net.device, net.amp_dtype_
-        )
+        members = raw_of(plan, net, plan.source, plan.rows[drawn])
     alike = plan.alike
     if has_groups:
-        alike = equal_rows(plan.reader, plan.source, plan.targets, plan.rows)
+        alike = equal_rows(plan.reader, plan.source, plan.targets, plan.rows, plan.group)
     unseen = Unseen(columns, weight, plan.alike, alike, raw, members, drawn, plan.folds)
     return measure_errors(plan.encoder, unseen)
 
@@ -138,10 +138,17 @@ def errors_of_validation(
         groups = check_groups(samples.groups, len(plan.targets.weight))
     else:
         return {}
-    alike = equal_rows(plan.reader, source, targets, rows)
-    raw = predict_raw(net.module_, source, rows, net.device, net.amp_dtype_)
+    alike = equal_rows(plan.reader, source, targets, rows, plan.group)
+    raw = raw_of(plan, net, source, rows)
     together = alike if groups is None else groups[rows]
     return measure_errors(plan.encoder, Unseen(columns, weight, together, alike, raw))
+
+
+def raw_of(plan: Plan, net: TaskNet, source: Source, rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Raw outputs of rows, of which each process predicts its share."""
+    return plan.group.read(
+        lambda mine: predict_raw(net.module_, source, mine, net.device, net.amp_dtype_), rows
+    )
 
 
 def column_of(column: Column, rows: NDArray[np.intp]) -> Column:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,6 @@ from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import Fitted
-from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._score import score_columns
 from sklearn_mtl._training.augmenting import resting
 from sklearn_mtl._training.batches import Batches
@@ -27,9 +27,15 @@ from sklearn_mtl._training.build import build_net, built_by, start_combiner
 from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
 from sklearn_mtl._training.ctrl_c import CtrlC
-from sklearn_mtl._training.errors import column_of, errors_left_out, errors_of_validation
+from sklearn_mtl._training.errors import (
+    column_of,
+    errors_left_out,
+    errors_of_validation,
+    raw_of,
+)
 from sklearn_mtl._training.fingerprints import given_to, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
+from sklearn_mtl._training.group import together
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,
@@ -39,15 +45,17 @@ from sklearn_mtl._training.plan import (
     validation_batches,
     watched_tasks,
 )
-from sklearn_mtl._training.progress import Progress, Store
+from sklearn_mtl._training.progress import Elsewhere, File, Progress, Store
 from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
+from sklearn_mtl._training.sharing import begin_alike
 
 __all__ = ["train", "train_on"]
 
 CLOSING_ROWS = 2**14  # of each task, where X has more values than `SAMPLE_VALUES`
 
 
+@together
 def train(
     parameters: Any,
     samples: Samples,
@@ -92,8 +100,8 @@ def train(
     if checkpoint is None:
         return _trained(ctrl_c, plan, samples, previous, validation, listener)
     valid = None if validation is None else validation_batches(plan, validation)
-    with checkpoint.of(given_to(plan, samples, valid, previous)) as file:
-        saved = file.read()
+    with _file_of(checkpoint, plan, lambda: given_to(plan, samples, valid, previous)) as file:
+        saved = plan.group.leader(file.read)
         if saved is not None and parameters.random_state is None:
             plan = planned(SimpleNamespace(**vars(parameters) | {"random_state": saved.seed}))
         progress = Progress(file, plan.seed, made_of(plan), saved)
@@ -101,6 +109,13 @@ def train(
         ctrl_c.check()
         file.remove()
     return fitted
+
+
+def _file_of(
+    checkpoint: Store, plan: Plan, given: Callable[[], dict[str, str]]
+) -> contextlib.AbstractContextManager[File]:
+    """Return the file of a fit: of several processes, the first one keeps it."""
+    return contextlib.nullcontext(Elsewhere()) if plan.group.rank else checkpoint.of(given())
 
 
 def _trained(
@@ -141,6 +156,7 @@ def _trained(
     return fitted
 
 
+@together
 def train_on(
     parameters: Any,
     samples: Samples,
@@ -233,6 +249,7 @@ def _new_net(plan: Plan, batches: Batches, previous: Fitted | None, draws: Draws
         *(plan.parameters, plan.recipe, plan.encoder, plan.reader, bias, plan.task_weights, draws)
     )
     start_combiner(net, batches)  # before the weights are others
+    begin_alike(net, plan.group)
     if previous is not None:
         first = _outputs_of_first_targets(plan.encoder, previous.encoder)
         try:
@@ -294,7 +311,7 @@ def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
     targets = EncodedTargets(*(t.cpu().double().numpy() for t in (valid.targets, valid.weight)))
     warn_together(encoder.without_effect(targets), stacklevel=3)
     others = {k for k, kind in enumerate(encoder.kinds_) if not kind.is_calibrated}
-    raw = predict_raw(net.module_, valid.source, valid.rows, net.device, net.amp_dtype_)
+    raw = raw_of(plan, net, valid.source, valid.rows)
     slope, shift = encoder.shrink(raw, targets, others)
     if rescale_outputs(net, slope, shift):
         raw = raw * slope + shift
@@ -356,7 +373,7 @@ def _outputs(plan: Plan, net: TaskNet) -> tuple[EncodedTargets, NDArray[Any]]:
         seen = [np.flatnonzero(column) for column in plan.targets.weight[rows].T]
         some = [each[spread_places(len(each), CLOSING_ROWS)] for each in seen]
         rows = rows[np.unique(np.concatenate(some))]
-    raw = predict_raw(net.module_, plan.source, rows, net.device, net.amp_dtype_)
+    raw = raw_of(plan, net, plan.source, rows)
     if not np.isfinite(raw).all():
         raise ValueError(
             "Training ended with outputs that are not finite. Lower learning_rate "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.likely import look
+from sklearn_mtl._training.group import ALONE, Group
 from sklearn_mtl.networks import ConvTrunk, TimmTrunk, pixel_statistics_of, reads_mask, trunk_of
 
 __all__ = ["learn_inputs"]
@@ -20,6 +21,7 @@ def learn_inputs(
     rows: NDArray[np.intp],
     weight: NDArray[np.float64],
     parameters: Any,
+    group: Group = ALONE,
 ) -> None:
     """Let a reader learn from the rows to train on, and warn where X looks like something else.
 
@@ -35,10 +37,13 @@ def learn_inputs(
         Their weights.
     parameters : namespace
         Of the estimator: `trunk` and `standardize` are read.
+    group : Group
+        Of processes, each of which reads its share of the rows.
     """
     specs = {name: trunk_of(parameters.trunk, name) for name in reader.names}
     masked = [name for name, spec in specs.items() if reads_mask(spec)]
-    reader.fit(inputs, rows, weight, masked, pixel_statistics_of(specs, parameters.standardize))
+    pixels, mine = pixel_statistics_of(specs, parameters.standardize), group.share(len(rows))
+    reader.fit(inputs, rows[mine], weight[mine], masked, pixels, group.gather)
     for name, part, array in reader.each(inputs):
         spec = specs[name]
         convolves = isinstance(spec, ConvTrunk | TimmTrunk) or spec in ("auto", "conv")

@@ -82,11 +82,13 @@ def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> Floa
     """Return the inputs as they reach the heads."""
     module = net.module_
     inputs = Inputs(plan.source, module.heads.weight.dtype, torch.device(net.device))
-    parts = []
+
+    def read(places: NDArray[np.intp]) -> FloatArray:
+        parts = (module.trunk.straight(inputs(plan.rows[p])) for p in plan.reader.chunks(places))
+        return np.concatenate([part.double().cpu().numpy() for part in parts])
+
     with torch.no_grad():
-        for part in plan.reader.chunks(places):
-            parts.append(module.trunk.straight(inputs(plan.rows[part])).double().cpu().numpy())
-    return np.concatenate(parts)
+        return plan.group.read(read, places)
 
 
 def _ridges(

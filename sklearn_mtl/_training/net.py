@@ -26,11 +26,11 @@ from sklearn_mtl._training.listeners import (
     CosineSchedule,
     Stopper,
     check_losses,
-    plain_module,
 )
 from sklearn_mtl._training.pickling import PlainNet
 from sklearn_mtl._training.random import Draws
-from sklearn_mtl._training.undoing import undoing
+from sklearn_mtl._training.sharing import Sharing
+from sklearn_mtl._training.undoing import undoing_step
 from sklearn_mtl.losses import LOSSES, Cells
 from sklearn_mtl.networks import BATCH_NORMS
 
@@ -49,7 +49,7 @@ NOTHING = contextlib.nullcontext()
 OBJECTIVE = "valid_objective"
 
 
-class TaskNet(PlainNet):
+class TaskNet(Sharing, PlainNet):
     """skorch's net with the loss of every task in its history.
 
     `forward`, `forward_iter`, `predict` and `predict_proba` take X as the estimator does, and give
@@ -71,6 +71,8 @@ class TaskNet(PlainNet):
         asked for after each epoch.
     draws_ : Draws or None
         In training, what random numbers come from.
+    group_, own_draws_, stop_asked_
+        As of `Sharing`.
     ctrl_c_ : CtrlC or None
         In training, what knows whether Ctrl-C was pressed.
     constant_losses_ : ndarray of shape (n_tasks,)
@@ -173,16 +175,19 @@ class TaskNet(PlainNet):
             if methods is None:
                 with self._drawing(callback for _, callback in self.callbacks_):
                     super().notify(method_name, **kwargs)
-                return
-            getattr(self, method_name)(self, **kwargs)
-            if methods:
-                listening = (getattr(method, "__self__", None) for method in methods)
-                with self._drawing(listening) if self.disturbed_ else NOTHING:
-                    for method in methods:
-                        method(self, **kwargs)
+            else:
+                getattr(self, method_name)(self, **kwargs)
+                if methods:
+                    listening = (getattr(method, "__self__", None) for method in methods)
+                    with self._drawing(listening) if self.disturbed_ else NOTHING:
+                        for method in methods:
+                            method(self, **kwargs)
         except KeyboardInterrupt:
             self.asked_ = True
-            raise
+            if not self._passes_on(method_name):
+                raise
+        if self.group_ is not None and method_name == "on_epoch_end":
+            self._agree_to_stop()
         if methods and method_name == "on_grad_computed":
             align_gradients(self.module_.parameters())
 
@@ -200,14 +205,15 @@ class TaskNet(PlainNet):
             for methods in self.listeners_.values()
             for method in methods
         )
-        if self.draws_ is not None:
+        if self.draws_ is not None and self.own_draws_ is not None:
             is_known = {
                 "loss": type(_plain(self.criterion_).combine) in LOSSES.values(),
                 "optimizer": type(self.optimizer_).step.__module__.startswith("torch.optim"),
             }
-            self.draws_.look_at(
-                self.module_, {part for part, known in is_known.items() if not known}
-            )
+            unknown = {part for part, known in is_known.items() if not known}
+            self.draws_.look_at(self.module_, unknown)
+            if self.group_ is not None:
+                self.own_draws_.look_at(self.module_, unknown - {"loss"})
 
     def _drawing(self, callbacks: Iterable[Any]) -> contextlib.AbstractContextManager[Any]:
         """Let callbacks, unless they are known to draw nothing, draw from where we do."""
@@ -245,38 +251,26 @@ class TaskNet(PlainNet):
         if draws is None or "optimizer" not in draws.unknown:
             return step(batch, **fit_params)
         act = functools.partial(step, batch, **fit_params)
-        return draws.run("optimizer", act, functools.partial(self._undoing, self.optimizer_))
+        return draws.run("optimizer", act, lambda: undoing_step(self, self.optimizer_))
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> Any:
         """Go forwards and backwards; once more, if unknown code is found to draw."""
+        if self.group_ is not None:
+            return self._shared_step(batch)
         return self._evaluated(super().train_step_single, batch, **fit_params)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> Any:
         """Evaluate a batch; once more, if unknown code is found to draw."""
+        if self.group_ is not None:
+            return self._shared_evaluation(batch)
         return self._evaluated(super().validation_step, batch, **fit_params)
 
     def _evaluated(self, evaluate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        draws = self.draws_
+        draws = self.own_draws_
         if draws is None or draws.knows_evaluation:
             return evaluate(*args, **kwargs)
         act = functools.partial(evaluate, *args, **kwargs)
-        return draws.run("evaluation", act, self._undoing)
-
-    def _undoing(self, *optimizers: torch.optim.Optimizer) -> Callable[[], None]:
-        """Return what undoes a step, or an evaluation, that is yet to come."""
-        modules = [plain_module(self), self.criterion_]
-        if self.averaged_ is not None:
-            modules.append(self.averaged_)
-        put_back = undoing(*modules, *optimizers)
-        tally, trains = self.tally_.copy(), self.module_.training
-
-        def undo() -> None:
-            put_back()
-            self.tally_ = tally
-            if trains:
-                self._zero_grad_optimizer()
-
-        return undo
+        return draws.run("evaluation", act, lambda: undoing_step(self))
 
     def infer(self, x: Any, **fit_params: Any) -> Tensor:
         """Raw outputs in full precision."""
@@ -286,7 +280,7 @@ class TaskNet(PlainNet):
         return self._run(module, x.to(self.device, non_blocking=True))
 
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        draws = self.draws_
+        draws = self.own_draws_
         if draws is None or draws.is_idle:  # without a context, which takes 1 % of a small step
             return infer(module, x, self.amp_dtype_)
         with draws.forward():
@@ -336,6 +330,8 @@ class TaskNet(PlainNet):
             )
         self.in_epoch_, self.modules_set_ = True, False
         self._look_who_listens()
+        if training and self.group_ is not None:
+            self._renew_draws()
         rows = self.history[-1]["batches"]
         try:
             for batch in iterator:
@@ -353,6 +349,8 @@ class TaskNet(PlainNet):
             self.listeners_ = {}
             if len(tally):  # none if it was interrupted at once
                 self._record(prefix, tally)
+        if training and self.group_ is not None:
+            self._share_buffers()
         self.history.record(f"{prefix}_batch_count", len(iterator))
 
     def _look_at_left_out(self, left_out: LeftOut) -> None:
@@ -363,6 +361,8 @@ class TaskNet(PlainNet):
             for X, *targets in left_out:
                 raw = self._evaluated(self._run, self.averaged_, X).flatten(0, 1)
                 tally.add(*self.criterion_.task_losses(raw, *targets))
+        if self.group_ is not None:
+            tally.share(self.group_, self.criterion_.task_losses.powers)
         self._record("oob", tally)
 
     def _record(self, prefix: str, tally: Tally) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -16,17 +15,19 @@ from sklearn.base import BaseEstimator
 from sklearn_mtl._data.fused import as_inputs, reader_for
 from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.refusals import rows_beside_y
-from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows, random_seed
+from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
-from sklearn_mtl._data.weights import read_weights
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
+from sklearn_mtl._training.agreeing import agreed_seed
 from sklearn_mtl._training.augmenting import Augmenter, augmenter_of
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
 from sklearn_mtl._training.dealing import deal_rows, equal_rows, kept_together
+from sklearn_mtl._training.group import Group, present_group
 from sklearn_mtl._training.learning import learn_inputs
 from sklearn_mtl._training.recipe import Recipe, resolve
+from sklearn_mtl._training.weighing import resolve_task_weights
 from sklearn_mtl.networks import folds_of
 
 __all__ = [
@@ -88,6 +89,8 @@ class Plan(NamedTuple):
     seed : int
     augmenter : Augmenter or None
         Changes images in training.
+    group : Group
+        Of the processes that train together.
     """
 
     parameters: Any
@@ -105,6 +108,7 @@ class Plan(NamedTuple):
     recipe: Recipe
     seed: int
     augmenter: Augmenter | None
+    group: Group
 
     @property
     def trained_targets(self) -> EncodedTargets:
@@ -121,6 +125,7 @@ class Plan(NamedTuple):
             folds=self.folds,
             n_folds=self.n_folds,
             augmenter=self.augmenter,
+            group=self.group,
         )
 
 
@@ -227,36 +232,43 @@ def _plan(
     leave_out: bool = False,
 ) -> Plan:
     """Sort the rows, and resolve the parameters."""
-    task_weights = _resolve_task_weights(parameters, encoder, targets)
+    task_weights = resolve_task_weights(parameters, encoder, targets)
     # A row weighs as much as its heaviest target. A cell of weight 0 is but a hole.
     cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
     weight = cells.max(axis=1)
-    seed = random_seed(parameters.random_state)
+    group = present_group()
+    seed = agreed_seed(group, parameters, inputs, targets)
     groups = check_groups(samples.groups, len(weight))
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     if learn_X:
-        learn_inputs(reader, inputs, rows, weight[rows], parameters)
+        learn_inputs(reader, inputs, rows, weight[rows], parameters, group)
     else:
-        reader.look_for_missing(inputs, rows)
+        reader.look_for_missing(inputs, rows[group.share(len(rows))], group.gather)
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None
     alike: RowIndex | None = None
     in_one_group: list[str] = []
     if n_folds:
-        alike = equal_rows(reader, source, targets, rows) if groups is None else groups[rows]
+        alike = groups[rows] if groups is not None else None
+        alike = equal_rows(reader, source, targets, rows, group) if alike is None else alike
         folds = deal_rows(encoder, targets, rows, alike, n_folds, seed)
         if groups is not None:
             # Of a task of one group, who leaves it out knows nothing.
             in_one_group = [encoder.names[k] for k in kept_together(folds, targets.weight[rows])]
         if in_one_group:
             folds, n_folds = None, 0
-    recipe = resolve(parameters, reader.input_shape_, len(rows), left_out=n_folds > 0)
+    recipe = resolve(
+        parameters, reader.input_shape_, len(rows), left_out=n_folds > 0, rank=group.local_rank
+    )
+    if group.rank:  # the first process prints for all
+        recipe = recipe._replace(verbose=0)
     return Plan(
         *(parameters, encoder, targets, task_weights, reader, source),
         *(rows, held_out, folds, n_folds),
         *(alike, in_one_group, recipe, seed),
         augmenter_of(parameters, encoder, targets, reader.input_shape_),
+        group,
     )
 
 
@@ -265,7 +277,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     if validation is None:
         if plan.held_out is None:
             return None
-        return Batches(plan.source, plan.targets, plan.held_out, plan.recipe)
+        return Batches(plan.source, plan.targets, plan.held_out, plan.recipe, group=plan.group)
     X, y, sample_weight, _ = validation
     reader = plan.reader
     if y is None:
@@ -287,8 +299,9 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
     source = reader.of(inputs, "X_val", to_predict=True)
     if source.is_on_disk:  # what cannot be read is told before the training, as of X
-        deque(source.parts(reader.chunks(rows)), maxlen=0)
-    return Batches(source, targets, rows, plan.recipe)
+        mine = rows[plan.group.share(len(rows))]
+        deque(source.parts(reader.chunks(mine)), maxlen=0)
+    return Batches(source, targets, rows, plan.recipe, group=plan.group)
 
 
 def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
@@ -363,34 +376,3 @@ def _split(
         None if groups is None else groups[rows],
     )
     return rows[train], rows[valid]
-
-
-def _resolve_task_weights(
-    parameters: Any, encoder: TargetEncoder, targets: EncodedTargets
-) -> FloatArray:
-    """One weight per task."""
-    weights, names = parameters.task_weights, encoder.names
-    if weights is None:
-        return np.ones(len(names))
-    if not isinstance(parameters.loss, str):
-        raise ValueError(
-            "task_weights is set, but loss is an object, which has weights of its own. "
-            "Pass them to it, as in LogProd(weights=...), or pass loss as a name."
-        )
-    if isinstance(weights, str):  # 'n_observed'
-        mass = targets.weight.sum(axis=0)
-        return len(names) * mass / mass.sum()
-    labels = weights.keys() if hasattr(weights, "keys") else ()  # of a dict, or a Series
-    if isinstance(weights, Mapping) or any(isinstance(label, str) for label in labels):
-        weights = dict(weights.items())
-        unknown = [name for name in weights if name not in names]
-        if unknown:
-            raise ValueError(f"task_weights names unknown tasks {unknown}; known: {names}.")
-        weights = [weights.get(name, 1.0) for name in names]
-    weights = read_weights(weights, "task_weights")
-    if weights.shape != (len(names),) or not weights.any():
-        raise ValueError(
-            f"task_weights={parameters.task_weights!r} does not fit. Pass {len(names)} weights "
-            f">= 0, not all 0, one per task: {names}."
-        )
-    return weights

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,7 @@ from sklearn_mtl._identity import OF_MODULES, identity
 from sklearn_mtl._training.lines import EpochBar
 from sklearn_mtl._training.listeners import OfOneTraining, plain_module
 
-__all__ = ["File", "Progress", "Saved", "Store"]
+__all__ = ["Elsewhere", "File", "Progress", "Saved", "Store"]
 
 
 class Saved(NamedTuple):
@@ -66,6 +68,28 @@ class Store(Protocol):
 
     def of(self, fit: Mapping[str, str]) -> AbstractContextManager[File]:
         """Open the file of one fit, told by fingerprints of what it was given."""
+
+
+class Elsewhere:
+    """The file of a fit that another process keeps."""
+
+    every = math.inf
+
+    def read(self) -> None:
+        """Leave that to it."""
+
+    def refuse(self, *names: str) -> None:
+        """Leave that to it."""
+
+    def write(self, saved: Saved) -> None:
+        """Leave that to it."""
+
+    def remove(self) -> None:
+        """Leave that to it."""
+
+    def blaming(self) -> AbstractContextManager[None]:
+        """Let errors be as they are."""
+        return contextlib.nullcontext()
 
 
 class Progress(OfOneTraining):
@@ -117,6 +141,8 @@ class Progress(OfOneTraining):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Keep the state if it is time to."""
+        if self.file.every == math.inf:
+            return
         if self.written_ is None or time.monotonic() - self.written_ >= self.file.every:
             self.file.write(Saved(self.seed, self.plan, self._state_of(net)))
             self.written_ = time.monotonic()

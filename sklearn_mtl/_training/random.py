@@ -54,11 +54,18 @@ class Draws(Generators):
 
     def __init__(self, seed: int, device: Any) -> None:
         super().__init__(seed, device)
+        self.seed = seed
         self.order = np.random.default_rng(seed)
         self.held: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.unknown: frozenset[str] = frozenset()  # parts of a step whose code is not known
         self.is_idle = self.knows_evaluation = self.lends = self.is_lent = False
         self.to_watch: dict[str, int] = {}  # runs of unknown parts that are still to be watched
+
+    def renew(self, *key: int) -> None:
+        """Begin anew with generators that are others for each key."""
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        for generator in self.by_type.values():
+            generator.manual_seed(seed)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all states, as they are now."""

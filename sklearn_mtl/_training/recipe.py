@@ -83,11 +83,14 @@ class Recipe(NamedTuple):
     patience: Patience | None = None
 
 
-def resolve(parameters: Any, input_shape: Any, n_rows: int, left_out: bool = False) -> Recipe:
+def resolve(
+    parameters: Any, input_shape: Any, n_rows: int, left_out: bool = False, rank: int = 0
+) -> Recipe:
     """Resolve every 'auto' among the parameters of the estimator.
 
     Several inputs count as images if one of them does. `left_out` says whether members of an
-    ensemble leave out folds of the rows.
+    ensemble leave out folds of the rows. Of several processes on a machine, each takes the GPU of
+    its number, `rank`.
     """
     max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
     precision, weight_decay = parameters.precision, parameters.weight_decay
@@ -115,7 +118,7 @@ def resolve(parameters: Any, input_shape: Any, n_rows: int, left_out: bool = Fal
         learning_rate=parameters.learning_rate,
         optimizer=parameters.optimizer,
         weight_decay=weight_decay,
-        device=resolve_device(parameters.device),
+        device=_own_device(resolve_device(parameters.device), rank),
         precision=precision,
         verbose=int(parameters.verbose),
         net_params=parameters.net_params or {},
@@ -144,6 +147,12 @@ def resolve_device(device: str) -> str:
             "'auto' or 'cpu'."
         )
     return device
+
+
+def _own_device(device: str, rank: int) -> str:
+    """Return the device of one of several processes: 'cuda' has one for each, if it has so many."""
+    n_devices = N_DEVICES["cuda"]() if device == "cuda" and rank else 0
+    return f"cuda:{rank % n_devices}" if n_devices > 1 else device
 
 
 def device_or_cpu(device: str) -> str:

@@ -46,8 +46,8 @@ def run(
 
     The caller holds it back until all went well.
     """
-    net.draws_, net.ctrl_c_ = draws, ctrl_c
     watches = recipe.patience is not None and recipe.patience.watched == "oob_loss"
+    _equip(net, batches, draws, ctrl_c)
     net.left_out_ = LeftOut(batches) if watches else None
     _initialize(net, draws, has_valid=valid is not None)
     schedule = _own_callbacks(net, recipe, len(batches), task_weights)
@@ -58,8 +58,22 @@ def run(
         with naming_memory(_SMALLER.format(recipe.batch_size)):
             net.partial_fit((batches, valid))
     finally:
-        net.callbacks_, net.left_out_, net.draws_, net.ctrl_c_ = kept, None, None, None
+        net.callbacks_, net.left_out_ = kept, None
+        _lay_down(net)
     _check_outcome(net, recipe)
+
+
+def _equip(net: TaskNet, batches: Batches, draws: Draws, ctrl_c: CtrlC) -> None:
+    """Give a net what it has in training only."""
+    net.draws_ = net.own_draws_ = draws
+    net.ctrl_c_, net.stop_asked_ = ctrl_c, False
+    if batches.group.size > 1:
+        net.group_, net.seed_ = batches.group, draws.seed
+        net.own_draws_ = Draws(draws.seed, batches.device)
+
+
+def _lay_down(net: TaskNet) -> None:
+    net.draws_ = net.own_draws_ = net.ctrl_c_ = net.group_ = None
 
 
 def _own_callbacks(
@@ -81,7 +95,7 @@ def run_one_pass(
     net: TaskNet, recipe: Recipe, batches: Batches, draws: Draws, ctrl_c: CtrlC
 ) -> None:
     """Train the net in place for one pass over some rows of a stream, at a constant rate."""
-    net.draws_, net.ctrl_c_ = draws, ctrl_c
+    _equip(net, batches, draws, ctrl_c)
     _initialize(net, draws, has_valid=False)
     refuse_schedules(net)
     kept = list(net.callbacks_)
@@ -90,7 +104,8 @@ def run_one_pass(
         with naming_memory(_SMALLER.format(recipe.batch_size)):
             net.partial_fit((batches, None))
     finally:
-        net.callbacks_, net.draws_, net.ctrl_c_ = kept, None, None
+        net.callbacks_ = kept
+        _lay_down(net)
     _check_outcome(net, recipe)
 
 

@@ -8,7 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["undoing"]
+from sklearn_mtl._training.listeners import plain_module
+
+__all__ = ["undoing", "undoing_step"]
+
+
+def undoing_step(net: Any, *optimizers: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return what undoes a step of a net, or an evaluation, that is yet to come."""
+    modules = [plain_module(net), net.criterion_]
+    if net.averaged_ is not None:
+        modules.append(net.averaged_)
+    put_back = undoing(*modules, *optimizers)
+    tally, trains = net.tally_.copy(), net.module_.training
+
+    def undo() -> None:
+        put_back()
+        net.tally_ = tally
+        if trains:
+            for group in net.optimizer_.param_groups:
+                for param in group["params"]:
+                    param.grad = None
+
+    return undo
 
 
 def undoing(*owners: nn.Module | torch.optim.Optimizer) -> Callable[[], None]:

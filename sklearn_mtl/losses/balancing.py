@@ -144,9 +144,17 @@ class LogProd(_Scaled):
         if self.decay is None:
             return self.objective(losses, counts)
         now = losses.detach()
-        scales = self._scales(now, counts).add_(now, alpha=1e-12)  # no ratio overflows
-        factors = self._factors(counts).div_(scales)
+        factors = self._over(self._scales(now, counts), now, counts)
         return losses.dot(factors.to(losses.dtype))
+
+    def slopes(self, losses: Tensor, counts: Tensor) -> Tensor | None:
+        """Return the weights over the denominators, which are of earlier batches."""
+        if self.decay is None or self.factor is None:
+            return None
+        return self._over(self.running + self.lowest, losses, counts)
+
+    def _over(self, scales: Tensor, losses: Tensor, counts: Tensor) -> Tensor:
+        return self._factors(counts).div_(scales.add_(losses, alpha=1e-12))  # no ratio overflows
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum of logarithms over tasks with observed targets."""
@@ -257,6 +265,10 @@ class Uncertainty(_Scaled):
         """Return the estimate from one batch, at the present variances."""
         terms = self._terms(losses)
         return terms.dot(self._factors(counts).to(terms.dtype))
+
+    def slopes(self, losses: Tensor, counts: Tensor) -> Tensor | None:
+        """Return the weights over the variances as they are."""
+        return self._factors(counts) * (-self.log_variance.detach()).exp()
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum over tasks with observed targets, at the best variances."""

@@ -102,6 +102,25 @@ class Combiner(nn.Module):
         """Return the scalar objective for mean losses over a whole data set."""
         return self(losses, counts)
 
+    def slopes(self, losses: Tensor, counts: Tensor) -> Tensor | None:
+        """Return the derivatives by the losses of a batch, where these have no say in them.
+
+        Several processes then need not tell one another of losses before they go backwards.
+
+        Parameters
+        ----------
+        losses : Tensor of shape (n_tasks,)
+            What this process adds to the losses; they may keep large ones from overflowing.
+        counts : Tensor of shape (n_tasks,)
+            Those of the whole batch.
+
+        Returns
+        -------
+        slopes : Tensor of shape (n_tasks,), or None
+            None if they depend on the losses.
+        """
+        return None
+
     def resume(self, other: Combiner) -> None:
         """Take over the buffers that another rule of this type has learned in an earlier training.
 
@@ -173,6 +192,10 @@ class Weighted(Combiner):
     def forward(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the objective's unbiased estimate from one batch."""
         return losses.dot(self._factors(counts).to(losses.dtype))
+
+    def slopes(self, losses: Tensor, counts: Tensor) -> Tensor | None:
+        """Return the weights of the losses."""
+        return self._factors(counts)
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Return the weighted sum over tasks with observed targets."""

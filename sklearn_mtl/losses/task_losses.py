@@ -143,6 +143,8 @@ class TaskLosses(nn.Module):
             groups.setdefault(key, []).append(k)
         self._groups: list[tuple[CellLoss, tuple[int, int], tuple[str, ...]]] = []
         self._noise: dict[int, CellLoss] = {}
+        # Where several processes have parts of a batch: expected squares, to be summed first.
+        self.held: dict[int, Tensor] | None = None
         for g, ((kind, width, given), members) in enumerate(groups.items()):
             shape = (len(members), width)
             self._groups.append((getattr(kind, family), shape, given))
@@ -257,11 +259,31 @@ class TaskLosses(nn.Module):
     def _learn_noise(
         self, g: int, raw: Tensor, target: Tensor, given: dict[str, Tensor], cells: Cells
     ) -> None:
-        """Let the scales of a group follow the expected squares of a batch."""
+        """Let the scales of a group follow a batch, or hold what they follow."""
         at = slice(sum(self._lengths[:g]), sum(self._lengths[: g + 1]))
-        share, counts = _take(cells.share, self.tasks)[:, at], _take(cells.counts, self.tasks)[at]
+        share = _take(cells.share, self.tasks)[:, at]
         with torch.no_grad():
             square = _mean(self._noise[g](raw, target, **given), share, cells.members)
+        if self.held is None:
+            self.learn_noise(g, square, cells.counts)
+        else:
+            self.held[g] = square
+
+    def learn_noise(self, g: int, square: Tensor, counts: Tensor) -> None:
+        """Let the scales of a group follow the expected squares of a batch.
+
+        Parameters
+        ----------
+        g : int
+            Number of the group of tasks, a key of `held`.
+        square : Tensor of shape (n,)
+            Expected squares of these tasks.
+        counts : Tensor of shape (n_tasks,)
+            Of all tasks.
+        """
+        at = slice(sum(self._lengths[:g]), sum(self._lengths[: g + 1]))
+        counts = _take(counts, self.tasks)[at]
+        with torch.no_grad():
             seen = (counts > 0) & (square < torch.inf)
             step = torch.where(seen, square - 1, 0).clamp_max(1 / NOISE_RATE) * NOISE_RATE
             scale = getattr(self, f"param_scale_{g}")
