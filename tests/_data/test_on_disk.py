@@ -286,7 +286,7 @@ def test_what_is_soon_read(tmp_path: Path) -> None:
         (Pairs(Path(), VALUES), {"column": "x"}, ValueError, "column='x' is nothing in sample 0"),
         (Pairs(Path(), VALUES[:0]), {"column": 0}, ValueError, "has no samples"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_refused(array: Any, given: Any, error: Any, match: str) -> None:
     with pytest.raises(error, match=match):
