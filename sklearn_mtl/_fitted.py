@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mtl._data.fused import as_inputs
 from sklearn_mtl._data.inputs import InputReader, Source
+from sklearn_mtl._data.on_disk import is_stored, lazily
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tree import TaskList
@@ -35,6 +36,7 @@ __all__ = [
     "steps_to",
     "there_is",
     "through",
+    "to_be_cut",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -282,6 +284,16 @@ def through(estimator: Any, X: Any) -> Any:
     for transformer in steps_to(estimator)[:-1]:
         X = transformer.transform(X)
     return X
+
+
+def to_be_cut(X: Any, estimator: Any) -> Any:
+    """X in files as rows that are views, of which folds of a cross-validation hold no values.
+
+    A memmap stays as it is before a pipeline: its transformers may calculate with it.
+    """
+    while not isinstance(estimator, Pipeline) and hasattr(estimator, "estimator"):  # a search
+        estimator = estimator.estimator
+    return X if isinstance(estimator, Pipeline) and not is_stored(X) else lazily(X)
 
 
 def fit_name(estimator: Any, name: str) -> str:

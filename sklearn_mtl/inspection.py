@@ -24,12 +24,11 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_mtl._data.geometry import Geometry, pairs_of
-from sklearn_mtl._data.on_disk import lazily
 from sklearn_mtl._data.rows import sent_to_workers, take_rows
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
-from sklearn_mtl._fitted import fit_name, innermost
+from sklearn_mtl._fitted import fit_name, innermost, to_be_cut
 from sklearn_mtl._results import TrainingHistory, TransferReport
 from sklearn_mtl.kinds.bounds import are_bounds, as_intervals
 from sklearn_mtl.losses import Combiner
@@ -184,7 +183,7 @@ def transfer_report(
             "MultiTaskCNNEstimator, or a pipeline that ends in one, such as the best_estimator_ of "
             "a search."
         )
-    X, y, sample_weight, groups = indexable(lazily(X), y, sample_weight, groups)
+    X, y, sample_weight, groups = indexable(to_be_cut(X, joint), y, sample_weight, groups)
     encoder = TargetEncoder(inner.tasks, inner.missing_values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each fit says it for its own rows

@@ -20,11 +20,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from sklearn_mtl._data.on_disk import lazily
 from sklearn_mtl._data.rows import sent_to_workers
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
-from sklearn_mtl._fitted import fit_name, fitted_of
+from sklearn_mtl._fitted import fit_name, fitted_of, to_be_cut
 
 __all__ = ["cross_val_predict_tasks"]
 
@@ -128,7 +127,7 @@ def cross_val_predict_tasks(
     with sent_to_workers():
         predictions = cross_val_predict(
             estimator,
-            lazily(X),
+            to_be_cut(X, fits),
             y,
             groups=None if get_config()["enable_metadata_routing"] else groups,
             cv=cv,

@@ -165,8 +165,8 @@ HOUSE = {
     "_fitted_module": Room("_data.fused _data.inputs kinds", "torch"),
     "_intervals": Room("_data.decoding _data.gates kinds kinds.values", "numpy"),
     "_fitted": Room(
-        "_data.fused _data.inputs _data.refusals _data.targets _data.tree _fitted_module _intervals"
-        " _predict _score",
+        "_data.fused _data.inputs _data.on_disk _data.refusals _data.targets _data.tree"
+        " _fitted_module _intervals _predict _score",
         "numpy sklearn",
     ),
     # The only folder that knows skorch.
@@ -270,9 +270,7 @@ HOUSE = {
         "_data.rows _fitted _score _views kinds.bounds kinds.concordance kinds.scores",
         "numpy sklearn",
     ),
-    "model_selection": Room(
-        "_data.on_disk _data.rows _data.targets _data.tasks _fitted", "numpy sklearn"
-    ),
+    "model_selection": Room("_data.rows _data.targets _data.tasks _fitted", "numpy sklearn"),
     # matplotlib, once something is drawn
     "plotting.*": Room("_data.tables _data.targets _fitted", "numpy", "matplotlib"),
     "plotting.axes": Room(),
@@ -298,7 +296,7 @@ HOUSE = {
         "plotting.axes plotting.history plotting.transfer", "numpy pandas"
     ),  # plot themselves
     "inspection": Room(
-        "_data.geometry _data.on_disk _data.rows _data.tables _data.targets _data.tasks _fitted"
+        "_data.geometry _data.rows _data.tables _data.targets _data.tasks _fitted"
         " _results kinds.bounds losses metrics",
         "numpy sklearn pandas scipy",
     ),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["is_mapped", "mapping_of", "open_mapped", "place_of", "will_need"]
+__all__ = ["is_found", "is_mapped", "mapping_of", "open_mapped", "place_of", "will_need"]
 
 PAGE = mmap.PAGESIZE
 NEAR_PAGES = 8  # pages in between that are read along rather than asked for apart
@@ -53,36 +53,46 @@ def will_need(array: NDArray[Any], rows: NDArray[np.intp]) -> None:
         file.madvise(mmap.MADV_WILLNEED, begin * PAGE, (end - begin + 1) * PAGE)
 
 
+def is_found(array: NDArray[Any]) -> bool:
+    """Tell whether another process can open the file of an array, and finds its values there."""
+    return _owner(array) is not None
+
+
 def place_of(array: NDArray[Any]) -> dict[str, Any]:
     """Return where an array stands, for `open_mapped` in another process.
 
     Raises
     ------
     ValueError
-        If its file has no name, its values differ from the file, or rows are cut from the middle.
+        If its file has no name, or its values may differ from those there.
     """
-    owner: Any = array
-    while isinstance(owner, np.ndarray) and not isinstance(owner.base, mmap.mmap):
-        owner = owner.base
-    file = mapping_of(array)
-    name, mode = (getattr(owner, each, None) for each in ("filename", "mode"))
-    order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
-    if file is None or name is None or mode == "c" or order is None:
+    owner, file = _owner(array), mapping_of(array)
+    if owner is None or file is None:
         raise ValueError(
-            "Other processes cannot open this memmap: it was made of a file without a path, with "
-            "mode='c', or is a part of one that is not in one piece. Pass RowsOnDisk of the whole "
-            "np.memmap(path, mode='r', ...), and take rows of that."
+            "Other processes cannot open this memmap, which was made of a file without a path, or "
+            "with mode='c'. Pass RowsOnDisk of np.memmap(path, mode='r', ...)."
         )
+    low, high = np.lib.array_utils.byte_bounds(array)
     # The map begins at the last boundary of pages before the offset.
     begin = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY
-    offset = begin + array.__array_interface__["data"][0] - _address(file)
-    place = {"filename": str(name), "dtype": array.dtype, "offset": offset}
-    return place | {"shape": array.shape, "order": order}
+    file_place = {"filename": str(owner.filename), "offset": begin + low - _address(file)}
+    layout = {"shape": array.shape, "dtype": array.dtype, "strides": array.strides}
+    start = array.__array_interface__["data"][0] - low
+    return {"file": file_place | {"shape": high - low}, "layout": layout | {"offset": start}}
 
 
 def open_mapped(place: dict[str, Any]) -> NDArray[Any]:
     """Open what `place_of` has named."""
-    return np.memmap(mode="r", **place)
+    memory: Any = np.memmap(mode="r", dtype=np.uint8, **place["file"])
+    return np.ndarray(buffer=memory, **place["layout"])
+
+
+def _owner(array: Any) -> Any:
+    """Return the memmap that an array is a view of; None if others cannot open it."""
+    while isinstance(array, np.ndarray) and not isinstance(array.base, mmap.mmap):
+        array = array.base
+    is_open = getattr(array, "filename", None) is not None and array.mode != "c"
+    return array if is_open else None
 
 
 def _address(file: mmap.mmap) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from sklearn_mtl._data.lazy import LazyRows
-from sklearn_mtl._data.mapped import is_mapped, will_need
+from sklearn_mtl._data.mapped import is_found, is_mapped, will_need
 from sklearn_mtl._data.stores import Store, is_column, store_of
 
 __all__ = [
@@ -202,7 +202,7 @@ def take_samples(X: Any, rows: NDArray[np.intp] | range) -> NDArray[Any]:
 
 
 def lazily(X: Any) -> Any:
-    """Return X, if it is in files, as something whose rows are views; all else as it is."""
-    if isinstance(X, LazyRows) or not (is_mapped(X) or is_stored(X)):
+    """Return X, if it is in files that others can open, as rows that are views; else as it is."""
+    if isinstance(X, LazyRows) or not (is_stored(X) or (is_mapped(X) and is_found(X))):
         return X
     return RowsOnDisk(X)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import mmap
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ import torch
 import zarr
 from _inputs import make_small
 from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mtl._data.mapped import will_need
 from sklearn_mtl._data.on_disk import lazily
 from sklearn_mtl.datasets import MultiInput, RowsOnDisk
 from sklearn_mtl.inspection import transfer_report
+from sklearn_mtl.model_selection import cross_val_predict_tasks
 
 N = 40
 RNG = np.random.default_rng(3)
@@ -220,12 +225,42 @@ def test_views_of_memmaps(tmp_path: Path) -> None:
         (shifted[2:], VALUES[7:]),
         (np.memmap(path, np.float32, "r", shape=(12, N), order="F"), VALUES.reshape(N, 12).T),
         (whole.view(np.int32), VALUES.view(np.int32)),
+        (whole[::2, :, 1:], VALUES[::2, :, 1:]),
+        (shifted[::-3, ::-1], VALUES[:4:-3, ::-1]),
     ):
-        again = pickle.loads(pickle.dumps(RowsOnDisk(view)))
-        np.testing.assert_array_equal(np.asarray(again), values)
-    for closed in (whole[::2], np.memmap(path, np.float32, "c", shape=VALUES.shape)):
+        again = RowsOnDisk(view)
+        for _ in range(2):
+            again = pickle.loads(pickle.dumps(again))
+            np.testing.assert_array_equal(np.asarray(again), values)
+
+
+def maps_of_one_process(folder: Path) -> Iterator[np.ndarray]:
+    """Values that may differ from the file, and a file without a name."""
+    VALUES.tofile(folder / "X.bin")
+    yield np.memmap(folder / "X.bin", np.float32, "c", shape=VALUES.shape)
+    shared = np.frombuffer(mmap.mmap(-1, VALUES.nbytes), np.float32).reshape(VALUES.shape)
+    shared[...] = VALUES
+    yield shared
+
+
+def test_maps_that_others_cannot_open_are_cut_as_arrays(tmp_path: Path) -> None:
+    for X in maps_of_one_process(tmp_path):
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(lazily(X))), VALUES)
         with pytest.raises(ValueError, match="Other processes cannot open this memmap"):
-            pickle.dumps(RowsOnDisk(closed))
+            pickle.dumps(RowsOnDisk(X))
+
+
+def test_transformers_calculate_with_a_memmap(tmp_path: Path) -> None:
+    """Not with rows that are no array, in a pipeline or a search over one."""
+    X = memmap(tmp_path, VALUES)
+    halved = make_pipeline(FunctionTransformer(lambda X: X / 2), make_small(max_epochs=1))
+    expected = cross_val_predict_tasks(halved, VALUES, Y, cv=2)
+    search = GridSearchCV(halved, {}, cv=2)
+    for estimator in (halved, search):
+        found = cross_val_predict_tasks(estimator, X, Y, cv=2)
+        for name, column in expected.items():
+            np.testing.assert_array_equal(found[name], column)
+    assert transfer_report(halved, X, Y, cv=2).equals(transfer_report(halved, VALUES, Y, cv=2))
 
 
 def test_what_is_soon_read(tmp_path: Path) -> None:
