@@ -1,20 +1,28 @@
-"""Draw the pictures of the front page and the README anew, into docs/images.
+"""Draw the pictures of the front page, the README and the guide anew, into docs/images.
 
-From the root of a checkout::
+A picture of a page of the guide is what the code above it draws. From the root of a checkout::
 
     python docs/draw_pictures.py
+    python docs/draw_pictures.py docs/quickstart.rst docs/guide/targets.rst
 """
 
 from __future__ import annotations
 
+import contextlib
+import doctest
+import io
+import re
 import runpy
+import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "images"
@@ -56,6 +64,33 @@ def draw_lesson(name: str, picture: str) -> None:
     plt.close("all")
 
 
+def draw_page(page: Path) -> None:
+    """Run the code of a page, and keep what is drawn above each of its images."""
+    names: dict[str, Any] = {}
+    parts = re.split(r"^\.\. image:: \S*images/(\S+)$", page.read_text(), flags=re.MULTILINE)
+    for code, picture in zip(parts[::2], parts[1::2], strict=False):  # nothing is below the last
+        for example in doctest.DocTestParser().get_examples(code, page.name):
+            fails = contextlib.suppress(Exception) if example.exc_msg else contextlib.nullcontext()
+            if not example.options.get(doctest.SKIP):
+                with fails, contextlib.redirect_stdout(io.StringIO()):
+                    exec(compile(example.source, page.name, "single"), names)
+        if plt.get_fignums():
+            plt.gcf().savefig(PICTURES / picture, dpi=90)
+            with Image.open(PICTURES / picture) as drawn:
+                small = drawn.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
+            small.save(PICTURES / picture, optimize=True)
+            plt.close("all")
+
+
+def main(pages: list[Path]) -> None:
+    """Draw the pictures of some pages, or all pictures."""
+    if not pages:
+        draw_question()
+        draw_lesson("plot_03_missing_labels.py", "missing_labels.png")
+        pages = [ROOT / "docs" / "quickstart.rst", *sorted((ROOT / "docs" / "guide").glob("*.rst"))]
+    for page in pages:
+        draw_page(page)
+
+
 if __name__ == "__main__":
-    draw_question()
-    draw_lesson("plot_03_missing_labels.py", "missing_labels.png")
+    main([Path(page) for page in sys.argv[1:]])

@@ -244,7 +244,7 @@ class PredictionGridDisplay:
             lines = [k for k in range(len(names)) if k not in placed][:N_LINES]
         else:
             lines = choose(names, tasks)
-        panel = (1.75, 1.8 + 0.17 * len(lines))
+        panel = (1.75, 2.05 + 0.17 * len(lines))
         axes = axes_for(type(self).__name__, ax, len(self.images), panel, n_cols)
         self.images_, self.texts_ = [], list[dict[str, Any]]()
         self.true_places_, self.places_ = list[list[Any]](), list[list[Any]]()

@@ -507,3 +507,12 @@ def test_numbers_within_bounds_are_written_as_such() -> None:
     display = PredictionGridDisplay.from_predictions(images, y, found)
     texts = [each["time"].get_text() for each in display.texts_]
     assert texts == ["time: 1.5 (1)", "time: 2.5 (2 to 4.5)", "time: 3.5 (3 to inf)"]
+
+
+@pytest.mark.parametrize("n_tasks", [1, 3, 5])
+def test_lines_below_images_stay_on_the_figure(n_tasks):
+    numbers = np.random.default_rng(0).random((2, n_tasks))
+    display = PredictionGridDisplay.from_predictions(np.zeros((2, 16, 16)), numbers, numbers + 1)
+    display.figure_.canvas.draw()
+    lowest = [line.get_window_extent().y0 for line in display.texts_[0].values()]
+    assert min(lowest) > 0
