@@ -81,6 +81,15 @@ def test_whole_numbers_and_flags_are_read_as_such() -> None:
     assert estimator.classes_.tolist() == [0, 1]
 
 
+def test_it_stays_as_it_was_passed() -> None:
+    """Cells in any order; those that are stored twice are added up, as scipy does."""
+    cells = np.array([1.0, 2.0, 4.0]), (np.array([2, 0, 2]), np.array([0, 0, 0]))
+    y = sp.coo_array(cells, shape=(3, 1))
+    assert make().fit(X[:3], y).n_observed_.tolist() == [2]
+    np.testing.assert_array_equal(y.data, [1, 2, 4])
+    np.testing.assert_array_equal(y.coords[0], [2, 0, 2])
+
+
 @pytest.mark.parametrize("layout", ["bsr", "dia"])
 def test_layouts_that_do_not_tell_zeros_from_holes_are_refused(layout: str) -> None:
     with pytest.raises(TypeError, match=f"y is a sparse {layout}_array.*csr_array of the observed"):

@@ -10,7 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LazyRows", "RowView"]
+__all__ = ["LazyRows", "RowView", "row_numbers"]
+
+
+def row_numbers(rows: Any) -> NDArray[np.intp]:
+    """Return numbers of rows as an array; masks and fractions are none.
+
+    Raises
+    ------
+    IndexError
+        If they are of another type.
+    """
+    if isinstance(rows, range):
+        return np.arange(rows.start, rows.stop, rows.step, dtype=np.intp)
+    numbers = np.asarray(rows)
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise IndexError(f"Rows to take are integers, but these are {numbers.dtype}.")
+    return numbers.astype(np.intp, copy=False)
 
 
 class RowView(ABC):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from sklearn_mtl._data.lazy import LazyRows
+from sklearn_mtl._data.lazy import LazyRows, row_numbers
 from sklearn_mtl._data.mapped import is_found, is_mapped, will_need
 from sklearn_mtl._data.stores import Store, is_column, store_of
 
@@ -130,10 +130,7 @@ class RowsOnDisk(LazyRows):
 
     def _places(self, rows: Any) -> NDArray[np.intp]:
         """Return the numbers of rows in the file."""
-        if isinstance(rows, range):
-            chosen = np.arange(rows.start, rows.stop, rows.step, dtype=np.intp)
-        else:
-            chosen = np.asarray(rows, dtype=np.intp)
+        chosen = row_numbers(rows)
         if not isinstance(self._rows, range):
             return self._rows[chosen]
         n = len(self)

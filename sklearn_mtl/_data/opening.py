@@ -103,7 +103,7 @@ def tells_holes(values: Any) -> bool:
 
 def with_holes(matrix: Any) -> NDArray[Any]:
     """Return a sparse matrix as an array, NaN where no cell is stored."""
-    cells = matrix.tocoo()
+    cells = matrix.tocoo(copy=True)
     out = np.full(cells.shape, np.nan, np.result_type(cells.dtype, np.float64))
     cells.sum_duplicates()
     out[cells.coords if hasattr(cells, "coords") else (cells.row, cells.col)] = cells.data

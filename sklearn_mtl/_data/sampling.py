@@ -21,12 +21,12 @@ def sampled(n: int, n_chosen: int, each: bool) -> NDArray[np.intp] | slice:
 def spread_places(n: int, n_chosen: int) -> NDArray[np.intp]:
     """Return places in n rows, about `n_chosen` of them: short runs, at equal distances.
 
-    All places, if there are no more.
+    All places, if there are no more; and at least one.
     """
     if n <= n_chosen:
         return np.arange(n)
     length = min(RUN_ROWS, max(1, n_chosen // LEAST_RUNS))
-    n_runs = n_chosen // length
+    n_runs = max(1, n_chosen // length)
     middles = (np.arange(n_runs) + 0.5) * (n / n_runs)
     starts = np.clip(middles - length / 2, 0, n - length).astype(np.intp)
     return np.unique(starts[:, None] + np.arange(length))

@@ -224,6 +224,11 @@ class _Samples:
                     f"X has samples of unequal shape: {self.shape[1:]} in row 0, and "
                     f"{values.shape} in row {row}. Let the data set resize, crop or pad them."
                 )
+            if not np.can_cast(values.dtype, self.dtype, "same_kind"):
+                raise ValueError(
+                    f"X has samples of the type {self.dtype} in row 0, and {values.dtype} in row "
+                    f"{row}, which would be rounded. Let the data set give all of them one type."
+                )
             out[place] = values
         return out
 

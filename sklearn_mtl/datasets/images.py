@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.lazy import LazyRows
+from sklearn_mtl._data.lazy import LazyRows, row_numbers
 from sklearn_mtl.datasets.pictures import Layout, check_file, is_count, layout_of
 from sklearn_mtl.datasets.reading import (
     each,
@@ -256,7 +256,7 @@ class ImageFiles(LazyRows):
 
     def _part(self, rows: Any) -> ImageFiles:
         part = object.__new__(ImageFiles)
-        part.__dict__ |= self.__dict__ | {"paths": self.paths[np.asarray(rows, dtype=np.intp)]}
+        part.__dict__ |= self.__dict__ | {"paths": self.paths[row_numbers(rows)]}
         part._whole = self if self._whole is None else self._whole
         return part
 

@@ -16,13 +16,14 @@ import pytest
 import torch
 import zarr
 from _inputs import make_small
+from PIL import Image
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mtl._data.mapped import will_need
 from sklearn_mtl._data.on_disk import lazily
-from sklearn_mtl.datasets import MultiInput, RowsOnDisk
+from sklearn_mtl.datasets import ImageFiles, MultiInput, RowsOnDisk
 from sklearn_mtl.inspection import transfer_report
 from sklearn_mtl.model_selection import cross_val_predict_tasks
 
@@ -336,6 +337,27 @@ def test_samples_of_unequal_shape() -> None:
     X = RowsOnDisk(Unequal(Path(), VALUES), 0)
     with pytest.raises(ValueError, match=r"\(2,\) in row 0, and \(3,\) in row 3"):
         make_small().fit(X, Y)
+
+
+def test_samples_of_another_type_are_not_rounded() -> None:
+    class Mixed(Pairs):
+        def __getitem__(self, row: int) -> Any:
+            return [1, 2] if row == 0 else [0.5, 0.25], 0
+
+    X = RowsOnDisk(Mixed(Path(), VALUES), 0)
+    np.testing.assert_array_equal(X.take([0]), [[1, 2]])
+    with pytest.raises(ValueError, match="type int64 in row 0, and float64 in row 3, which would"):
+        X.take([3])
+
+
+@pytest.mark.parametrize("rows", [np.arange(N) < 2, [0.5, 1.5]], ids=["mask", "fractions"])
+def test_what_is_no_number_of_a_row_is_not_taken_for_one(rows: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (2, 2)).save(path)
+    for X in (RowsOnDisk(memmap(tmp_path, VALUES)), ImageFiles([path] * N, 2)):
+        with pytest.raises(IndexError, match="Rows to take are integers"):
+            X.take(rows)
+    assert RowsOnDisk(memmap(tmp_path, VALUES)).take([]).shape == (0, 3, 4)
 
 
 def test_streams_of_torch_have_no_rows() -> None:

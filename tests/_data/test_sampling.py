@@ -23,6 +23,10 @@ def test_runs_at_equal_distances(n: int, n_chosen: int) -> None:
     assert gaps.max() <= 2 * n / min(LEAST_RUNS, n_chosen)
 
 
+def test_one_row_where_a_sample_is_larger_than_all_that_is_read() -> None:
+    assert spread_places(9, 0).tolist() == [4]
+
+
 def test_all_where_there_are_few() -> None:
     np.testing.assert_array_equal(spread_places(7, 7), np.arange(7))
     assert sampled(7, 7, each=False) == slice(None)
@@ -76,13 +80,13 @@ def test_the_closing_pass_reads_some_rows_of_each_task(monkeypatch: pytest.Monke
     rare = np.array([7, 4000, 4001, 8990])
     y[rare, 1] = [1.0, 5.0, 3.0, 2.0]
     asked: list[Any] = []
-    real = fitting.predict_raw
+    real = fitting.raw_of
 
-    def watched(module: Any, source: Any, rows: Any, *rest: Any) -> Any:
+    def watched(plan: Any, net: Any, source: Any, rows: Any) -> Any:
         asked.append(np.asarray(rows))
-        return real(module, source, rows, *rest)
+        return real(plan, net, source, rows)
 
-    monkeypatch.setattr(fitting, "predict_raw", watched)
+    monkeypatch.setattr(fitting, "raw_of", watched)
     tasks = [Task("level", "regression"), Task("rare", "regression"), Task("noise", "regression")]
     small = make_small(tasks, trunk="conv", max_epochs=1, batch_size=256).fit(X, y)
     (rows,) = asked
