@@ -279,7 +279,7 @@ HOUSE = {
     "plotting.outlines": Room(".axes _data.geometry _data.tasks"),
     "plotting.scores": Room(".axes .reading _data.contents _score kinds kinds.bounds"),
     "plotting.targets": Room(".axes .reading _data.gates"),
-    "plotting.conditional": Room(".axes _data.gates kinds.values"),
+    "plotting.conditional": Room(".axes .reading _data.contents _data.gates kinds.values"),
     "plotting.errors": Room(".axes .reading _intervals kinds.bounds"),
     "plotting.history": Room(".axes .reading"),
     "plotting.weights": Room(".axes .reading"),

@@ -68,6 +68,8 @@ def axes_for(
         Side by side; None is for what is near a square, at most 6.
     """
     plt = pyplot(display)
+    if n_cols is not None and not (isinstance(n_cols, int | np.integer) and n_cols > 0):
+        raise ValueError(f"n_cols={n_cols!r} does not fit. Pass an int from 1, or None.")
     n_cols = min(n, 6 if n_cols is None else n_cols)
     if n > n_cols > 3:  # rather 4 + 4 than 6 + 2
         n_cols = -(-n // -(-n // n_cols))

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.contents import holes
 from sklearn_mtl._data.gates import holds
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._fitted import fitted_of, through
 from sklearn_mtl.kinds.values import are_numbers
 from sklearn_mtl.plotting.axes import BLUE, GREY, ORANGE, legend_above, one_axes, pyplot, shortened
+from sklearn_mtl.plotting.reading import as_numbers
 
 __all__ = ["ConditionalTargetDisplay"]
 
@@ -163,7 +165,7 @@ class ConditionalTargetDisplay:
         probability : array-like of shape (n_samples,)
             Probability that the target applies.
         y_pred : array-like of shape (n_samples,)
-            What is predicted if it applies.
+            What is predicted if it applies; NaN or None where nothing is, which is not drawn.
         applies : array-like of shape (n_samples,), default=None
             1 where it applies, 0 where not, NaN where nobody knows.
         ax : matplotlib Axes, default=None
@@ -235,13 +237,17 @@ class ConditionalTargetDisplay:
 
     def _heights(self, ax: Any) -> FloatArray:
         """Heights of the points; those of labels are spread a little, as many have the same."""
-        if self.labels is None and are_numbers(self.y_pred):
-            return self.y_pred.astype(float)
-        labels = sorted(set(self.y_pred.tolist())) if self.labels is None else list(self.labels)
+        predicted = as_numbers(self.y_pred)
+        if self.labels is None and are_numbers(predicted):
+            return predicted.astype(float)
+        seen = ~holes(predicted)
+        found = predicted[seen].tolist()
+        labels = sorted(set(found)) if self.labels is None else list(self.labels)
         place = {label: i for i, label in enumerate(labels)}
         ax.set_yticks(range(len(labels)), [shortened(str(label)) for label in labels])
-        spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(self.y_pred))
-        return np.array([place[label] for label in self.y_pred.tolist()]) + spread
+        heights = np.full(len(predicted), np.nan)
+        heights[seen] = [place[label] for label in found]
+        return heights + np.random.default_rng(0).uniform(-0.25, 0.25, len(predicted))
 
 
 def _conditional(encoder: TargetEncoder, task: str | None) -> int:

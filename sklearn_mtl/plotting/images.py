@@ -25,6 +25,7 @@ from sklearn_mtl.plotting.reading import (
     chosen_rows,
     encoder_of,
     is_hole,
+    n_rows,
     predicted_columns,
     said,
     take_rows_of_y,
@@ -142,7 +143,7 @@ class PredictionGridDisplay:
         """
         pyplot(cls.__name__)
         fitted = fitted_of(estimator)
-        n = X.shape[0] if hasattr(X, "shape") else len(X)
+        n = n_rows(X)
         rows = chosen_rows(rows, n)
         inputs = through(estimator, take_rows(X, rows))
         images = pictures_of(fitted.reader, as_inputs(inputs), len(rows))

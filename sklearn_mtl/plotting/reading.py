@@ -16,10 +16,12 @@ from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl.plotting.axes import shortened
 
 __all__ = [
+    "as_numbers",
     "choose",
     "chosen_rows",
     "encoder_of",
     "is_hole",
+    "n_rows",
     "predicted_columns",
     "said",
     "take_rows_of_y",
@@ -61,10 +63,10 @@ def predicted_columns(names: list[str], y_pred: Any, n: int | None = None) -> li
                 f"y_pred holds a column of shape {column.shape}, but there are {n} rows. Pass one "
                 "prediction for each row and task."
             )
-    return [_as_numbers(column) for column in found]
+    return [as_numbers(column) for column in found]
 
 
-def _as_numbers(column: NDArray[Any]) -> NDArray[Any]:
+def as_numbers(column: NDArray[Any]) -> NDArray[Any]:
     """Return numbers of a column of objects as floats: so they are where others are labels."""
     if column.dtype.kind != "O":
         return column
@@ -106,10 +108,15 @@ def chosen_rows(rows: Any, n: int, default: int = 12) -> NDArray[np.intp]:
     return np.asarray(chosen % n, dtype=np.intp)
 
 
+def n_rows(X: Any) -> int:
+    """Return the number of rows; sparse matrices have no length."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
 def take_rows_of_y(y: Any, rows: NDArray[np.intp], n: int) -> Any:
     """Return rows of a y that has as many as X."""
-    if len(y) != n:
-        raise ValueError(f"X has {n} rows, but y has {len(y)}. Pass the same rows of both.")
+    if n_rows(y) != n:
+        raise ValueError(f"X has {n} rows, but y has {n_rows(y)}. Pass the same rows of both.")
     return take_rows(y, rows)
 
 

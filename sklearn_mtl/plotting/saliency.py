@@ -14,7 +14,7 @@ from sklearn_mtl._data.rows import take_rows
 from sklearn_mtl._fitted import Fitted, fitted_of, through
 from sklearn_mtl.plotting.axes import GREY, axes_for, pyplot, shortened
 from sklearn_mtl.plotting.pictures import pictures_of
-from sklearn_mtl.plotting.reading import choose, chosen_rows, said
+from sklearn_mtl.plotting.reading import choose, chosen_rows, n_rows, said
 
 __all__ = ["SaliencyDisplay"]
 
@@ -141,7 +141,7 @@ class SaliencyDisplay:
             )
         names = fitted.encoder.names
         shown = choose(names, tasks)[: N_TASKS if tasks is None else None]
-        rows = chosen_rows(rows, X.shape[0] if hasattr(X, "shape") else len(X), N_IMAGES)
+        rows = chosen_rows(rows, n_rows(X), N_IMAGES)
         inputs = as_inputs(through(estimator, take_rows(X, rows)))
         images = pictures_of(fitted.reader, inputs, len(rows))
         if fitted.reader.names != [None]:

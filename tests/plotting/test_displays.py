@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from _plots import ESTIMATOR, IMAGES, IMAGES_Y, NAMES, OF_IMAGES, TASKS, X, Y, many
 from matplotlib import pyplot as plt
+from scipy import sparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -88,6 +89,12 @@ def test_panels_take_axes_of_their_own(name: str) -> None:
     assert list(display.axes_) == list(axes)
     with pytest.raises(ValueError, match=f"ax has {n - 1} axes, but there are {n} panels"):
         DISPLAYS[name](ESTIMATOR, X, Y, ax=axes[1:])
+
+
+@pytest.mark.parametrize("n_cols", [0, -1, 1.5])
+def test_panels_side_by_side_are_counted_from_one(n_cols: Any) -> None:
+    with pytest.raises(ValueError, match=f"n_cols={n_cols} does not fit"):
+        TrainingHistoryDisplay.from_estimator(ESTIMATOR, n_cols=n_cols)
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -334,6 +341,15 @@ def test_conditional_tasks_are_named() -> None:
         ConditionalTargetDisplay.from_predictions([0.1, 0.2], [1, 2, 3])
 
 
+@pytest.mark.parametrize("labels", [["a", "b"], [2.5, 1.0]], ids=["labels", "numbers"])
+def test_holes_among_predictions_are_not_drawn(labels: list[Any]) -> None:
+    y_pred = np.array([None, *labels], dtype=object)
+    display = ConditionalTargetDisplay.from_predictions([0.1, 0.7, 0.9], y_pred)
+    heights = np.asarray(display.points_["not known"].get_offsets())[:, 1].astype(float)
+    expected = [np.nan, *([0, 1] if labels[0] == "a" else labels)]
+    np.testing.assert_allclose(heights, expected, atol=0.26)
+
+
 # -- history ---------------------------------------------------------------------------------
 
 
@@ -434,6 +450,8 @@ def test_grids_take_pipelines_and_rows_of_any_kind() -> None:
     np.testing.assert_allclose(display.images_[0].get_array(), IMAGES[3])
     mask = np.zeros(len(IMAGES), dtype=bool)
     mask[[4, 7]] = True
+    y = sparse.csr_array(np.nan_to_num(IMAGES_Y))  # it has no length
+    assert len(PredictionGridDisplay.from_estimator(OF_IMAGES, IMAGES, y, rows=[3]).images_) == 1
     display = PredictionGridDisplay.from_estimator(OF_IMAGES, IMAGES, rows=mask)
     assert [ax.get_title() for ax in display.axes_] == ["row 4", "row 7"]
     assert len(PredictionGridDisplay.from_estimator(OF_IMAGES, IMAGES).images_) == 12
