@@ -50,13 +50,5 @@ print(report.round(3).to_string())
 # ----
 # Right of the line sharing helps. 'undecided' is an honest answer: the interval holds 0.
 
-figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
-place = np.arange(len(report))[::-1]
-colors = report["verdict"].map({"joint": "#0072B2", "separate": "#D55E00", "undecided": "#777777"})
-for at, (_, row), color in zip(place, report.iterrows(), colors, strict=True):
-    axis.plot([row["ci_low"], row["ci_high"]], [at, at], color=color, linewidth=2)
-    axis.plot(row["difference"], at, "o", color=color)
-axis.axvline(0, color="black", linewidth=1)
-axis.set_yticks(place, report.index)
-axis.set(xlabel="joint minus separate score", title="Who gains from sharing?", ylim=(-0.5, 3.5))
+report.plot()
 plt.show()

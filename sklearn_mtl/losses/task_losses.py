@@ -35,6 +35,17 @@ class Cells(NamedTuple):
         Share of each member of an ensemble in the loss of a row, by default 1 / M.
     reach : Tensor of shape (B, n_tasks), optional
         Way from each target to its other bound, 0 where it is exact, as all are by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.losses import Cells
+    >>> target = torch.tensor([[1.0, 0.5], [0.0, torch.nan]])
+    >>> cells = Cells.of(target, weight=None, dtype=torch.float32)
+    >>> cells.counts.tolist()
+    [2.0, 1.0]
+    >>> cells.share.tolist()
+    [[0.5, 1.0], [0.5, 0.0]]
     """
 
     target: Tensor

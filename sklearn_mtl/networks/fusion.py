@@ -236,6 +236,20 @@ class Fused(nn.Module):
         Of all parts, in the order in which they stand in a row.
     sizes : sequence of int
         Units of the layers.
+
+    Examples
+    --------
+    `Fusion` makes one:
+
+    >>> import torch
+    >>> from sklearn_mtl.networks import DenseTrunk, Fusion
+    >>> dense = DenseTrunk((8,), n_members=1)
+    >>> spec = Fusion({"left": dense, "right": dense}, hidden_layer_sizes=16)
+    >>> fused = spec.build({"left": (3,), "right": (2,)})
+    >>> fused.trunk_of("left") is fused.trunk_of("right")
+    False
+    >>> fused(torch.zeros(4, 5)).shape  # 16 units of the layer, and 8 features of each part
+    torch.Size([4, 32])
     """
 
     def __init__(

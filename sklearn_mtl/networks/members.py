@@ -101,6 +101,14 @@ class MemberTrunk(nn.Module):
     -----
     Samples ``(B, *input_shape)`` are mapped to features (B, M, F), and so are samples
     ``(B, M, *input_shape)``, of which each member sees one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_mtl.networks import MemberTrunk
+    >>> trunk = MemberTrunk((4,), torch.nn.Identity(), n_embedded=4, sizes=[8], n_members=5)
+    >>> trunk(torch.zeros(2, 4)).shape  # 8 hidden units, and the 4 inputs
+    torch.Size([2, 5, 12])
     """
 
     def __init__(
