@@ -170,6 +170,7 @@ def find_broken_links(folder: Path) -> list[tuple[str, str]]:
             if urlsplit(target).scheme or target.startswith("//"):
                 continue
             place, anchor = map(unquote, urldefrag(target))
+            anchor = anchor.partition(":~:")[0].strip("#")  # behind it, a text to look for
             file = (path.parent / urlsplit(place).path).resolve() if place else path
             missing = not file.exists()
             if anchor and file in pages and file.suffix == ".html":
