@@ -10,9 +10,9 @@ prediction.
 # %%
 # Data
 # ----
-# Two handwritten digits in a noisy scene, of any size and at any height. Is the left one a 0, a 4 or
-# a 7? That is a class. How high is the right one? That is a number of pixels. The digits of the test
-# scenes are of other writers.
+# Two handwritten digits in a noisy scene, of any size and at any height. Is the left one a 0, a 4
+# or a 7? That is a class. How high is the right one? That is a number of pixels. The digits of the
+# test scenes are of other writers.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,8 +62,8 @@ print({name: round(score, 2) for name, score in estimator.score_tasks(X_test, y_
 # Where they look
 # ---------------
 # What is mapped is the size of the gradient: of the number, or of the logarithm of the probability
-# of the predicted class, as the probability itself hardly moves near 1. A single gradient is ragged;
-# the mean over copies with a little more noise is calmer (SmoothGrad, Smilkov et al. 2017).
+# of the predicted class, as the probability itself hardly moves near 1. A single gradient is
+# ragged; the mean over copies with a little more noise is calmer (SmoothGrad, Smilkov et al. 2017).
 
 display = SaliencyDisplay.from_estimator(estimator, X_test, rows=range(6))
 print(y_test.head(6))
@@ -76,11 +76,10 @@ plt.show()
 
 display = SaliencyDisplay.from_estimator(estimator, X_test, rows=range(50))
 plt.close(display.figure_)
-print(
-    {task: round(float(m[:, :, :HALF].sum() / m.sum()), 2) for task, m in display.saliency.items()}
-)
+left = {task: m[:, :, :HALF].sum() / m.sum() for task, m in display.saliency.items()}
+print({task: round(float(share), 2) for task, share in left.items()})
 
 # %%
 # For maps of your own, such as Grad-CAM, :meth:`~sklearn_mtl.MultiTaskCNNEstimator.as_module` turns
-# the fitted estimator into a PyTorch module, from X as you hold it to predictions in the units of y.
-# Gradients flow through it, and hooks on ``module.network.trunk`` catch the maps inside.
+# the fitted estimator into a PyTorch module, from X as you hold it to predictions in the units of
+# y. Gradients flow through it, and hooks on ``module.network.trunk`` catch the maps inside.
