@@ -105,28 +105,12 @@ table = pd.DataFrame({name: describe(prediction) for name, prediction in expecte
 print(table.round(3).to_string())
 
 # %%
-# Left: persons in ten groups of equal size, from the smallest to the largest prediction; in a
-# calibrated model a group spends on average what it was expected to spend. Right: the mean by age.
 # Both put the sum too low, the linear parts more, and these get the ages wrong: somebody would have
 # to find the right features for them.
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-colors = {"hurdle network": "#1f77b4", "two-part model": "#d95f02"}
-for name, color in colors.items():
-    prediction = expected[name]
-    group = pd.qcut(prediction, 10, labels=False)
-    means = pd.DataFrame({"expected": prediction, "observed": observed}).groupby(group).mean()
-    axes[0].plot(means["expected"], means["observed"], "o-", color=color, label=name)
-    age = pd.cut(X_test["age"], np.arange(0, 91, 5))
-    by_age = pd.Series(prediction).groupby(age.cat.codes).mean()
-    axes[1].plot(by_age.index * 5 + 2.5, by_age, "o-", color=color, label=name)
-ends = [15, 2000]
-axes[0].plot(ends, ends, color="black", linewidth=1)
-axes[0].set(xscale="log", yscale="log", xlabel="mean expected spending", title="Calibration")
-axes[0].set_ylabel("mean observed spending")
-by_age = pd.Series(truth).groupby(age.cat.codes).mean()
-axes[1].plot(by_age.index * 5 + 2.5, by_age, color="black", linewidth=1, label="truth")
-axes[1].set(xlabel="age", ylabel="expected spending", title="By age")
-axes[0].legend(frameon=False)
-axes[1].legend(frameon=False)
+by_age = pd.DataFrame(expected).groupby(X_test["age"].to_numpy() // 5 * 5 + 2.5).mean()
+styles = {"hurdle network": "oC0-", "two-part model": "sC1--", "truth": "k-"}
+axis = by_age.plot(style=styles, figsize=(7, 4))
+axis.set(xlabel="age", ylabel="mean expected spending")
+axis.legend(frameon=False)
 plt.show()
