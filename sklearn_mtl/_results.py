@@ -63,7 +63,7 @@ class TrainingHistory(dict[str, FloatArray]):
     def __init__(
         self,
         record: Mapping[str, FloatArray],
-        task_names: Sequence[str] = (),
+        task_names: Sequence[str],
         best_epoch: int | None = None,
     ) -> None:
         super().__init__(record)

@@ -156,7 +156,15 @@ class ConditionalTargetDisplay:
 
     @classmethod
     def from_predictions(
-        cls, probability: Any, y_pred: Any, *, applies: Any = None, ax: Any = None, **kwargs: Any
+        cls,
+        probability: Any,
+        y_pred: Any,
+        *,
+        applies: Any = None,
+        task_name: str = "target",
+        condition: str = "it applies",
+        ax: Any = None,
+        **kwargs: Any,
     ) -> ConditionalTargetDisplay:
         """Plot predictions, such as those of rows that were left out.
 
@@ -168,6 +176,10 @@ class ConditionalTargetDisplay:
             What is predicted if it applies; NaN or None where nothing is, which is not drawn.
         applies : array-like of shape (n_samples,), default=None
             1 where it applies, 0 where not, NaN where nobody knows.
+        task_name : str, default='target'
+            Name of the task.
+        condition : str, default='it applies'
+            When it applies, in words, for the axis of probabilities.
         ax : matplotlib Axes, default=None
             Axes to plot on; None makes a new figure.
         **kwargs : dict
@@ -179,7 +191,8 @@ class ConditionalTargetDisplay:
             It holds the predictions, and what was drawn.
         """
         probability, y_pred = np.asarray(probability, dtype=float), np.asarray(y_pred)
-        return cls(probability, y_pred, applies=applies).plot(ax=ax, **kwargs)
+        said = {"applies": applies, "task_name": task_name, "condition": condition}
+        return cls(probability, y_pred, **said).plot(ax=ax, **kwargs)
 
     def plot(self, ax: Any = None, *, scatter_kwargs: Any = None) -> ConditionalTargetDisplay:
         """Plot the points.

@@ -164,6 +164,7 @@ class TaskErrorsDisplay:
         y_pred: Any,
         *,
         intervals: Any = None,
+        confidence: float | None = None,
         tasks: Any = None,
         ax: Any = None,
         **kwargs: Any,
@@ -178,6 +179,8 @@ class TaskErrorsDisplay:
             Predictions, laid out as `y_true`, or by the names of the tasks.
         intervals : dict of str to array-like of shape (n_samples, 2), default=None
             Lower and upper ends by the names of tasks.
+        confidence : float, default=None
+            Share of targets that are expected to be inside, for titles.
         tasks : None, list of Task or dict of str to str or Task, default=None
             What the columns are, as in `MultiTaskCNNEstimator`. None infers it.
         ax : matplotlib Axes or array-like of Axes, default=None
@@ -201,6 +204,7 @@ class TaskErrorsDisplay:
             [predicted[k].astype(float) for k in numbers],
             [names[k] for k in numbers],
             intervals=inside,
+            confidence=confidence,
         )
         return display.plot(ax=ax, **kwargs)
 

@@ -341,6 +341,14 @@ def test_conditional_tasks_are_named() -> None:
         ConditionalTargetDisplay.from_predictions([0.1, 0.2], [1, 2, 3])
 
 
+def test_predictions_that_are_known_have_the_names_that_are_given() -> None:
+    display = ConditionalTargetDisplay.from_predictions(
+        [0.1, 0.9], [1.0, 2.0], task_name="size", condition="defect is yes"
+    )
+    assert display.ax_.get_xlabel() == "probability that defect is yes"
+    assert display.ax_.get_ylabel().startswith("size")
+
+
 @pytest.mark.parametrize("labels", [["a", "b"], [2.5, 1.0]], ids=["labels", "numbers"])
 def test_holes_among_predictions_are_not_drawn(labels: list[Any]) -> None:
     y_pred = np.array([None, *labels], dtype=object)

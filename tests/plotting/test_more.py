@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mtl import MultiTaskCNNEstimator, predict_interval_frame
-from sklearn_mtl.inspection import TransferReport, transfer_report
+from sklearn_mtl.inspection import TrainingHistory, TransferReport, transfer_report
 from sklearn_mtl.plotting import (
     SaliencyDisplay,
     TaskErrorsDisplay,
@@ -116,6 +116,8 @@ def test_the_history_is_a_dict_that_prints_and_plots() -> None:
 
 def test_the_history_is_a_table_by_epoch() -> None:
     frame = ESTIMATOR.history_.to_frame()
+    with pytest.raises(TypeError, match="task_names"):  # of which the table is made
+        TrainingHistory(ESTIMATOR.history_)
     assert frame.index.tolist() == list(range(1, 9))
     np.testing.assert_array_equal(
         frame["valid_loss", "count"], ESTIMATOR.history_["valid_loss"][:, 3]
@@ -206,8 +208,9 @@ def test_errors_of_predictions_that_are_known() -> None:
     frame = ESTIMATOR.predict_frame(X)
     interval = np.column_stack([frame["size"] - 1, frame["size"] + 1])
     display = TaskErrorsDisplay.from_predictions(
-        Y, frame, tasks=TASKS, intervals={"size": interval}
+        Y, frame, tasks=TASKS, intervals={"size": interval}, confidence=0.8
     )
+    assert display.axes_[0].get_title().endswith("inside (80% expected)")
     seen = Y["size"].notna()
     inside = (Y["size"][seen] - frame["size"][seen]).abs() <= 1
     assert len(display.outside_["size"].get_offsets()) == (~inside).sum()
