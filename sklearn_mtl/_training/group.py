@@ -278,8 +278,8 @@ def data_parallel(timeout: float = 1800.0) -> Iterator[Group]:
     """Let the processes that a launcher has started train one estimator together.
 
     In this context, each `fit` and `partial_fit` of a
-    :class:`~sklearn_mtl.MultiTaskCNNEstimator` is one training of all processes that ``torchrun``
-    or ``accelerate launch`` have started: each reads its share of the rows of a batch, and all end
+    :class:`~sklearn_mtl.MultiTaskCNNEstimator` is one training of all processes that ``torchrun``,
+    or another launcher, has started: each reads its share of the rows of a batch, and all end
     with the same estimator, to the bit. All of them make the same calls with the same data, as they
     do if they run the same script. A script that was started without a launcher is one process, and
     runs as it would without this context. See the guide on several processes.
