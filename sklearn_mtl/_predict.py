@@ -47,7 +47,7 @@ class Inputs:
 
     def __call__(self, rows: Rows) -> Tensor:
         """Return the samples of `rows`."""
-        return self.standardized(self.source.read(rows))
+        return self.standardized(self.source.ahead.at_once(self.source.read, rows))
 
     def parts(self, rows: Iterable[Rows]) -> Iterator[Tensor]:
         """Return the samples of one part of the rows after the other."""

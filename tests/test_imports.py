@@ -135,7 +135,7 @@ HOUSE = {
     "_data.lazy": Room(),  # what is cut into rows without being read
     "_data.mapped": Room(),
     "_data.stores": Room(".lazy .mapped", "torch", "h5py"),  # h5py, in another process
-    "_data.on_disk": Room(".lazy .mapped .stores", "scipy.sparse"),
+    "_data.on_disk": Room(".ahead .lazy .mapped .stores", "scipy.sparse"),
     "_data.rows": Room(".contents .on_disk .opening .weights"),
     "_data.folds": Room(),
     "_data.levels": Room(),
@@ -148,7 +148,7 @@ HOUSE = {
         ".ahead .levels .on_disk .opening .parts .refusals .sampling .scaling .shapes",
         "scipy.sparse",
     ),
-    "_data.fused": Room(".inputs .on_disk .parts .refusals .scaling"),
+    "_data.fused": Room(".ahead .inputs .on_disk .parts .refusals .scaling"),
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
     "_data.decoding": Room(".gates .tables .tasks"),

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.ahead import Ahead
 from sklearn_mtl._data.inputs import (
     KEPT_DTYPES,
     NO_PIXELS,
@@ -265,15 +266,14 @@ class FusedReader(InputReader):
 
     def of(self, X: Any, name: str = "X", to_predict: bool = False) -> Source:
         """Bind the reader to an X; `to_predict`, no part may be missing that never was in `fit`."""
-        sources = {
-            n: self.readers_[n].of(array, f"{name}[{n!r}]") for n, array in self._arrays(X).items()
-        }
-        kept = [a.dtype if a.dtype in KEPT_DTYPES else np.float64 for a in self._arrays(X).values()]
+        arrays = self._arrays(X)
+        sources = {n: self.readers_[n].of(a, f"{name}[{n!r}]") for n, a in arrays.items()}
+        kept = [a.dtype if a.dtype in KEPT_DTYPES else np.float64 for a in arrays.values()]
         dtype = np.result_type(*kept)
         read = functools.partial(self._read_parts, sources, dtype, name, to_predict)
-        on_disk = any(each.is_on_disk for each in sources.values())
+        ahead = Ahead.of_all([each.ahead for each in sources.values()])
         row, size = (self.sample_shape_, self.mean_, self.scale_), self.mean_.size * dtype.itemsize
-        return Source(read, *row, on_disk, in_blocks(*self._arrays(X).values()), size)
+        return Source(read, *row, ahead, in_blocks(*arrays.values()), size)
 
     def check_shape(self, X: Any, name: str = "X") -> None:
         """Refuse an X whose parts, or their shapes, differ from those seen in `fit`."""

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names
 
-from sklearn_mtl._data.ahead import read_ahead
+from sklearn_mtl._data.ahead import Ahead
 from sklearn_mtl._data.levels import Levels
 from sklearn_mtl._data.on_disk import (
     RowsOnDisk,
+    ahead_of,
     in_blocks,
-    is_on_disk,
     is_stored,
     lazily,
     refuse_data_sets,
@@ -115,8 +115,8 @@ class Source(NamedTuple):
         Shape of a sample.
     mean, scale : ndarray of float64
         Broadcastable to a sample.
-    is_on_disk : bool
-        Whether samples come from files.
+    ahead : Ahead
+        How samples of files are read before they are used.
     stored : RowsOnDisk or None
         Where rows are read in blocks.
     row_bytes : int
@@ -127,13 +127,13 @@ class Source(NamedTuple):
     shape: tuple[int, ...]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
-    is_on_disk: bool = False
+    ahead: Ahead = Ahead()
     stored: RowsOnDisk | None = None
     row_bytes: int = 1
 
     def parts(self, rows: Iterable[Rows]) -> Iterator[NDArray[Any]]:
         """Read one part of the rows after the other; those of files one ahead."""
-        return read_ahead(self.read, rows) if self.is_on_disk else map(self.read, rows)
+        return self.ahead.parts(self.read, rows)
 
 
 class InputReader:
@@ -266,7 +266,7 @@ class InputReader:
         read, shape = functools.partial(self._read, X, name), self.input_shape_
         size = math.prod(shape) * (X.dtype.itemsize if X.dtype in KEPT_DTYPES else 8)
         return Source(
-            read, shape, self.mean_, self.scale_, is_on_disk(X), in_blocks(X), row_bytes=size
+            read, shape, self.mean_, self.scale_, ahead_of(X), in_blocks(X), row_bytes=size
         )
 
     def check_shape(self, X: Any, name: str = "X") -> None:
@@ -359,7 +359,7 @@ class InputReader:
     def _parts(self, X: Any, rows: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
         """Return the samples of `rows` in pieces."""
         read = functools.partial(self._samples, X)
-        return (read_ahead if is_on_disk(X) else map)(read, self.chunks(rows))
+        return ahead_of(X).parts(read, self.chunks(rows))
 
     def _statistics(
         self,

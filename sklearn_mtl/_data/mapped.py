@@ -35,7 +35,8 @@ def will_need(array: NDArray[Any], rows: NDArray[np.intp]) -> None:
     ----------
     array : ndarray
         Others than those in a file are left alone, and those whose rows do not stand in a row.
-    rows : ndarray of int, increasing
+    rows : ndarray of int
+        In any order.
     """
     file = mapping_of(array)
     if file is None or not hasattr(file, "madvise") or len(rows) == 0:  # as on Windows
@@ -43,7 +44,7 @@ def will_need(array: NDArray[Any], rows: NDArray[np.intp]) -> None:
     step, size = array.strides[0], array[:1].nbytes
     if step < size or not array[:1].flags.c_contiguous:
         return
-    start = array.__array_interface__["data"][0] - _address(file)
+    start, rows = array.__array_interface__["data"][0] - _address(file), np.sort(rows)
     first = (start + rows * step) // PAGE
     last = (start + rows * step + size - 1) // PAGE
     apart = np.flatnonzero(first[1:] - last[:-1] > NEAR_PAGES)

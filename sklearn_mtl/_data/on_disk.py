@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from sklearn_mtl._data.ahead import Ahead
 from sklearn_mtl._data.lazy import LazyRows, row_numbers
 from sklearn_mtl._data.mapped import is_found, is_mapped, will_need
 from sklearn_mtl._data.stores import Store, is_column, store_of
 
 __all__ = [
     "RowsOnDisk",
+    "ahead_of",
     "in_blocks",
-    "is_on_disk",
     "is_stored",
     "lazily",
     "refuse_data_sets",
@@ -122,6 +124,16 @@ class RowsOnDisk(LazyRows):
         -------
         values : ndarray of shape (len(rows), ...)
         """
+        if self._store.tell is not None:
+            self._tell(rows)
+        return self._read(rows)
+
+    def _tell(self, rows: Any) -> None:
+        """Let the system read rows of a map, before they are asked for."""
+        assert self._store.tell is not None
+        self._store.tell(self._places(rows))
+
+    def _read(self, rows: Any) -> NDArray[Any]:
         places = self._places(rows)
         if len(places) < 2 or (np.diff(places) > 0).all():
             return self._store.read(places)
@@ -177,17 +189,25 @@ def refuse_data_sets(X: Any, name: str) -> None:
     )
 
 
-def is_on_disk(X: Any) -> bool:
-    """Tell what is read from files, of any kind."""
-    return is_stored(X) or is_mapped(X)
+def ahead_of(X: Any) -> Ahead:
+    """Return how rows of X are read before they are used."""
+    if is_mapped(X):
+        return Ahead(tell=functools.partial(_tell, X))
+    if isinstance(X, RowsOnDisk) and X._store.tell is not None:
+        return Ahead(tell=X._tell)
+    return Ahead(by_thread=is_stored(X))
+
+
+def _tell(X: NDArray[Any], rows: NDArray[np.intp] | range) -> None:
+    will_need(X, np.asarray(rows, dtype=np.intp))
 
 
 def take_samples(X: Any, rows: NDArray[np.intp] | range) -> NDArray[Any]:
-    """Rows of X as a numpy array."""
+    """Rows of X as a numpy array; those of maps as they come, unless `ahead_of` tells of them."""
+    if isinstance(X, RowsOnDisk):
+        return X._read(rows)
     if isinstance(X, LazyRows):
         return X.take(rows)
-    if is_mapped(X):
-        will_need(X, np.asarray(rows, dtype=np.intp))
     if isinstance(rows, range):
         piece = X[rows.start : rows.stop]
         return piece.toarray() if issparse(piece) else np.asarray(piece)

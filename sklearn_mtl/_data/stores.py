@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +37,10 @@ class Store(Protocol):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     block: int
+
+    @property
+    def tell(self) -> Callable[[NDArray[np.intp]], None] | None:
+        """Let the system read rows of a map before they are asked for; None of what is none."""
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         """Read rows, which increase."""
@@ -104,9 +110,9 @@ class _Mapped:
 
     def __init__(self, array: NDArray[Any]) -> None:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.tell = functools.partial(will_need, array)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[Any]:
-        will_need(self.array, rows)
         return np.asarray(self.array[rows])
 
     def __reduce__(self) -> Any:
@@ -120,7 +126,7 @@ def _opened_map(place: dict[str, Any]) -> _Mapped:
 class _Taken:
     """Rows of an object that knows best how to read some of them."""
 
-    block = 1
+    block, tell = 1, None
 
     def __init__(self, array: Any) -> None:
         self.array, self.shape, self.dtype = array, tuple(array.shape), np.dtype(array.dtype)
@@ -135,6 +141,8 @@ class _Chunked:
     The last chunk of which some rows were read is kept: who goes through all rows in small parts
     reads each chunk once.
     """
+
+    tell = None
 
     def __init__(self, array: Any) -> None:
         self.array, self.dtype = array, np.dtype(array.dtype)
@@ -205,7 +213,7 @@ def _opened_hdf5(path: str, name: str) -> _HDF5:
 class _Samples:
     """Samples of a data set, or one part of each."""
 
-    block = 1
+    block, tell = 1, None
 
     def __init__(self, samples: Any, column: Any) -> None:
         self.samples, self.column = samples, column

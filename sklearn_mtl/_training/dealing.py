@@ -30,8 +30,9 @@ def equal_rows(
 
     def read(rows: RowIndex) -> NDArray[Any]:
         found = np.empty(len(rows), [("key", np.uint64), ("first", np.float64, (n_first,))])
-        for chunk in reader.chunks(np.arange(len(rows))):
-            X = source.read(rows[chunk]).reshape(len(chunk), -1).astype(np.float64)
+        parts = source.parts(reader.chunks(rows))
+        for chunk, samples in zip(reader.chunks(np.arange(len(rows))), parts, strict=True):
+            X = samples.reshape(len(chunk), -1).astype(np.float64)
             found["key"][chunk], found["first"][chunk] = content_keys(X), X[:, :8]
         return found
 

@@ -78,6 +78,6 @@ def _of_rows(source: Source, rows: NDArray[np.intp], reader: InputReader) -> str
     digest = hashlib.sha256(repr((len(rows), source.shape)).encode())
     each = max(1, VALUES // PARTS // math.prod(source.shape))
     for part in np.array_split(rows, PARTS):
-        for chunk in reader.chunks(part[:each]):
-            digest.update(np.ascontiguousarray(source.read(chunk)).data)
+        for samples in source.parts(reader.chunks(part[:each])):
+            digest.update(np.ascontiguousarray(samples).data)
     return digest.hexdigest()

@@ -298,7 +298,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
     source = reader.of(inputs, "X_val", to_predict=True)
-    if source.is_on_disk:  # what cannot be read is told before the training, as of X
+    if any(source.ahead):  # what cannot be read is told before the training, as of X
         mine = rows[plan.group.share(len(rows))]
         deque(source.parts(reader.chunks(mine)), maxlen=0)
     return Batches(source, targets, rows, plan.recipe, group=plan.group)
