@@ -87,6 +87,7 @@ def main(pages: list[Path]) -> None:
     if not pages:
         draw_question()
         draw_lesson("plot_03_missing_labels.py", "missing_labels.png")
+        draw_lesson("plot_06_transfer.py", "transfer.png")
         pages = [ROOT / "docs" / "quickstart.rst", *sorted((ROOT / "docs" / "guide").glob("*.rst"))]
     for page in pages:
         draw_page(page)
