@@ -6,11 +6,13 @@ import contextlib
 import datetime
 import functools
 import json
+import math
 import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from numbers import Real
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
@@ -297,7 +299,7 @@ def data_parallel(timeout: float = 1800.0) -> Iterator[Group]:
     Raises
     ------
     ValueError
-        If `timeout` is not positive.
+        If `timeout` is no positive number.
     RuntimeError
         In a `fit`, if another process has failed or does not answer. A ValueError, TypeError,
         MemoryError or KeyboardInterrupt of one process is raised in all.
@@ -313,7 +315,8 @@ def data_parallel(timeout: float = 1800.0) -> Iterator[Group]:
     >>> group.rank, group.size
     (0, 1)
     """
-    if not timeout > 0:
+    seconds: Any = timeout
+    if not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf:
         raise ValueError(f"timeout={timeout!r} must be a number of seconds above 0.")
     outer = PRESENT.get()
     if outer is not None:

@@ -129,7 +129,12 @@ def test_one_process_is_as_it_would_be_without():
         inside = _together.fitted(X, y)
     for what, values in _together.fitted(X, y).items():
         assert np.array_equal(values, inside[what], equal_nan=True)
-    with pytest.raises(ValueError, match=r"timeout=0 must be"), data_parallel(timeout=0):
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), "5", None])
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    match = f"timeout={timeout!r} must be a number of seconds"
+    with pytest.raises(ValueError, match=match), data_parallel(timeout):
         pass
 
 
