@@ -134,7 +134,7 @@ HOUSE = {
     "_data.labels": Room(".tables .tasks .weights"),
     "_data.lazy": Room(),  # what is cut into rows without being read
     "_data.mapped": Room(),
-    "_data.stores": Room(".lazy .mapped", "torch", "h5py"),  # h5py, in another process
+    "_data.stores": Room(".lazy .mapped .opening", "scipy.sparse torch", "h5py"),  # h5py, lazily
     "_data.on_disk": Room(".ahead .lazy .mapped .stores", "scipy.sparse"),
     "_data.rows": Room(".contents .on_disk .opening .weights"),
     "_data.folds": Room(),

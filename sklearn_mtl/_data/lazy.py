@@ -19,13 +19,15 @@ def row_numbers(rows: Any) -> NDArray[np.intp]:
     Raises
     ------
     IndexError
-        If they are of another type.
+        If they are of another type, or not in one list.
     """
     if isinstance(rows, range):
         return np.arange(rows.start, rows.stop, rows.step, dtype=np.intp)
     numbers = np.asarray(rows)
     if numbers.size and numbers.dtype.kind not in "iu":
         raise IndexError(f"Rows to take are integers, but these are {numbers.dtype}.")
+    if numbers.ndim != 1:
+        raise IndexError(f"Rows to take are one list, but these have the shape {numbers.shape}.")
     return numbers.astype(np.intp, copy=False)
 
 

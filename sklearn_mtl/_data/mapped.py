@@ -84,7 +84,15 @@ def place_of(array: NDArray[Any]) -> dict[str, Any]:
 
 def open_mapped(place: dict[str, Any]) -> NDArray[Any]:
     """Open what `place_of` has named."""
-    memory: Any = np.memmap(mode="r", dtype=np.uint8, **place["file"])
+    try:
+        memory: Any = np.memmap(mode="r", dtype=np.uint8, **place["file"])
+    except ValueError as error:
+        layout = place["layout"]
+        raise ValueError(
+            f"{place['file']['filename']} is smaller than it was when X was made: its rows "
+            f"{layout['shape']} of {layout['dtype']} are not there any more. Make X anew from the "
+            "file as it is."
+        ) from error
     return np.ndarray(buffer=memory, **place["layout"])
 
 

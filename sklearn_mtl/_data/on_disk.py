@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 from sklearn_mtl._data.ahead import Ahead
 from sklearn_mtl._data.lazy import LazyRows, row_numbers
 from sklearn_mtl._data.mapped import is_found, is_mapped, will_need
-from sklearn_mtl._data.stores import Store, is_column, store_of
+from sklearn_mtl._data.stores import Store, is_column, refuse_closed, store_of
 
 __all__ = [
     "RowsOnDisk",
@@ -170,6 +170,7 @@ def in_blocks(*arrays: Any) -> RowsOnDisk | None:
 
 def is_stored(X: Any) -> bool:
     """Tell chunked array-likes (HDF5, Zarr, `ImageFiles`) from arrays in memory."""
+    refuse_closed(X)
     return not isinstance(X, np.ndarray) and all(
         hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__")
     )

@@ -13,7 +13,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-__all__ = ["as_numpy", "is_masked", "is_readable", "opened", "tells_holes", "with_holes"]
+__all__ = [
+    "as_numpy",
+    "is_frame",
+    "is_masked",
+    "is_readable",
+    "opened",
+    "tells_holes",
+    "with_holes",
+]
 
 MOST_AXES = 64  # that an array of numpy can have
 
@@ -113,6 +121,12 @@ def with_holes(matrix: Any) -> NDArray[Any]:
 def is_masked(values: Any) -> bool:
     """Tell arrays of which some values are masked."""
     return np.ma.isMaskedArray(values) and not values.dtype.names and np.ma.is_masked(values)
+
+
+def is_frame(values: Any) -> bool:
+    """Tell frames in memory, and their columns."""
+    opened = nw.from_native(values, pass_through=True, allow_series=True)
+    return isinstance(opened, nw.DataFrame | nw.Series)
 
 
 def is_readable(values: Any) -> bool:

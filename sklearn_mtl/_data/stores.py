@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,11 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from sklearn_mtl._data.lazy import LazyRows
 from sklearn_mtl._data.mapped import is_mapped, open_mapped, place_of, will_need
+from sklearn_mtl._data.opening import is_frame, opened
 
-__all__ = ["Store", "is_column", "store_of"]
+__all__ = ["Store", "is_column", "refuse_closed", "store_of"]
 
 BLOCK_BYTES = 2**18  # that are read at once where chunks are smaller
 NUMBERS = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
@@ -49,6 +52,7 @@ class Store(Protocol):
 
 def store_of(array: Any, column: Any) -> Store:
     """Return what reads rows of an array or a data set."""
+    refuse_closed(array)
     has_shape = all(hasattr(array, name) for name in ("shape", "dtype"))
     is_array = has_shape and (hasattr(array, "__getitem__") or hasattr(array, "take"))
     kind = type(array).__name__
@@ -57,17 +61,17 @@ def store_of(array: Any, column: Any) -> Store:
             f"array is a {kind}, which has no rows by number. Pass a Dataset with __len__ and "
             "__getitem__; or train by partial_fit, portion by portion."
         )
-    if isinstance(array, torch.Tensor | LazyRows) or (
-        isinstance(array, np.ndarray) and not is_mapped(array)
-    ):
+    is_loaded = isinstance(array, torch.Tensor | LazyRows) or issparse(array) or is_frame(array)
+    if is_loaded or (isinstance(array, np.ndarray) and not is_mapped(array)):
         raise TypeError(f"array is a {kind}, and not in a file. Pass it as X, as it is.")
     if not is_array:
-        if not (hasattr(array, "__len__") and hasattr(array, "__getitem__")) or isinstance(
-            array, str | bytes | dict | list | tuple
-        ):
+        has_rows = hasattr(array, "__len__") and hasattr(array, "__getitem__")
+        has_names = hasattr(array, "keys") and not isinstance(array, torch.utils.data.Dataset)
+        if has_names or not has_rows or isinstance(array, str | bytes | list | tuple):
             raise TypeError(
-                f"array is a {kind}. Pass an array in a file, such as np.load(path, mmap_mode='r') "
-                "or h5py.File(path)['X'], or a data set of torch or Hugging Face."
+                f"array is a {kind}{_names(array) if has_names else ''}. Pass an array in a file, "
+                "such as np.load(path, mmap_mode='r') or h5py.File(path)['X'], or a data set of "
+                "torch or Hugging Face."
             )
         return _Samples(*_plain_samples(array, column))
     if column is not None:
@@ -75,7 +79,7 @@ def store_of(array: Any, column: Any) -> Store:
             f"column={column!r} is for data sets, but array is a {kind} of the shape "
             f"{tuple(array.shape)}. Leave it out."
         )
-    if len(array.shape) == 0:
+    if not array.shape:  # of HDF5, also None
         raise ValueError(f"array is a {kind} without axes. Pass one with a row for each sample.")
     if isinstance(array, np.ndarray):
         return _Mapped(array)
@@ -101,6 +105,33 @@ def _plain_samples(samples: Any, column: Any) -> tuple[Any, Any]:
 def is_column(samples: Any) -> bool:
     """Tell a column of a data set of Hugging Face."""
     return hasattr(samples, "source") and hasattr(samples, "column_name")
+
+
+def refuse_closed(array: Any) -> None:
+    """Refuse arrays of HDF5 whose file was closed, of which nothing can be asked."""
+    if type(array).__module__.startswith("h5py.") and not array:
+        raise ValueError(
+            "An array of HDF5 stands in a file that was closed. Keep h5py.File(path, 'r') open as "
+            "long as the array is read."
+        )
+
+
+def _as_told(values: Any, store: Store, rows: NDArray[np.intp] | range) -> NDArray[Any]:
+    """Refuse rows of another shape or type than those that an array says that it has."""
+    values = np.asarray(values)
+    shape = (len(rows), *store.shape[1:])
+    if values.shape != shape or not _fits(values.dtype, store.dtype):
+        raise ValueError(
+            f"X has the shape {store.shape} and the type {store.dtype}, but of rows {rows[0]} to "
+            f"{rows[-1]} came {values.shape} of {values.dtype}, and not {shape}. Open it anew, if "
+            "its file has changed; a class of your own has to return what its shape and dtype say."
+        )
+    return values.astype(store.dtype, copy=False)
+
+
+def _fits(dtype: np.dtype[Any], into: np.dtype[Any]) -> bool:
+    """Tell whether values keep what they are: rounded, but neither cut nor wrapped."""
+    return np.can_cast(dtype, into, "same_kind" if into.kind == "f" else "safe")
 
 
 class _Mapped:
@@ -132,7 +163,11 @@ class _Taken:
         self.array, self.shape, self.dtype = array, tuple(array.shape), np.dtype(array.dtype)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[Any]:
-        return np.asarray(self.array.take(rows))
+        return _as_told(self.array.take(rows), self, rows) if len(rows) else _no_rows(self)
+
+
+def _no_rows(store: Store) -> NDArray[Any]:
+    return np.empty((0, *store.shape[1:]), store.dtype)
 
 
 class _Chunked:
@@ -185,7 +220,7 @@ class _Chunked:
             out[...] = self._slice(first, stop)[rows - first]
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
-        return np.asarray(self.array[start:stop])
+        return _as_told(self.array[start:stop], self, range(start, stop))
 
     def __reduce__(self) -> Any:
         return type(self), (self.array,)
@@ -194,20 +229,32 @@ class _Chunked:
 class _HDF5(_Chunked):
     """Rows of an array of HDF5, which another process opens by the path of the file."""
 
+    def _slice(self, start: int, stop: int) -> NDArray[Any]:
+        refuse_closed(self.array)
+        return super()._slice(start, stop)
+
     def __reduce__(self) -> Any:
+        refuse_closed(self.array)
         file = self.array.file
         if file.mode != "r" or file.driver not in ("sec2", "stdio"):
             raise ValueError(
                 f"Other processes cannot open the HDF5 file of X, which is open with mode="
                 f"{file.mode!r}, driver={file.driver!r}. Open it with h5py.File(path, 'r')."
             )
-        return _opened_hdf5, (str(file.filename), self.array.name)
+        path = os.path.abspath(os.fsdecode(file.filename))
+        return _opened_hdf5, (path, self.array.name, self.shape, self.dtype)
 
 
-def _opened_hdf5(path: str, name: str) -> _HDF5:
+def _opened_hdf5(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _HDF5:
     import h5py
 
-    return _HDF5(h5py.File(path, "r")[name])
+    array = h5py.File(path, "r").get(name)
+    if getattr(array, "shape", None) != shape or array.dtype != dtype:
+        raise ValueError(
+            f"{path} has no array {name!r} of shape {shape} and type {dtype} any more, as it had "
+            "when X was made. Make X anew from the file as it is."
+        )
+    return _HDF5(array)
 
 
 class _Samples:
@@ -232,7 +279,7 @@ class _Samples:
                     f"X has samples of unequal shape: {self.shape[1:]} in row 0, and "
                     f"{values.shape} in row {row}. Let the data set resize, crop or pad them."
                 )
-            if not np.can_cast(values.dtype, self.dtype, "same_kind"):
+            if not _fits(values.dtype, self.dtype):
                 raise ValueError(
                     f"X has samples of the type {self.dtype} in row 0, and {values.dtype} in row "
                     f"{row}, which would be rounded. Let the data set give all of them one type."
@@ -254,8 +301,9 @@ class _Samples:
                 f"column={self.column!r} is nothing in sample {row}, which is a "
                 f"{type(sample).__name__}{_names(sample)}. Pass one that is there."
             ) from error
+        plain = part if isinstance(part, tuple) else opened([part])[0]
         try:
-            values = np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part)
+            values = np.asarray(plain)
         except ValueError:  # of parts of different shapes
             values = np.empty(0, dtype=object)
         if values.dtype.kind not in "biuf" or isinstance(part, tuple):

@@ -12,11 +12,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import zarr
 from _inputs import make_small
 from PIL import Image
+from scipy.sparse import csr_matrix
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -422,3 +424,131 @@ def test_small_parts_of_chunks_are_read_once(tmp_path: Path) -> None:
     parts = [X.take(range(start, min(start + 5, 64))) for start in range(0, 64, 5)]
     np.testing.assert_array_equal(np.concatenate(parts), values)
     assert reads == [(0, 16), (16, 32), (32, 48), (48, 64)]
+
+
+def opened_hdf5(path: Path, values: np.ndarray) -> Any:
+    with h5py.File(path, "w") as file:
+        file["X"] = values
+    return h5py.File(path, "r")["X"]
+
+
+@pytest.mark.parametrize("task", ["make", "take", "fit", "fit as it is", "pickle"])
+def test_closed_files_are_told(tmp_path: Path, task: str) -> None:
+    array = opened_hdf5(tmp_path / "X.h5", VALUES)
+    X = RowsOnDisk(array)
+    array.file.close()
+    uses: dict[str, Any] = {
+        "make": lambda: RowsOnDisk(array),
+        "take": lambda: X.take([1]),
+        "fit": lambda: make_small().fit(X, Y),
+        "fit as it is": lambda: make_small().fit(array, Y),
+        "pickle": lambda: pickle.dumps(X),
+    }
+    with pytest.raises(ValueError, match="closed"):
+        uses[task]()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pd.DataFrame(VALUES[:, 0]),
+        pd.Series(VALUES[:, 0, 0]),
+        csr_matrix(VALUES[:, 0]),
+        {"X": VALUES},
+        zarr.open_group(zarr.storage.MemoryStore(), mode="w"),
+    ],
+    ids=lambda array: type(array).__name__,
+)
+def test_what_is_in_memory_or_has_no_rows_is_refused(array: Any) -> None:
+    with pytest.raises(TypeError, match=r"not in a file|Pass an array in a file"):
+        RowsOnDisk(array)
+
+
+def test_archives_tell_what_is_in_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "X.npz", part=VALUES)
+    opened_hdf5(tmp_path / "X.h5", VALUES).file.close()
+    for archive in (np.load(tmp_path / "X.npz"), h5py.File(tmp_path / "X.h5", "r")):
+        with pytest.raises(TypeError, match=r"of \['(part|X)'\]"):
+            RowsOnDisk(archive)
+    with h5py.File(tmp_path / "none.h5", "w") as file:
+        file["X"] = h5py.Empty("f4")
+        with pytest.raises(ValueError, match="without axes"):
+            RowsOnDisk(file["X"])
+
+
+def test_a_file_that_changed_on_its_way_is_told(tmp_path: Path) -> None:
+    sent = pickle.dumps(RowsOnDisk(opened_hdf5(tmp_path / "X.h5", VALUES))[30:])
+    for other in (VALUES[:9], VALUES.astype(int)):
+        (tmp_path / "X.h5").unlink()
+        opened_hdf5(tmp_path / "X.h5", other).file.close()
+        with pytest.raises(ValueError, match="any more"):
+            pickle.loads(sent)
+    sent = pickle.dumps(RowsOnDisk(memmap(tmp_path, VALUES)))
+    memmap(tmp_path, VALUES[:9])
+    with pytest.raises(ValueError, match="smaller than it was"):
+        pickle.loads(sent)
+
+
+def test_a_file_that_changed_while_it_is_open_is_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        array = file.create_dataset("X", data=VALUES, maxshape=(None, 3, 4))
+        X = RowsOnDisk(array)
+        array.resize(9, axis=0)
+        with pytest.raises(ValueError, match="its file has changed"):
+            X.take([20])
+
+
+def test_another_process_has_another_folder(tmp_path: Path, monkeypatch: Any) -> None:
+    opened_hdf5(tmp_path / "X.h5", VALUES).file.close()
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(RowsOnDisk(h5py.File("X.h5", "r")["X"]))
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(pickle.loads(sent), VALUES)
+
+
+class Samples(Pairs):
+    """A data set whose samples are given."""
+
+    def __getitem__(self, row: int) -> Any:
+        return self.values[row]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [np.array([1, 2], np.uint8), np.array([300, -1])],
+        [[1, 0], [0.5, 0]],
+        [np.array([True]), np.array([2])],
+    ],
+    ids=str,
+)
+def test_samples_are_not_cut_to_the_type_of_the_first(samples: Any) -> None:
+    X = RowsOnDisk(Samples(Path(), samples))
+    with pytest.raises(ValueError, match="of the type"):
+        X.take([1])
+
+
+def test_samples_are_read_as_arrays_are() -> None:
+    halves = [torch.tensor(row, dtype=torch.bfloat16) for row in VALUES[:, 0]]
+    X = RowsOnDisk(Samples(Path(), halves))
+    np.testing.assert_array_equal(X, torch.stack(halves).float().numpy())
+    palette = [Image.new("P", (3, 3))] * 4  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="palette"):
+        RowsOnDisk(Samples(Path(), palette))
+    with pytest.raises(ValueError, match="sparse"):
+        RowsOnDisk(Samples(Path(), [torch.eye(3).to_sparse()]))
+
+
+@pytest.mark.parametrize("told", [(VALUES[:, :2], VALUES), (VALUES.astype(int), VALUES)])
+@pytest.mark.parametrize("kind", [Taken, Sliced])
+def test_rows_are_as_the_object_said(tmp_path: Path, kind: Any, told: Any) -> None:
+    array = kind(tmp_path, told[0])
+    array.values = told[1]
+    with pytest.raises(ValueError, match="what its shape and dtype say"):
+        RowsOnDisk(array).take([2, 3])
+
+
+@pytest.mark.parametrize("rows", [[1.5], [[1, 2], [3, 4]], 3, np.ones(N, dtype=bool), "a"], ids=str)
+def test_rows_to_take_are_numbers(stored: RowsOnDisk, rows: Any) -> None:
+    with pytest.raises(IndexError, match="Rows to take are"):
+        stored.take(rows)
