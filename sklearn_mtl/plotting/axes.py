@@ -70,7 +70,9 @@ def axes_for(
     plt = pyplot(display)
     if n_cols is not None and not (isinstance(n_cols, int | np.integer) and n_cols > 0):
         raise ValueError(f"n_cols={n_cols!r} does not fit. Pass an int from 1, or None.")
-    n_cols = min(n, 6 if n_cols is None else n_cols)
+    if n < 1:
+        raise ValueError(f"There is no task, or none is chosen: {display} has nothing to draw.")
+    n_cols = min(n, 6 if n_cols is None else int(n_cols))
     if n > n_cols > 3:  # rather 4 + 4 than 6 + 2
         n_cols = -(-n // -(-n // n_cols))
     n_rows = -(-n // n_cols)
@@ -100,8 +102,9 @@ def axes_for(
     return axes
 
 
-def shortened(name: str, width: int = 28) -> str:
+def shortened(name: Any, width: int = 28) -> str:
     """Return a name that fits: of a long one the beginning and the end, which tell it apart."""
+    name = str(name)
     if len(name) <= width:
         return name
     end = width // 2 - 1

@@ -128,6 +128,8 @@ class TrainingHistoryDisplay:
         display : TrainingHistoryDisplay
             The object itself.
         """
+        if yscale not in ("linear", "log"):
+            raise ValueError(f"yscale={yscale!r} is unknown. Use 'linear' or 'log'.")
         names = list(self.task_names)
         shown = choose(names, tasks)
         many = len(shown) > 6

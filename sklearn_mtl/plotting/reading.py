@@ -88,7 +88,7 @@ def choose(names: list[str], tasks: Any) -> list[int]:
     """
     if tasks is None:
         return list(range(len(names)))
-    wanted = [tasks] if isinstance(tasks, str) else list(tasks)
+    wanted = list(tasks) if np.iterable(tasks) and not isinstance(tasks, str) else [tasks]
     unknown = [name for name in wanted if name not in names]
     if unknown or not wanted:
         raise ValueError(f"tasks={tasks!r} does not fit. Use some of {names}.")

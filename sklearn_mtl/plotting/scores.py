@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -247,8 +248,11 @@ class TaskScoresDisplay:
         display : TaskScoresDisplay
             The object itself.
         """
+        _check_scores("scores", self.scores)
+        if self.baseline is not None:
+            _check_scores("baseline", self.baseline)
         tasks = list(self.scores)
-        unknown = sorted(set(self.baseline or ()) - set(tasks))
+        unknown = sorted(set(self.baseline or ()) - set(tasks), key=str)
         if not tasks or unknown:
             raise ValueError(
                 f"baseline names unknown tasks {unknown}; the tasks are {tasks}. Use these names."
@@ -313,11 +317,21 @@ class TaskScoresDisplay:
         return handles + ([] if self.baseline_points_ is None else [self.baseline_points_])
 
 
+def _check_scores(what: str, scores: Any) -> None:
+    if not isinstance(scores, Mapping):
+        raise TypeError(f"{what} is a {type(scores).__name__}. Pass a dict from task to score.")
+    if bad := [name for name, score in scores.items() if not isinstance(score, Real)]:
+        raise ValueError(
+            f"{what} holds no number for {bad}. Pass one for each task, NaN where there is none."
+        )
+
+
 def _baseline(
     baseline: Any, encoder: TargetEncoder, columns: list[Column], weight: FloatArray
 ) -> tuple[dict[str, float] | None, str]:
     """Scores to stand beside, and what they are called; None if they are not known here."""
     if isinstance(baseline, Mapping):
+        _check_scores("baseline", baseline)
         return {name: float(score) for name, score in baseline.items()}, "baseline"
     if not isinstance(baseline, str):
         return None, "baseline"

@@ -118,9 +118,14 @@ class TaskWeightsDisplay:
         """
         if kind not in ("auto", "lines", "map"):
             raise ValueError(f"kind={kind!r} is unknown. Use 'auto', 'lines' or 'map'.")
-        names = list(self.task_names)
+        names, weights = list(self.task_names), np.asarray(self.weights, dtype=float)
+        if weights.ndim != 2 or weights.shape[1] != len(names) or 0 in weights.shape:
+            raise ValueError(
+                f"weights has the shape {weights.shape}, but there are {len(names)} task_names. "
+                "Pass a row for each epoch, one at least, and a column for each task."
+            )
         shown = choose(names, tasks)
-        weights = np.asarray(self.weights, dtype=float)[:, shown]
+        weights = weights[:, shown]
         names = [names[k] for k in shown]
         self.lines_: dict[str, Any] | None = None
         self.image_: Any = None

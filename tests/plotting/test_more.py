@@ -20,6 +20,7 @@ from sklearn_mtl.inspection import TrainingHistory, TransferReport, transfer_rep
 from sklearn_mtl.plotting import (
     SaliencyDisplay,
     TaskErrorsDisplay,
+    TaskScoresDisplay,
     TaskWeightsDisplay,
     TrainingHistoryDisplay,
     TransferDisplay,
@@ -295,3 +296,41 @@ def test_saliency_needs_images() -> None:
         SaliencyDisplay.from_estimator(ESTIMATOR, X)
     with pytest.raises(ValueError, match="n_copies=0"):
         SaliencyDisplay.from_estimator(OF_IMAGES, IMAGES, n_copies=0)
+
+
+# -- what does not fit -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_cols", [0, -1, 2.5, "two"])
+def test_n_cols_is_a_number_of_panels(n_cols: Any) -> None:
+    with pytest.raises(ValueError, match="n_cols"):
+        TrainingHistoryDisplay({"train_loss": np.ones((2, 3))}, list("abc")).plot(n_cols=n_cols)
+
+
+@pytest.mark.parametrize("scores", [[0.5, 1], None, pd.Series({"a": 0.5}), {"a": "x"}, {"a": None}])
+def test_scores_are_numbers_by_task(scores: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="scores"):
+        TaskScoresDisplay.from_scores(scores)
+    if scores is not None:
+        with pytest.raises((TypeError, ValueError), match="baseline"):
+            TaskScoresDisplay.from_scores({"a": 1}, baseline=scores)
+
+
+def test_names_of_tasks_may_be_numbers() -> None:
+    display = TaskScoresDisplay.from_scores({1: 0.5, ("a", 2): 1})  # type: ignore[dict-item]
+    assert [text.get_text() for text in display.ax_.get_yticklabels()] == ["1", "('a', 2)"]
+
+
+def test_displays_say_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="yscale"):
+        TrainingHistoryDisplay({"train_loss": np.ones((2, 1))}, ["a"]).plot(yscale="long")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        TrainingHistoryDisplay({}, []).plot()
+    with pytest.raises(ValueError, match="tasks=0 does not fit"):
+        TaskWeightsDisplay(np.ones((2, 1)), ["a"]).plot(tasks=0)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3, 1), (3, 3), (2,)])
+def test_weights_have_a_row_an_epoch_and_a_column_a_task(shape: Any) -> None:
+    with pytest.raises(ValueError, match="weights has the shape"):
+        TaskWeightsDisplay(np.ones(shape), ["a", "b"]).plot()
