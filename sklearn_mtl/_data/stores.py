@@ -184,11 +184,9 @@ class _Chunked:
         self.shape = tuple(int(side) for side in array.shape)
         chunks = getattr(array, "chunks", None)
         rows = chunks[0] if chunks else 1
-        rows = (
-            max(rows) if isinstance(rows, tuple) else int(rows)
-        )  # of dask, each chunk has its own
+        rows = max(rows) if isinstance(rows, tuple) else int(rows)  # of dask, each has its own
         row_bytes = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
-        self.keeps = rows * row_bytes <= CHUNK_BYTES
+        self.keeps = _is_read_only(array) and rows * row_bytes <= CHUNK_BYTES
         self.block = rows * max(1, BLOCK_BYTES // (rows * row_bytes))
         self._kept: tuple[int, Any] = -1, None
         self._lock = threading.Lock()
@@ -224,6 +222,12 @@ class _Chunked:
 
     def __reduce__(self) -> Any:
         return type(self), (self.array,)
+
+
+def _is_read_only(array: Any) -> bool:
+    """Tell arrays of HDF5 and Zarr that were opened to be written to; all others stay as they are."""
+    file = getattr(array, "file", None)
+    return getattr(file, "mode", "r") == "r" and bool(getattr(array, "read_only", True))
 
 
 class _HDF5(_Chunked):

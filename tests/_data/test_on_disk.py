@@ -552,3 +552,13 @@ def test_rows_are_as_the_object_said(tmp_path: Path, kind: Any, told: Any) -> No
 def test_rows_to_take_are_numbers(stored: RowsOnDisk, rows: Any) -> None:
     with pytest.raises(IndexError, match="Rows to take are"):
         stored.take(rows)
+
+
+def test_rows_are_those_of_the_file_now(tmp_path: Path) -> None:
+    """A chunk is kept only where nobody can write to it."""
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        array = file.create_dataset("X", data=np.zeros((8, 2)), chunks=(4, 2))
+        X = RowsOnDisk(array)
+        assert X.take([0, 2]).sum() == 0
+        array[:] = 1
+        assert X.take([0, 2]).sum() == 4
