@@ -225,7 +225,7 @@ class _Chunked:
 
 
 def _is_read_only(array: Any) -> bool:
-    """Tell arrays of HDF5 and Zarr that were opened to be written to; all others stay as they are."""
+    """Tell whether an array of HDF5 or Zarr was opened to be read; all others stay as they are."""
     file = getattr(array, "file", None)
     return getattr(file, "mode", "r") == "r" and bool(getattr(array, "read_only", True))
 
