@@ -339,6 +339,8 @@ def gone():
 
 def main(name, path):
     torch.set_num_threads(1)
+    # Who was started in the background of a shell inherits that it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     act = globals()[name]
     try:
         with data_parallel(timeout=200):
