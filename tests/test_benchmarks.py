@@ -816,7 +816,7 @@ def test_larger_pictures_that_are_slow_or_need_memory_fail(speed, most, mean):
 # -- scale -----------------------------------------------------------------------------------
 
 
-def test_scale_is_measured(monkeypatch, capsys, tmp_path):
+def test_scale_is_measured(bench, monkeypatch, capsys, tmp_path):
     with script("scale") as module:
         sections = [
             name for name in ("reading", "passes", "folds", "memory") if name in module.SECTIONS
@@ -826,6 +826,7 @@ def test_scale_is_measured(monkeypatch, capsys, tmp_path):
         module.main()
         missed = module.Figure("a pass", 3.0, "us", most=2.0)
         kept = module.Figure("rows", 3.0, least=3.0)
+        noise = module.Figure("some passes", -0.1, most=0.3, least=0.0)
     table = (tmp_path / "table.txt").read_text()
     assert table == capsys.readouterr().out
     for line in ("cold memmap", "64 blocks in a window", "closing by some rows", "GridSearchCV"):
@@ -834,6 +835,7 @@ def test_scale_is_measured(monkeypatch, capsys, tmp_path):
     assert missed.missed
     assert str(missed).endswith("at most 2         FAILED")
     assert not kept.missed
+    assert noise.missed
 
 
 # -- speed -----------------------------------------------------------------------------------
