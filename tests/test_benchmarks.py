@@ -819,7 +819,9 @@ def test_larger_pictures_that_are_slow_or_need_memory_fail(speed, most, mean):
 def test_scale_is_measured(bench, monkeypatch, capsys, tmp_path):
     with script("scale") as module:
         sections = [
-            name for name in ("reading", "passes", "folds", "memory") if name in module.SECTIONS
+            name
+            for name in ("reading", "passes", "untold", "folds", "memory")
+            if name in module.SECTIONS
         ]
         arguments = ["scale", *sections, "--tiny", "--output", str(tmp_path / "table.txt")]
         monkeypatch.setattr(sys, "argv", arguments)

@@ -234,6 +234,25 @@ def test_a_hole_is_the_row_removed_from_that_task(loss, tasks, X, Y):
         assert_same_predictions(holes, removed.fit(Z, y), X)
 
 
+@pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"trunk": "auto"}], ids=str)
+def test_rows_without_a_target_are_not_trained_on(params):
+    """Nothing of them but what they tell of X: its mean and scale."""
+    Z, y, n = X[:40], Y[:40], 5 * len(X)
+    more = np.random.default_rng(0).normal(3, 2, size=(n, X.shape[1]))
+    order = np.argsort(np.concatenate([np.linspace(0, n, len(Z)), np.arange(n)]), kind="stable")
+    all_X = np.vstack([Z, more])[order]
+    all_y = np.vstack([y, np.full((n, y.shape[1]), np.nan)])[order]
+    told = params | {"batch_size": 8, "standardize": (Z.mean(axis=0), Z.std(axis=0))}
+    one, other = make(**told).fit(all_X, all_y), make(**told).fit(Z, y)
+    np.testing.assert_array_equal(one.predict(X), other.predict(X))
+    if params.get("trunk") == "auto":
+        holes = np.isnan(one.oob_prediction_).any(axis=1)
+        np.testing.assert_array_equal(holes, np.isnan(all_y).all(axis=1))
+    learned = make(max_epochs=1, **params).fit(all_X, all_y).net_.reader_
+    far = np.abs(learned.mean_ - all_X.mean(axis=0)).max()  # but for rows that are held out
+    assert far < (0.1 if "early_stopping" in params else 1e-12)
+
+
 @EVERY_TABLE
 @EVERY_LOSS
 def test_rows_can_be_permuted(loss, tasks, X, Y):

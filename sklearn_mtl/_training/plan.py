@@ -72,7 +72,7 @@ class Plan(NamedTuple):
     reader, source
         What X is, and X to be read by rows.
     rows : ndarray of int
-        Rows to train on: those with weight.
+        Rows to train on: those with weight and a target.
     held_out : ndarray of int or None
         Rows for early stopping.
     folds : ndarray of int or None
@@ -233,17 +233,18 @@ def _plan(
 ) -> Plan:
     """Sort the rows, and resolve the parameters."""
     task_weights = resolve_task_weights(parameters, encoder, targets)
-    # A row weighs as much as its heaviest target. A cell of weight 0 is but a hole.
+    # A row weighs as much as its heaviest cell. A cell of weight 0 is but a hole.
     cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
     weight = cells.max(axis=1)
     group = present_group()
     seed = agreed_seed(group, parameters, inputs, targets)
     groups = check_groups(samples.groups, len(weight))
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
+    known = _rows_of_X(weight, held_out)
     if learn_X:
-        learn_inputs(reader, inputs, rows, weight[rows], parameters, group)
+        learn_inputs(reader, inputs, known, weight[known], parameters, group)
     else:
-        reader.look_for_missing(inputs, rows[group.share(len(rows))], group.gather)
+        reader.look_for_missing(inputs, known[group.share(len(known))], group.gather)
     source = reader.of(inputs)
     n_folds = folds_of(parameters.trunk, reader.input_shape_) if leave_out else 0
     folds: RowIndex | None = None
@@ -353,6 +354,14 @@ def _check_unchanged(parameters: Any, previous: Fitted) -> None:
             )
 
 
+def _rows_of_X(weight: FloatArray, held_out: RowIndex | None) -> RowIndex:
+    """Rows that tell what X is like: those to train on, and those with weight but no target."""
+    known = weight > 0
+    if held_out is not None:
+        known[held_out] = False
+    return np.flatnonzero(known)
+
+
 def _split(
     parameters: Any,
     encoder: TargetEncoder,
@@ -362,8 +371,8 @@ def _split(
     seed: int,
     hold_out: bool,
 ) -> tuple[RowIndex, RowIndex | None]:
-    """Rows to train on (those with weight), and rows held out for early stopping."""
-    rows = np.flatnonzero(weight)
+    """Rows to train on (those with a target and weight), and rows held out for early stopping."""
+    rows = np.flatnonzero((weight > 0) & (targets.weight > 0).any(axis=1))
     if not hold_out:
         return rows, None
     watched = np.flatnonzero(_watched(parameters.early_stopping, encoder.names))
