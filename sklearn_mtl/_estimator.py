@@ -430,6 +430,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         self : MultiTaskCNNEstimator
+            The estimator itself.
 
         Raises
         ------
@@ -491,6 +492,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         self : MultiTaskCNNEstimator
+            The fitted estimator.
 
         Raises
         ------

@@ -161,7 +161,22 @@ class TransferReport(pd.DataFrame):
     def of(
         cls, rows: Sequence[Mapping[str, Any]], task_names: Sequence[str], confidence: float
     ) -> TransferReport:
-        """Make a report of a row for each task, with intervals of this level."""
+        """Make a report of what was measured for each task.
+
+        Parameters
+        ----------
+        rows : sequence of dict
+            Values of the columns, a dict for each task.
+        task_names : sequence of str
+            Names of the tasks, in the same order.
+        confidence : float in (0, 1)
+            Level of the intervals.
+
+        Returns
+        -------
+        report : TransferReport
+            With a row for each task.
+        """
         report = cls(rows, index=pd.Index(task_names, name="task"))
         report.attrs["confidence"] = confidence
         return report

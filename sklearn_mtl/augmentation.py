@@ -140,9 +140,11 @@ class Augment(BaseEstimator):
         Parameters
         ----------
         n : int
+            Number of images.
         sides : tuple of int
             Height and width.
         rng : numpy.random.Generator
+            Draws the numbers.
 
         Returns
         -------
@@ -172,12 +174,14 @@ class Augment(BaseEstimator):
         Parameters
         ----------
         X : Tensor of shape (n, C, H, W)
+            Images.
         moves : Moves
             As `draw` returns them.
 
         Returns
         -------
         moved : Tensor of shape (n, C, H, W)
+            X itself where nothing moves.
         """
         if self.rotation or self.scale:
             return _interpolated(X, moves.inverted())
@@ -195,11 +199,14 @@ class Augment(BaseEstimator):
         Parameters
         ----------
         X : Tensor of shape (n, C, H, W)
+            Images, standardised.
         rng : numpy.random.Generator
+            Draws the numbers.
 
         Returns
         -------
         changed : Tensor of shape (n, C, H, W)
+            X itself where nothing is asked for.
         """
         n, n_channels, *sides = X.shape
 

@@ -114,11 +114,12 @@ HOUSE = {
     "kinds.deciding": Room(
         "", "scipy.optimize scipy.special sklearn.base sklearn.exceptions sklearn.metrics"
     ),
-    "kinds.classes": Room(".base .deciding .values", "pandas sklearn.metrics"),
+    "kinds.classes": Room(".base .deciding .values", "sklearn.metrics"),
+    "kinds.ordinal": Room(".classes .values", "sklearn.metrics"),
     "kinds.numbers": Room(".base .bounds .values", "sklearn.metrics"),
     "kinds.censored": Room(".base .bounds .concordance .numbers .tobit"),
     "kinds.unobserved": Room(".base"),
-    "kinds": Room(".base .censored .classes .numbers .unobserved"),
+    "kinds": Room(".base .censored .classes .numbers .ordinal .unobserved"),
     # X and y as people hold them -> arrays.
     "_data.*": Room("kinds kinds.bounds kinds.values", "numpy pandas narwhals sklearn.utils"),
     "_data.ahead": Room(),

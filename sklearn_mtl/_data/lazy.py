@@ -84,7 +84,18 @@ class LazyRows(RowView):
 
     @abstractmethod
     def take(self, rows: Any) -> NDArray[Any]:
-        """Read some rows into an array."""
+        """Read some rows into an array.
+
+        Parameters
+        ----------
+        rows : array-like of int, or range
+            In any order, perhaps repeated.
+
+        Returns
+        -------
+        values : ndarray of shape (len(rows), ...)
+            In the order of `rows`.
+        """
 
     @property
     def ndim(self) -> int:

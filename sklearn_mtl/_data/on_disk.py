@@ -109,7 +109,18 @@ class RowsOnDisk(LazyRows):
         return (self.block, *self._store.shape[1:])
 
     def blocks(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the number of the block in which each of `rows` stands."""
+        """Return the number of the block in which each row stands.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Numbers of rows.
+
+        Returns
+        -------
+        blocks : ndarray of int
+            Of the shape of `rows`; those of a block are read at once.
+        """
         return self._places(rows) // self.block
 
     def take(self, rows: Any) -> NDArray[Any]:
@@ -123,6 +134,7 @@ class RowsOnDisk(LazyRows):
         Returns
         -------
         values : ndarray of shape (len(rows), ...)
+            In the order of `rows`.
         """
         if self._store.tell is not None:
             self._tell(rows)

@@ -199,7 +199,13 @@ class Task:
         return names[0] if names else type(self.kind).__name__
 
     def make_kind(self) -> Kind:
-        """Make the kind, not fitted."""
+        """Make the kind, not fitted.
+
+        Returns
+        -------
+        kind : Kind
+            A new one of the name, or a copy of the one that was passed.
+        """
         options = ("quantile", "categories", "threshold", "calibration")
         params = {name: getattr(self, name) for name in options}
         params = {name: value for name, value in params.items() if value is not None}
@@ -213,7 +219,18 @@ class Task:
         return KINDS[self.kind](**params)
 
     def with_order(self, order: Sequence[Any] | None) -> Task:
-        """Return the task with this order of its labels, if its kind needs one and lacks it."""
+        """Return the task with an order of its labels, if its kind needs one and lacks it.
+
+        Parameters
+        ----------
+        order : sequence of labels, or None
+            From low to high; None if it is not known.
+
+        Returns
+        -------
+        task : Task
+            The task itself where nothing is to be added.
+        """
         kind = self.make_kind().ordered(order)
         if kind == self.make_kind():
             return self

@@ -105,6 +105,11 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
             Table.
         y : array-like, default=None
             For transformers that look at it.
+
+        Returns
+        -------
+        self : ColumnInputs
+            The fitted transformer.
         """
         self.fit_transform(X, y)
         return self
@@ -122,6 +127,7 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         Returns
         -------
         parts : MultiInput of n_samples rows
+            What each transformer makes of its columns, by their names.
 
         Raises
         ------
@@ -157,6 +163,7 @@ class ColumnInputs(TransformerMixin, BaseEstimator):
         Returns
         -------
         parts : MultiInput of n_samples rows
+            What each transformer makes of its columns, by their names.
 
         Raises
         ------

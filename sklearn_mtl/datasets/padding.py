@@ -62,6 +62,11 @@ class SequencePad(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         y : None
             Is not looked at.
 
+        Returns
+        -------
+        self : SequencePad
+            The fitted transformer.
+
         Raises
         ------
         ValueError

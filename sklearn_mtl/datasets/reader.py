@@ -107,6 +107,7 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         Returns
         -------
         self : ImageReader
+            The reader itself.
 
         Raises
         ------
@@ -128,6 +129,7 @@ class ImageReader(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None): 
         Returns
         -------
         images : ImageFiles of shape (n_samples, n_channels, height, width)
+            Read when they are needed.
 
         Raises
         ------

@@ -19,13 +19,14 @@ from collections.abc import Callable
 
 from sklearn_mtl.kinds.base import Kind
 from sklearn_mtl.kinds.censored import CensoredAmount, CensoredTarget
-from sklearn_mtl.kinds.classes import ClassificationTarget, OrdinalTarget
+from sklearn_mtl.kinds.classes import ClassificationTarget
 from sklearn_mtl.kinds.numbers import (
     GammaTarget,
     PoissonTarget,
     QuantileTarget,
     RegressionTarget,
 )
+from sklearn_mtl.kinds.ordinal import OrdinalTarget
 from sklearn_mtl.kinds.unobserved import UnobservedTarget
 
 __all__ = [

@@ -79,22 +79,61 @@ class Kind:
     def fit(
         self, values: NDArray[Any], weight: FloatArray, order: Sequence[Any] | None = None
     ) -> Kind:
-        """Learn from observed `values` (n,); `order` lists labels as y's type orders them.
+        """Learn from observed targets.
 
-        It refuses what `check` does, by calling it where that needs nothing of the fit, and returns
-        the kind itself.
+        It refuses what `check` does, by calling it where that needs nothing of the fit.
+
+        Parameters
+        ----------
+        values, weight : ndarray of shape (n,)
+            Observed targets, and their weights.
+        order : sequence of labels, default=None
+            Labels as y's type orders them.
+
+        Returns
+        -------
+        self : Kind
+            The kind itself.
         """
         raise NotImplementedError
 
     def check(self, values: NDArray[Any]) -> None:
-        """Refuse `values` (n,) that this kind cannot hold."""
+        """Refuse values that this kind cannot hold.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,)
+            Targets, observed.
+        """
 
     def encode(self, values: NDArray[Any]) -> FloatArray:
-        """Turn values (n,) into what the network learns from."""
+        """Turn targets into what the network learns from.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,)
+            Observed targets.
+
+        Returns
+        -------
+        codes : ndarray of shape (n,)
+            Numbers.
+        """
         raise NotImplementedError
 
     def ordered(self, order: Sequence[Any] | None) -> Kind:
-        """Return the kind for which this is the order of the labels, where it needs one."""
+        """Return the kind for which this is the order of the labels, where it needs one.
+
+        Parameters
+        ----------
+        order : sequence of labels, or None
+            Labels as y's type orders them; None if it does not.
+
+        Returns
+        -------
+        kind : Kind
+            The kind itself where it has an order, or needs none.
+        """
         return self
 
     @property
@@ -120,25 +159,57 @@ class Kind:
         return {}
 
     def constant(self, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Raw outputs (n_outputs,) of the best constant predictor."""
+        """Raw outputs of the best constant predictor.
+
+        Parameters
+        ----------
+        codes, weight : ndarray of shape (n,)
+            Targets, as `encode` returns them, and their weights.
+
+        Returns
+        -------
+        raw : ndarray of shape (n_outputs,)
+            The same for all rows.
+        """
         raise NotImplementedError
 
     def balance(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> FloatArray:
-        """Shift (n_outputs,) of the raw outputs (n, M, n_outputs) of trained rows, to end with."""
+        """Shift of the raw outputs, with which training ends.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n, M, n_outputs)
+            Raw outputs of M ensemble members, of trained rows.
+        codes, weight : ndarray of shape (n,)
+            Targets, as `encode` returns them, and their weights.
+
+        Returns
+        -------
+        shift : ndarray of shape (n_outputs,)
+            What is added to them.
+        """
         return np.zeros(self.n_outputs)
 
     def shrink(
         self, raw: FloatArray, codes: FloatArray, weight: FloatArray
     ) -> tuple[float, FloatArray]:
-        """Slope, from 0 to 1, and shift (n_outputs,) with which raw outputs predict new rows best.
+        """Slope and shift with which raw outputs predict new rows best.
 
         What cannot be predicted is shrunk to the constant predictor, and then balanced.
 
         Parameters
         ----------
         raw : ndarray of shape (n, M, n_outputs)
-            Of rows that were not trained on.
+            Raw outputs of M ensemble members, of rows that were not trained on.
         codes, weight : ndarray of shape (n,)
+            Targets, as `encode` returns them, and their weights.
+
+        Returns
+        -------
+        slope : float in [0, 1]
+            By which raw outputs are multiplied.
+        shift : ndarray of shape (n_outputs,)
+            What is added then.
         """
         center = self.constant(codes, weight)
         if raw.size == 0:  # a single ordered class has no output at all
@@ -159,12 +230,35 @@ class Kind:
     def tuned(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> Kind:
         """Return the kind, or a copy that decides best on rows that were not trained on.
 
-        Parameters as in `shrink`.
+        Parameters
+        ----------
+        raw : ndarray of shape (n, M, n_outputs)
+            Raw outputs of M ensemble members, of rows that were not trained on.
+        codes, weight : ndarray of shape (n,)
+            Targets, as `encode` returns them, and their weights.
+
+        Returns
+        -------
+        kind : Kind
+            The kind itself where there is nothing to decide.
         """
         return self
 
     def noise_std(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> float:
-        """Return the standard deviation of what is not explained, in the units of y; else NaN."""
+        """Return the standard deviation of what is not explained, in the units of y.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n, M, n_outputs)
+            Raw outputs of M ensemble members, of rows that were not trained on.
+        codes, weight : ndarray of shape (n,)
+            Targets, as `encode` returns them, and their weights.
+
+        Returns
+        -------
+        std : float
+            NaN for what has none, such as classes.
+        """
         return float("nan")
 
     # -- raw outputs to y --------------------------------------------------------------------
@@ -175,18 +269,48 @@ class Kind:
         return 1.0, 0.0
 
     def link(self, raw: Any) -> Any:
-        """Turn raw outputs (..., n_outputs), of torch or numpy, into numbers (...).
+        """Turn raw outputs into numbers, or probabilities of classes.
 
-        Kinds of class: probabilities (..., n_classes).
+        Parameters
+        ----------
+        raw : Tensor or ndarray of shape (..., n_outputs)
+            Raw outputs.
+
+        Returns
+        -------
+        mean : Tensor or ndarray of shape (...), or (..., n_classes)
+            Of the type of `raw`; with a last axis for kinds of class.
         """
         raise NotImplementedError
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:
-        """Turn raw outputs (n, M, n_outputs) of M ensemble members into predictions (n,)."""
+        """Turn raw outputs of ensemble members into predictions.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n, M, n_outputs)
+            Raw outputs of M members.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n,)
+            In the units, or the labels, of y.
+        """
         return self.decode_mean(over_members(self.link(raw)))
 
     def decode_mean(self, mean: FloatArray) -> NDArray[Any]:
-        """Turn what `link` gives, (n,) or (n, n_classes), averaged over members, into y (n,)."""
+        """Turn what `link` gives, averaged over members, into predictions.
+
+        Parameters
+        ----------
+        mean : ndarray of shape (n,) or (n, n_classes)
+            Means over members.
+
+        Returns
+        -------
+        y_pred : ndarray of shape (n,)
+            In the units, or the labels, of y.
+        """
         scale, shift = self.units
         return np.asarray(mean * scale + shift)
 
@@ -198,13 +322,37 @@ class Kind:
         raise NotImplementedError
 
     def measured(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Turn true or predicted values (n,) into what `metric` takes."""
+        """Turn true or predicted values into what `metric` takes.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,)
+            In the units, or the labels, of y.
+
+        Returns
+        -------
+        measured : ndarray of shape (n,)
+            The same values, where nothing has to be done.
+        """
         return values
 
     def score(
         self, y_true: NDArray[Any], y_pred: NDArray[Any], weight: FloatArray, name: str
     ) -> float:
-        """Score predictions of observed targets of the task `name`, by `metric`."""
+        """Score predictions of observed targets, by `metric`.
+
+        Parameters
+        ----------
+        y_true, y_pred, weight : ndarray of shape (n,)
+            Observed targets, predictions of them, and their weights.
+        name : str
+            Of the task, for errors and warnings.
+
+        Returns
+        -------
+        score : float
+            Higher is better; NaN of fewer than `min_samples` targets.
+        """
         return masked_score(
             self.metric,
             self.measured(y_true),
@@ -217,7 +365,13 @@ class Kind:
     # -- identity ----------------------------------------------------------------------------
 
     def params(self) -> dict[str, Any]:
-        """Return the parameters of the constructor, which keeps them under their names."""
+        """Return the parameters of the constructor, which keeps them under their names.
+
+        Returns
+        -------
+        params : dict of str to object
+            By their names.
+        """
         return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def __eq__(self, other: object) -> bool:

@@ -135,6 +135,11 @@ class CensoredAmount(CensoredTarget):
     The raw output times `spread_` is the mean of the logarithm, less `center_`; at the end of `fit`
     (not of `partial_fit`), it is shifted to predict the mean of the amount.
 
+    Parameters
+    ----------
+    kind : Kind
+        What the task holds, not fitted.
+
     Examples
     --------
     >>> from sklearn_mtl.kinds import CensoredAmount, GammaTarget

@@ -96,7 +96,18 @@ class UnobservedTarget(Kind):
         return raw[..., :0] if self.is_class else raw[..., 0] * float("nan")
 
     def proba(self, raw: FloatArray) -> FloatArray:
-        """Class probabilities (n, n_classes), of no class where no label is known."""
+        """Class probabilities, of no class where no label is known.
+
+        Parameters
+        ----------
+        raw : ndarray of shape (n, M, n_outputs)
+            Raw outputs of M members.
+
+        Returns
+        -------
+        proba : ndarray of shape (n, n_classes)
+            In the order of `classes_`.
+        """
         return self.kind.proba(raw) if self.is_known else np.empty((len(raw), 0))
 
     def decode(self, raw: FloatArray) -> NDArray[Any]:

@@ -110,16 +110,16 @@ def squared_error_of_mean(
 class KindLoss(NamedTuple):
     """How a kind of task is measured, in each family of losses.
 
-    Attributes
+    Parameters
     ----------
     likelihood, squared : callable
         ``(raw, target, **params)`` to the loss of each cell, >= 0, and 0 for a perfect fit; raw
         (..., T, n_outputs) and target (..., T) for T tasks, params (T,). Masked cells hold 0.
-    power : float
+    power : float, default=1.0
         Exponent of the loss in a product of losses: 1 where it measures a squared scale, as a
         squared error or a deviance, 2 where it measures a scale itself. ``power * log(loss)`` is
         then twice the logarithm of a scale for every kind, as in the profile likelihood.
-    noise : callable, optional
+    noise : callable, default=None
         Where targets may be known within bounds: ``(raw, target, reach, **params)`` to the expected
         square of each cell, in units of the square of the parameter `scale`, the noise that is
         learned from it. The two losses take `reach`, too.

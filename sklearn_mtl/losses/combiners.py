@@ -99,7 +99,20 @@ class Combiner(nn.Module):
         """
 
     def objective(self, losses: Tensor, counts: Tensor) -> Tensor:
-        """Return the scalar objective for mean losses over a whole data set."""
+        """Return the objective for mean losses over a whole data set.
+
+        Parameters
+        ----------
+        losses : Tensor of shape (n_tasks,)
+            Mean losses, 0 for a task without a target.
+        counts : Tensor of shape (n_tasks,)
+            Sums of the weights of their observed targets.
+
+        Returns
+        -------
+        objective : Tensor of shape ()
+            What is to be small.
+        """
         return self(losses, counts)
 
     def slopes(self, losses: Tensor, counts: Tensor) -> Tensor | None:
@@ -125,6 +138,11 @@ class Combiner(nn.Module):
         """Take over the buffers that another rule of this type has learned in an earlier training.
 
         Called after `start`. Parameters are taken over anyway.
+
+        Parameters
+        ----------
+        other : Combiner
+            The rule of that training.
         """
 
     def extra_repr(self) -> str:

@@ -21,7 +21,7 @@ NOISE_RATE, LEAST_NOISE = 0.05, 0.01
 class Cells(NamedTuple):
     """Targets of a batch as `TaskLosses` compares them: what does not depend on the network.
 
-    Attributes
+    Parameters
     ----------
     target : Tensor of shape (B, n_tasks)
         Class codes, ranks and numbers, 0 where not observed.
@@ -31,10 +31,10 @@ class Cells(NamedTuple):
         Weight of each cell, over the sum of the weights of its task.
     counts : Tensor of shape (n_tasks,)
         Those sums.
-    members : Tensor of shape (B, M), optional
-        Share of each member of an ensemble in the loss of a row, by default 1 / M.
-    reach : Tensor of shape (B, n_tasks), optional
-        Way from each target to its other bound, 0 where it is exact, as all are by default.
+    members : Tensor of shape (B, M), default=None
+        Share of each member of an ensemble in the loss of a row; None is 1 / M.
+    reach : Tensor of shape (B, n_tasks), default=None
+        Way from each target to its other bound, 0 where it is exact; None if all are.
 
     Examples
     --------
@@ -67,10 +67,17 @@ class Cells(NamedTuple):
 
         Parameters
         ----------
-        target, weight, reach : Tensor
+        target, weight : Tensor
             See `TaskLosses.forward`.
         dtype : torch.dtype
             Of all numbers.
+        reach : Tensor, default=None
+            See `TaskLosses.forward`.
+
+        Returns
+        -------
+        cells : Cells
+            Without holes.
         """
         observed = target == target  # NaN is not itself
         if weight is None:
@@ -224,6 +231,7 @@ class TaskLosses(nn.Module):
         Returns
         -------
         losses : Tensor of shape (n_tasks,)
+            Mean loss of each task, 0 for a task without a target.
         """
         target, share = cells.target, cells.share
         self._check_shapes(output, target)

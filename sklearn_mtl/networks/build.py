@@ -64,7 +64,9 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
     Returns
     -------
     trunk : nn.Module
+        From a batch (B, ...) to features (B, F), or (B, M, F) for an ensemble of M members.
     n_features : int
+        F.
 
     Raises
     ------
@@ -73,6 +75,12 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
     ValueError
         If a module cannot be copied, the trunk fails on samples of this shape, or its features
         have another shape than (B, F) or (B, M, F).
+
+    Examples
+    --------
+    >>> from sklearn_mtl.networks import build_trunk
+    >>> build_trunk("auto", (1, 16, 16))[1]  # features of images
+    128
     """
     if isinstance(trunk, str):
         trunk = named_spec(trunk, input_shape)
@@ -159,8 +167,21 @@ def folds_of(trunk: Any, input_shape: InputShape) -> int:
 
     Parameters
     ----------
-    trunk, input_shape
+    trunk : 'auto', a name of `TRUNKS`, spec, nn.Module or callable
         As in `build_trunk`.
+    input_shape : tuple of int, or dict of str to tuple of int
+        As in `build_trunk`.
+
+    Returns
+    -------
+    n_folds : int
+        0, or at least 2.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.networks import folds_of
+    >>> folds_of("dense", (4,)), folds_of("conv", (1, 16, 16))
+    (5, 0)
     """
     if isinstance(trunk, str):
         trunk = named_spec(trunk, input_shape)
@@ -180,6 +201,17 @@ def reads_mask(trunk: Any) -> bool:
     ----------
     trunk : object
         As in `build_trunk`.
+
+    Returns
+    -------
+    answer : bool
+        False where nothing is said of it.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.networks import reads_mask
+    >>> reads_mask("sequence"), reads_mask("conv")
+    (True, False)
     """
     of_name = TRUNKS.get(trunk) if isinstance(trunk, str) else trunk
     return bool(getattr(of_name, "reads_mask", False))
@@ -198,6 +230,11 @@ def pixel_statistics_of(
         None.
     standardize : object
         As the parameter of the estimator: where it is not 'auto', nobody asks.
+
+    Returns
+    -------
+    statistics : dict of str to pair of tuple of float
+        Of the parts whose trunks know them.
     """
     told = standardize if isinstance(standardize, Mapping) else dict.fromkeys(trunks, standardize)
     found = {}
@@ -223,11 +260,18 @@ def named_spec(name: str, input_shape: InputShape) -> Any:
     Returns
     -------
     spec : object with a method ``build(input_shape)``
+        With its default parameters.
 
     Raises
     ------
     ValueError
         If there is no trunk of that name.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.networks import named_spec
+    >>> named_spec("auto", (4,)), named_spec("auto", (1, 16, 16))
+    (DenseTrunk(), ConvTrunk())
     """
     if name == "auto" and isinstance(input_shape, Mapping):
         name = "fusion"

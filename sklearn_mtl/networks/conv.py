@@ -73,6 +73,16 @@ class ConvTrunk(BaseEstimator):
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
 
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample, channels first.
+
+        Returns
+        -------
+        trunk : nn.Module
+            From a batch (B, ...) to features (B, F).
+
         Raises
         ------
         ValueError

@@ -98,6 +98,11 @@ class DenseTrunk(BaseEstimator):
         two_valued : tuple of int, default=()
             Positions of features that take at most two values, and get no waves.
 
+        Returns
+        -------
+        trunk : nn.Module
+            From a batch (B, ...) to features (B, F), or (B, M, F) of M members.
+
         Raises
         ------
         ValueError

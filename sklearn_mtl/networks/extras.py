@@ -81,6 +81,16 @@ class TabMTrunk(BaseEstimator):
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
 
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample, channels first.
+
+        Returns
+        -------
+        trunk : nn.Module
+            From a batch (B, ...) to features (B, M, F) of M members.
+
         Raises
         ------
         ImportError
@@ -213,6 +223,16 @@ class TimmTrunk(BaseEstimator):
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample, channels first.
+
+        Returns
+        -------
+        trunk : nn.Module
+            From a batch (B, ...) to features (B, F).
 
         Raises
         ------

@@ -89,6 +89,16 @@ class FineTune(BaseEstimator):
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
 
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample, channels first.
+
+        Returns
+        -------
+        trunk : nn.Module
+            From a batch (B, ...) to features (B, F).
+
         Raises
         ------
         ValueError
@@ -250,7 +260,13 @@ class Pretrained(nn.Module):
         self.held = tuple(held)
 
     def layers(self) -> list[nn.Module]:
-        """Return modules with parameters of their own, or without parts, in their order."""
+        """Return modules with parameters of their own, or without parts, in their order.
+
+        Returns
+        -------
+        layers : list of nn.Module
+            From the input to the output.
+        """
         return [m for m in self.model.modules() if _has_own(m) or next(m.children(), None) is None]
 
     def train(self, mode: bool = True) -> Pretrained:

@@ -114,6 +114,12 @@ class Fusion(BaseEstimator):
         two_valued : dict of str to tuple of int, default=()
             Positions of features of a part that take at most two values.
 
+        Returns
+        -------
+        trunk : Fused
+            From rows (B, d), in which all parts stand side by side, to features (B, F), or (B, M,
+            F) if a trunk of a part has M members.
+
         Raises
         ------
         ValueError
@@ -133,7 +139,18 @@ class Fusion(BaseEstimator):
         return Fused(built, input_shape, sizes)
 
     def resolved(self, input_shape: Mapping[str, tuple[int, ...]]) -> Fusion:
-        """Return a Fusion in which every part has its trunk, and no trunk is a name."""
+        """Return a Fusion in which every part has its trunk, and no trunk is a name.
+
+        Parameters
+        ----------
+        input_shape : dict of str to tuple of int
+            Shapes of samples of each part, in the order in which they stand in a row.
+
+        Returns
+        -------
+        trunk : Fusion
+            With a trunk for each part.
+        """
         return Fusion(self._specs(input_shape), self.hidden_layer_sizes)
 
     def _specs(self, input_shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -269,7 +286,18 @@ class Fused(nn.Module):
         )
 
     def trunk_of(self, name: str) -> nn.Module:
-        """Return the trunk of a part."""
+        """Return the trunk of a part.
+
+        Parameters
+        ----------
+        name : str
+            Of the part.
+
+        Returns
+        -------
+        trunk : nn.Module
+            From samples of the part to its features.
+        """
         trunk: Any = self.parts[self.names.index(name)]
         return trunk.trunk
 
@@ -302,22 +330,56 @@ def _alike(features: list[Tensor]) -> list[Tensor]:
 
 
 def is_data(trunk: Any) -> bool:
-    """Tell trunks that have a name, or are one: what they build begins with random weights."""
+    """Tell trunks that have a name, or are one: what they build begins with random weights.
+
+    Parameters
+    ----------
+    trunk : 'auto', a name of `TRUNKS`, spec, nn.Module or callable
+        As in `build_trunk`.
+
+    Returns
+    -------
+    answer : bool
+        False for modules, and for specs of others.
+    """
     if type(trunk) is Fusion:
         return all(is_data(part) for part in _parts_of(trunk).values())
     return isinstance(trunk, str) or type(trunk) in TRUNKS.values()
 
 
 def spelled_out(trunk: Any, input_shape: Any) -> Any:
-    """Return the spec that a trunk which is data stands for, without names in it."""
+    """Return the spec that a trunk which is data stands for, without names in it.
+
+    Parameters
+    ----------
+    trunk : 'auto', a name of `TRUNKS`, or spec
+        See `is_data`.
+    input_shape : tuple of int, or dict of str to tuple of int
+        As in `build_trunk`.
+
+    Returns
+    -------
+    spec : object with a method ``build(input_shape)``
+        As it was, if it was one without names.
+    """
     spec = named_spec(trunk, input_shape) if isinstance(trunk, str) else trunk
     return spec.resolved(input_shape) if isinstance(spec, Fusion) else spec
 
 
 def trunk_of(trunk: Any, name: str | None) -> Any:
-    """Return what a trunk for several inputs has for one of them; 'auto' where nothing is said.
+    """Return what a trunk for several inputs has for one of them.
 
-    None names an X that has no parts: that is the trunk itself.
+    Parameters
+    ----------
+    trunk : 'auto', a name of `TRUNKS`, spec, nn.Module or callable
+        As in `build_trunk`.
+    name : str or None
+        Of the part; None for an X that has no parts.
+
+    Returns
+    -------
+    trunk : object
+        'auto' where nothing is said of the part; without parts, the trunk itself.
     """
     if name is None:
         return trunk

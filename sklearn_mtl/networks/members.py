@@ -15,6 +15,15 @@ class MemberLinear(nn.Module):
 
     One batched product; in memory, members come first.
 
+    Parameters
+    ----------
+    n_in : int
+        Inputs.
+    n_out : int
+        Outputs.
+    n_members : int
+        M.
+
     Examples
     --------
     >>> import torch
@@ -30,7 +39,13 @@ class MemberLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_members, n_out).uniform_(-bound, bound))
 
     def no_weight_decay(self) -> set[str]:
-        """Name the parameters that decay leaves alone."""
+        """Name the parameters that decay leaves alone.
+
+        Returns
+        -------
+        names : set of str
+            As `named_parameters` has them.
+        """
         return {"bias"}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,6 +58,15 @@ class MemberHeads(nn.Module):
     """Linear heads of M members, side by side: (B, M, n_features) to (B, M, n_outputs).
 
     The weights begin with 0: training begins with the constant that the bias is.
+
+    Parameters
+    ----------
+    n_features : int
+        Inputs.
+    n_outputs : int
+        Outputs of all tasks.
+    n_members : int
+        M.
 
     Examples
     --------
@@ -58,16 +82,38 @@ class MemberHeads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_members, n_outputs))
 
     def no_weight_decay(self) -> set[str]:
-        """Name the parameters that decay leaves alone."""
+        """Name the parameters that decay leaves alone.
+
+        Returns
+        -------
+        names : set of str
+            As `named_parameters` has them.
+        """
         return {"bias"}
 
     def add(self, output: int, weight: Tensor, bias: Tensor) -> None:
-        """Add to one output what is linear in the last features: (M, d), and (M,)."""
+        """Add to one output what is linear in the last features.
+
+        Parameters
+        ----------
+        output : int
+            Position of the output.
+        weight : Tensor of shape (M, d)
+            Of the last d features, for each member.
+        bias : Tensor of shape (M,)
+            Of each member.
+        """
         self.weight[:, -weight.shape[1] :, output] += weight
         self.bias[:, output] += bias
 
     def rescale(self, slope: Tensor) -> None:
-        """Multiply the outputs by a slope (n_outputs,) each."""
+        """Multiply each output by a slope.
+
+        Parameters
+        ----------
+        slope : Tensor of shape (n_outputs,)
+            One for each output.
+        """
         self.weight.mul_(slope)
         self.bias.mul_(slope)
 
@@ -91,7 +137,7 @@ class MemberTrunk(nn.Module):
         the first d are the inputs. What it has learned, if anything, should be each member's own:
         it then returns (B, M, e) always.
     n_embedded : int
-        e.
+        The number e of what the embedding returns.
     sizes : sequence of int
         Units per layer.
     n_members : int
@@ -130,7 +176,18 @@ class MemberTrunk(nn.Module):
         )
 
     def straight(self, x: Tensor) -> Tensor:
-        """Return the inputs (B, d) as they reach the heads."""
+        """Return the inputs as they reach the heads.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, ...), or (B, M, ...)
+            Samples.
+
+        Returns
+        -------
+        inputs : Tensor of shape (B, d)
+            Of samples for each member, those of the first.
+        """
         straight = self.embedding(x.flatten(-self.n_axes))[..., : self.width]
         return straight if straight.ndim == 2 else straight[:, 0]
 

@@ -81,7 +81,13 @@ class HiddenHeads(nn.Module):
         self.register_buffer("back", None if alike else outputs.argsort(), persistent=False)
 
     def rescale(self, slope: Tensor) -> None:
-        """Multiply the outputs by a slope (sum(n_outputs),) each."""
+        """Multiply each output by a slope.
+
+        Parameters
+        ----------
+        slope : Tensor of shape (sum(n_outputs),)
+            One for each output.
+        """
         self.weight.mul_(slope.unsqueeze(1))
         self.bias.mul_(slope)
 
@@ -179,9 +185,18 @@ class MultiTaskModule(nn.Module):
                 self.heads.bias.copy_(bias)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Shared representation (B, F), averaged over the members of an ensemble.
+        """Shared representation, which all heads see.
 
-        Of members that share no weights, the representations stand side by side: (B, M F).
+        Parameters
+        ----------
+        x : Tensor of shape (B, ...)
+            Samples.
+
+        Returns
+        -------
+        features : Tensor of shape (B, F), or (B, M F)
+            Averaged over the members of an ensemble; of members that share no weights, side by
+            side.
         """
         features = self._features(x)
         if self.n_folds:
@@ -189,10 +204,20 @@ class MultiTaskModule(nn.Module):
         return features.mean(dim=1) if features.ndim == 3 else features
 
     def forward(self, x: Tensor, by_member: bool | None = None) -> Tensor:
-        """Raw outputs (B, sum(n_outputs)), or (B, M, sum(n_outputs)) of each member of an ensemble.
+        """Raw outputs of all tasks, side by side.
 
-        None gives those of members in training mode, where losses are averaged, and their mean in
-        evaluation mode.
+        Parameters
+        ----------
+        x : Tensor of shape (B, ...)
+            Samples.
+        by_member : bool, default=None
+            Whether to return those of each member of an ensemble, or their mean. None is True in
+            training mode, where losses are averaged, and False in evaluation mode.
+
+        Returns
+        -------
+        raw : Tensor of shape (B, sum(n_outputs)), or (B, M, sum(n_outputs))
+            With an axis for M members where they are asked for.
         """
         features = self._features(x)
         if features.ndim == 2 or self.n_folds:
