@@ -20,6 +20,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
@@ -282,6 +283,7 @@ def troubles():
     found["X"] = raised(lambda: made().fit(X[:, : 4 - rank], y))
     found["parameter"] = raised(lambda: made(learning_rate=0.1 + rank).fit(X, y))
     found["seed"] = raised(lambda: made(random_state=rank).fit(X, y))
+    found |= {f"differs: {what}": raised(act) for what, act in differing(rank, X, y)}
     found["small"] = raised(lambda: made(batch_size=1).fit(X, y))
     bad = X.copy()
     bad[55, 2] = np.nan  # which another process reads
@@ -308,6 +310,35 @@ def troubles():
     found["messages"] = counted()
     found["no folder"] = raised(lambda: estimator.save(path / "below"))
     return found
+
+
+def differing(rank, X, y):
+    """What process 1 does otherwise than process 0, by what both are told."""
+    names = [["a", "b", "c", "d"], ["a", "c", "b", "d"]][rank]
+    yield "the names of columns of X", lambda: made().fit(pd.DataFrame(X, columns=names), y)
+    parts = MultiInput(one=pd.DataFrame(X, columns=names), other=X)
+    yield "the names of columns of X ", lambda: made().fit(parts, y)
+    yield "the type of X", lambda: made().fit(X.astype(["f8", "f4"][rank]), y)
+    labels = np.array([["no", "yes"], ["nein", "ja "]])[rank, (X[:, 0] > 0).astype(int)]
+    yield "y, or its weights,", lambda: made().fit(X, labels)
+    yield "groups", lambda: made().fit(X, y, groups=np.arange(61) // (3 + rank))
+    for early in ({}, {"early_stopping": True}):
+        start = made(**early)
+        valid = {} if rank else {"X_val": X, "y_val": y}
+        yield f"X_val, passed or not,{early or ''}", functools.partial(start.fit, X, y, **valid)
+        fit = functools.partial(start.fit, X, y, X_val=X[rank:], y_val=y[rank:])
+        yield f"the shape of X_val{early or ''}", fit
+        fit = functools.partial(start.fit, X, y, X_val=X, y_val=np.add(y, [0, rank, 0]))
+        yield f"y_val, or its weights,{early or ''}", fit
+    either = [made().fit, made().partial_fit]
+    yield "the method, fit or partial_fit,", lambda: either[rank](X, y)
+    learned = "what was learned before, by fit or partial_fit,"
+    warm = [made(random_state=seed, warm_start=True).fit(X, y) for seed in (0, 1)]
+    mine = warm[rank].set_params(random_state=0)
+    yield learned, lambda: mine.partial_fit(X, y)
+    yield f"{learned} ", lambda: mine.fit(X, y)
+    begun = [warm[0], made(warm_start=True)][rank]
+    yield f"{learned}  ", lambda: begun.fit(X, y)
 
 
 def resumed(X, y):

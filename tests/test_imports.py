@@ -221,7 +221,8 @@ HOUSE = {
         ".dealing .likeliest .measure .net .plan _intervals _predict kinds kinds.bounds"
     ),
     "_training.fit": Room(
-        ".augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints .fit_tasks"
+        ".agreeing .augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints"
+        " .fit_tasks"
         " .group .net .plan .progress .random .run .sharing"
         " _fitted _identity _predict _score"
     ),

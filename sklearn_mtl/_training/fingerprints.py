@@ -18,7 +18,7 @@ from sklearn_mtl._training.copies import rule_of
 from sklearn_mtl._training.listeners import plain_module
 from sklearn_mtl._training.plan import Plan
 
-__all__ = ["given_to", "made_of"]
+__all__ = ["given_to", "learned_by", "made_of"]
 
 # Parameters that change nothing in the numbers of a fit.
 OTHERS = {"checkpoint", "checkpoint_every", "estimator_name", "verbose"}
@@ -58,9 +58,15 @@ def given_to(
             [valid.rows, valid.targets, valid.weight, valid.reach]
         )
     if previous is not None:
-        learned = plain_module(previous.net), rule_of(previous.net)
-        given["what was learned before"] = fingerprint([_state_of(p) for p in learned])
+        given["what was learned before"] = fingerprint(learned_by(previous))
     return given
+
+
+def learned_by(previous: Fitted | None) -> list[Any]:
+    """Return the weights that a fit goes on from, and what its rule has learned."""
+    if previous is None:
+        return []
+    return [_state_of(part) for part in (plain_module(previous.net), rule_of(previous.net))]
 
 
 def made_of(plan: Plan) -> str:

@@ -21,6 +21,7 @@ from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._score import score_columns
+from sklearn_mtl._training.agreeing import agree
 from sklearn_mtl._training.augmenting import resting
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.build import build_net, built_by, start_combiner
@@ -33,9 +34,9 @@ from sklearn_mtl._training.errors import (
     errors_of_validation,
     raw_of,
 )
-from sklearn_mtl._training.fingerprints import given_to, made_of
+from sklearn_mtl._training.fingerprints import given_to, learned_by, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
-from sklearn_mtl._training.group import together
+from sklearn_mtl._training.group import present_group, together
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,
@@ -52,6 +53,7 @@ from sklearn_mtl._training.sharing import begin_alike
 
 __all__ = ["train", "train_on"]
 
+LEARNED = "what was learned before, by fit or partial_fit,"
 CLOSING_ROWS = 2**14  # of each task, where X has more values than `SAMPLE_VALUES`
 
 
@@ -90,6 +92,8 @@ def train(
     fitted : Fitted
         A new one; `previous` stays as it was.
     """
+    given = {"the method, fit or partial_fit,": "fit", "X_val, passed or not,": validation is None}
+    agree(present_group(), given | {LEARNED: learned_by(previous)})
     hold_out = bool(parameters.early_stopping) and validation is None
     planned: Any = functools.partial(plan_fit, samples=samples, hold_out=hold_out)
     if previous is not None:
@@ -181,6 +185,8 @@ def train_on(
     fitted : Fitted
         A new one, whose history continues that of `previous`.
     """
+    given = {"the method, fit or partial_fit,": "partial_fit", LEARNED: learned_by(previous)}
+    agree(present_group(), given)
     plan = plan_stream(parameters, samples, previous, classes)
     if needs := plan.encoder.needs_unseen():
         is_threshold = next(iter(needs.values())).startswith("threshold")

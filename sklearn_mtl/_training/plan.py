@@ -19,7 +19,7 @@ from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_ou
 from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
-from sklearn_mtl._training.agreeing import agreed_seed
+from sklearn_mtl._training.agreeing import agree, agreed_seed, layout
 from sklearn_mtl._training.augmenting import Augmenter, augmenter_of
 from sklearn_mtl._training.batches import Batches
 from sklearn_mtl._training.copies import precision_of
@@ -237,8 +237,9 @@ def _plan(
     cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
     weight = cells.max(axis=1)
     group = present_group()
-    seed = agreed_seed(group, parameters, inputs, targets)
     groups = check_groups(samples.groups, len(weight))
+    given = {"y, or its weights,": [vars(encoder), *targets], "groups": groups}
+    seed = agreed_seed(group, parameters, layout(reader, inputs) | given)
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     known = _rows_of_X(weight, held_out)
     if learn_X:
@@ -295,6 +296,7 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     except (TypeError, ValueError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"y_val: {error}") from error
+    agree(plan.group, layout(reader, inputs, "X_val") | {"y_val, or its weights,": list(targets)})
     rows = np.flatnonzero(targets.weight.any(axis=1))
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")

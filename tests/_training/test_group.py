@@ -67,6 +67,13 @@ def test_an_error_of_one_process_is_one_of_all(tmp_path):
             kind, text = found[what]
             assert kind is (RuntimeError if what == "thread" else ValueError)
             assert says in text, (what, text)
+    told = {what: text for what, text in first.items() if what.startswith("differs")}
+    assert len(told) == 15
+    for what, (kind, text) in told.items():
+        name = what.removeprefix("differs: ").partition("{")[0].strip()
+        assert kind is ValueError, (what, text)
+        assert text.startswith(f"{name} of process 1 differs from that of process 0"), (what, text)
+        assert second[what] == (kind, text)
     assert first["values"][1].startswith("Process 1 of 2 failed: X contains NaN")
 
     assert issubclass(first["no folder"][0], OSError)
