@@ -135,5 +135,21 @@ class LazyRows(RowView):
         values = self.take(range(len(self)))
         return values if dtype is None else values.astype(dtype, copy=False)
 
+    # Arrays and numbers of numpy leave arithmetic to the methods below, and do not read all rows.
+    __array_priority__ = 100.0
+
+    def _calculate(self, *_: Any) -> Any:
+        """Refuse, as the result would be all rows in memory."""
+        raise TypeError(
+            f"{type(self).__name__} has no arithmetic, as it is read by rows. Leave out scalings "
+            "such as X / 255: fit learns means and scales of X by itself. For anything else, "
+            "calculate with np.asarray(X), which reads all rows into memory; or pass RowsOnDisk "
+            "of a class of your own, whose take(rows) calculates with the rows that it reads."
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _calculate
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _calculate
+    __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = _calculate
+
     def _row(self, row: int) -> Any:
         return self.take(np.array([row]))[0]

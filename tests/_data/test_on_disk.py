@@ -266,6 +266,25 @@ def test_transformers_calculate_with_a_memmap(tmp_path: Path) -> None:
     assert transfer_report(halved, X, Y, cv=2).equals(transfer_report(halved, VALUES, Y, cv=2))
 
 
+@pytest.mark.parametrize(
+    "calculate",
+    [
+        lambda X: X / 255,
+        lambda X: 1 - X,
+        lambda X: X - VALUES.mean(axis=0),
+        lambda X: VALUES.mean(axis=0) - X,
+        lambda X: np.float32(2) * X,
+        lambda X: -X,
+        lambda X: X @ np.eye(4),
+    ],
+)
+def test_arithmetic_says_what_to_do_instead(calculate: Any, tmp_path: Path) -> None:
+    """What would read all rows, is asked for in words."""
+    pipeline = make_pipeline(FunctionTransformer(calculate), make_small(max_epochs=1))
+    with pytest.raises(TypeError, match=r"RowsOnDisk has no arithmetic.*np\.asarray\(X\)"):
+        pipeline.fit(RowsOnDisk(hdf5(tmp_path, VALUES)), Y)
+
+
 def test_what_is_soon_read(tmp_path: Path) -> None:
     """The system is told of all rows, in few pieces, whatever the strides."""
     asked: list[tuple[int, int]] = []

@@ -70,6 +70,17 @@ def test_means_and_scales_are_close_to_those_of_all_rows() -> None:
 
 
 @pytest.mark.usefixtures("few_values")
+def test_rows_of_a_sample_count_by_their_weights() -> None:
+    """Rows are chosen whatever their weights are, and none of them twice."""
+    X = images()
+    weight = np.linspace(0.1, 4, len(X))
+    reader = InputReader(None, "channels_first", "Est").fit(X, np.arange(len(X)), weight)
+    mean = np.average(X.mean(axis=(1, 2, 3)), weights=weight)
+    np.testing.assert_allclose(reader.mean_.ravel(), mean, rtol=0.02)
+    assert abs(mean / X.mean() - 1) > 0.2
+
+
+@pytest.mark.usefixtures("few_values")
 def test_the_closing_pass_reads_some_rows_of_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a task with few targets, all of them."""
     import sklearn_mtl._training.fit as fitting
