@@ -1,9 +1,10 @@
 """Draw the pictures of the front page, the README and the guide anew, into docs/images.
 
-A picture of a page of the guide is what the code above it draws. From the root of a checkout::
+A picture of a page of the guide is what the code above it draws. What no code draws, and figures of
+`docs/results`, are made by functions. From the root of a checkout::
 
     python docs/draw_pictures.py
-    python docs/draw_pictures.py docs/quickstart.rst docs/guide/targets.rst
+    python docs/draw_pictures.py docs/quickstart.rst docs/guide/targets.rst docs/guide/speed.rst
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import matplotlib as mpl
@@ -22,10 +24,22 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from draw_diagrams import draw_holes, draw_inputs, draw_saving
+from draw_records import draw_processes, draw_scale, draw_speed
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "images"
+
+# Pictures that are not of the code above them.
+DRAWN = {
+    "inputs.png": draw_inputs,
+    "processes.png": draw_processes,
+    "questions.png": draw_holes,
+    "saving.png": draw_saving,
+    "scale.png": draw_scale,
+    "speed.png": draw_speed,
+}
 
 
 def draw_question() -> None:
@@ -67,15 +81,17 @@ def draw_lesson(name: str, picture: str) -> None:
 def draw_page(page: Path) -> None:
     """Run the code of a page, and keep what is drawn above each of its images."""
     names: dict[str, Any] = {}
-    parts = re.split(r"^\.\. image:: \S*images/(\S+)$", page.read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^ *\.\. image:: \S*images/(\S+)$", page.read_text(), flags=re.MULTILINE)
     for code, picture in zip(parts[::2], parts[1::2], strict=False):  # nothing is below the last
         for example in doctest.DocTestParser().get_examples(code, page.name):
             fails = contextlib.suppress(Exception) if example.exc_msg else contextlib.nullcontext()
             if not example.options.get(doctest.SKIP):
                 with fails, contextlib.redirect_stdout(io.StringIO()):
                     exec(compile(example.source, page.name, "single"), names)
+        if picture in DRAWN:
+            DRAWN[picture]()
         if plt.get_fignums():
-            plt.gcf().savefig(PICTURES / picture, dpi=90)
+            plt.gcf().savefig(PICTURES / picture, dpi=110 if picture in DRAWN else 90)
             with Image.open(PICTURES / picture) as drawn:
                 small = drawn.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE)
             small.save(PICTURES / picture, optimize=True)
@@ -89,8 +105,10 @@ def main(pages: list[Path]) -> None:
         draw_lesson("plot_03_missing_labels.py", "missing_labels.png")
         draw_lesson("plot_06_transfer.py", "transfer.png")
         pages = [ROOT / "docs" / "quickstart.rst", *sorted((ROOT / "docs" / "guide").glob("*.rst"))]
-    for page in pages:
-        draw_page(page)
+    pages = [page.resolve() for page in pages]
+    with TemporaryDirectory() as folder, contextlib.chdir(folder):  # for what pages write
+        for page in pages:
+            draw_page(page)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,18 @@ def test_results_shown_are_there():
         assert "$ python examples/benchmarks/" in (ROOT / "docs" / result).read_text()
 
 
+def test_each_page_of_the_guide_has_a_picture_and_no_picture_is_left_over():
+    pages = [ROOT / "docs" / "quickstart.rst", *sorted((ROOT / "docs" / "guide").glob("*.rst"))]
+    shown = {page.stem: re.findall(r"image:: \S*images/(\S+)", page.read_text()) for page in pages}
+    assert [page for page, pictures in shown.items() if not pictures] == ["references"]
+    others = [ROOT / "README.md", ROOT / "docs" / "index.rst", ROOT / "docs" / "figures.rst"]
+    of_others = {
+        name for page in others for name in re.findall(r"images/(\S+\.png)", page.read_text())
+    }
+    there = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    assert there == {name for pictures in shown.values() for name in pictures} | of_others
+
+
 def test_the_code_of_the_readme_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) >= 2
