@@ -151,6 +151,22 @@ def _strangers(view: Any, y_true: Any) -> list[Any]:
     return sorted(set(y_true.tolist()) - set(getattr(view, "classes_", y_true).tolist()))
 
 
+def _metrics_for(task: str, classes: Any) -> str:
+    """Say which metrics a task can be scored by."""
+    if classes is None:
+        return f"Task {task!r} holds numbers: pass a metric of numbers, such as 'r2'."
+    if len(classes) == 2:
+        labels = classes.tolist()
+        return (
+            f"Task {task!r} holds the classes {labels}: pass a metric of classes, and tell one of "
+            f"a single label which it is, as by make_scorer(f1_score, pos_label={labels[1]!r})."
+        )
+    return (
+        f"Task {task!r} holds {len(classes)} classes: pass a metric of several, such as "
+        "'accuracy', 'f1_macro' or 'roc_auc_ovr'."
+    )
+
+
 def _measures_order(scorer: Any) -> bool:
     """Tell scorers that know what to make of bounds."""
     return getattr(scorer, "_score_func", None) is concordance_index
@@ -213,10 +229,11 @@ class TaskScorer(BaseEstimator):
             scorer = _scorer_of(scorer, view)
         try:
             return float(scorer(view, X, y_true, **weights))
-        except ValueError as error:
+        except (AttributeError, ValueError) as error:
             known: Any = getattr(view, "classes_", None)
             here = np.unique(y_true)
             if known is None or np.array_equal(known, here):
+                error.add_note(_metrics_for(self.task, known))
                 raise
             raise ValueError(
                 f"Task {self.task!r} has the labels {known.tolist()}, but these rows the labels "

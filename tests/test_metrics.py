@@ -611,6 +611,24 @@ def test_scorer_of_a_metric_that_is_no_scorer() -> None:
         task_scorer("size", r2_score)
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "note"),
+    [
+        ("size", "accuracy", "'size' holds numbers: pass a metric of numbers, such as 'r2'"),
+        ("size", "roc_auc", "'size' holds numbers"),
+        ("word", "f1", r"the classes \['no', 'yes'\].*make_scorer\(f1_score, pos_label='yes'\)"),
+        ("grade", "f1", "'grade' holds 3 classes: pass a metric of several.*'f1_macro'"),
+    ],
+)
+def test_scorer_that_does_not_fit_its_task_notes_which_do(
+    task: str, metric: str, note: str
+) -> None:
+    """Beside the words of scikit-learn, which name no task; searches print both."""
+    with pytest.raises((AttributeError, ValueError)) as caught:
+        task_scorer(task, metric)(fitted(), rows(), targets())
+    assert re.search(note, "".join(caught.value.__notes__))
+
+
 @pytest.mark.parametrize("metric", [3, ["r2"], {"r2": "r2"}, np.nan, True])
 def test_scorer_of_a_wrong_type(metric: Any) -> None:
     with pytest.raises(ValueError, match=f"^metric={re.escape(repr(metric))} is not understood"):

@@ -244,7 +244,9 @@ OF_Y = {
         r"labels are numbers written as text.*decimal=','",
     ),
     "dicts as rows": Mistake(
-        lambda: fit(BOTH.to_dict("records")), ValueError, r"in row 0, of type dict.*pd\.DataFrame"
+        lambda: fit(BOTH.to_dict("records")),
+        TypeError,
+        r"y is a list of dicts. Pass a frame of them: pd\.DataFrame\(y\)",
     ),
     "columns side by side": Mistake(
         lambda: fit([LABEL, NUMBER]), ValueError, r"y is a list of 2 columns. Pass one row"
@@ -272,6 +274,11 @@ OF_TASKS = {
         lambda: fit(BOTH, [Task("label", "classification"), Task("size", "regression")]),
         ValueError,
         r"tasks without a column \['size'\], columns without a task \['number'\]",
+    ),
+    "names without kinds": Mistake(
+        lambda: fit(BOTH, ["label", "number"]),
+        ValueError,
+        r"\['label', 'number'\] is not understood.*\[Task\('size', 'regression'\)\]",
     ),
     "an unknown kind": Mistake(
         lambda: Task("a", "classify"), ValueError, r"kind='classify' is unknown. Use one of"

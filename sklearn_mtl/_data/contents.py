@@ -60,6 +60,8 @@ def check_container(y: Any, name: str = "y") -> None:
         )
     if isinstance(y, Mapping):
         raise TypeError(f"{name} is a {kind}. Pass a frame of its columns: pd.DataFrame({name}).")
+    if isinstance(y, list | tuple) and len(y) > 0 and all(isinstance(row, Mapping) for row in y):
+        raise TypeError(f"{name} is a {kind} of dicts. Pass a frame of them: pd.DataFrame({name}).")
     if isinstance(y, Set | Iterator | MappingView):
         raise TypeError(f"{name} is a {kind}. Pass a list, in the order of the rows of X.")
     if hasattr(y, "collect") and hasattr(y, "lazy"):  # of polars

@@ -288,7 +288,10 @@ def resolve_tasks(
         return list(zip(listed, columns, strict=True))
     listed = list(tasks)
     if not all(isinstance(task, Task) for task in listed) or not listed:
-        raise ValueError(f"tasks={tasks!r} is not understood. Pass None, a list of Task or a dict.")
+        raise ValueError(
+            f"tasks={tasks!r} is not understood. Pass None, a list of Task, such as "
+            "[Task('size', 'regression')], or a dict such as {'size': 'regression'}."
+        )
     if len({task.name for task in listed}) < len(listed):
         raise ValueError(f"tasks holds a name twice: {[task.name for task in listed]}.")
     if not named:
