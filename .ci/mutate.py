@@ -3,9 +3,11 @@
     python .ci/mutate.py sklearn_mtl/metrics.py tests/test_metrics.py --sample 40
 
 Operators, comparisons, conditions, constants and returned values are changed; `not` and statements
-are left out. Each change runs in a process of its own, forked where torch and scikit-learn are
-imported already, so that it takes about as long as the tests until the first failure. What survives
-is printed: it wants a test, or means the same as before. Needs a system that forks.
+are left out. Tests are collected and run once, to see which functions each of them comes to. For
+each change the process forks, functions get the changed code, and the tests that come to the
+function run until the first failure, which mostly takes less than a second. What survives is
+printed: it wants a test, or means the same as before. Code that runs while modules are imported is
+not changed. Needs a system that forks.
 """
 
 from __future__ import annotations
@@ -14,20 +16,29 @@ import argparse
 import ast
 import contextlib
 import copy
-import importlib.abc
-import importlib.util
+import gc
+import importlib
 import io
+import json
 import os
 import random
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+Functions = dict[tuple[str, int], FunctionType]
 
 ROOT = Path(__file__).parents[1]
+BROKEN = 99  # exit status of a process in which this script failed, and not a test
 
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
@@ -64,16 +75,22 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     elif isinstance(new, ast.Constant) and type(new.value) in (bool, int, float):
         new.value = not new.value if type(new.value) is bool else new.value + 1
         yield f"constant {new.value}", new
-    elif isinstance(new, ast.Return) and new.value is not None:
-        new.value = ast.Constant(None)
+    elif isinstance(new, ast.Return) and new.value is not None and not is_none(new.value):
+        new.value = ast.BoolOp(ast.And(), [ast.Constant(None), new.value])
         yield "return None", new
     elif isinstance(new, ast.Expr | ast.Assign | ast.AugAssign) and not is_text(node):
-        yield "statement left out", ast.Pass()
+        # Not `pass`: a function is to know the same names of those around it.
+        yield "statement left out", ast.If(ast.Constant(False), [new], [])
 
 
 def is_text(node: ast.AST) -> bool:
     """Whether a statement is a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def is_none(node: ast.AST) -> bool:
+    """Whether an expression is None."""
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def told(node: ast.AST) -> bool:
@@ -118,97 +135,191 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
                 value[i] = old
 
 
-class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports one module from a tree instead of its file."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        self.mutant = mutant
-        parts = mutant.path.relative_to(ROOT).with_suffix("").parts
-        self.is_package = parts[-1] == "__init__"
-        self.name = ".".join(parts[:-1] if self.is_package else parts)
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """Answer for this module alone."""
-        if name != self.name:
-            return None
-        place = str(self.mutant.path)
-        return importlib.util.spec_from_file_location(
-            name, place, loader=self,
-            submodule_search_locations=[str(Path(place).parent)] if self.is_package else None,
-        )  # fmt: skip
-
-    def create_module(self, spec: object) -> None:
-        """Leave that to Python."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Run the tree."""
-        exec(compile(self.mutant.tree, str(self.mutant.path), "exec"), module.__dict__)
+def named(path: Path) -> ModuleType:
+    """Import the module of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return importlib.import_module(".".join(parts).removesuffix(".__init__"))
 
 
-def outcome(mutant: Mutant | None, tests: list[str], seconds: int) -> int:
-    """Exit status of pytest in a forked process: 0 if nothing failed."""
-    sys.stdout.flush()
+def functions_of(module: ModuleType) -> Functions:
+    """Functions and methods of a module, by name and first line; also those under decorators."""
+    found = [f for f in gc.get_objects() if type(f) is FunctionType]
+    own = [f for f in found if f.__globals__ is module.__dict__]
+    return {place_of(f): f for f in own if f.__code__.co_filename == module.__file__}
+
+
+def place_of(function: FunctionType) -> tuple[str, int]:
+    """Name and first line of a function."""
+    return function.__code__.co_qualname, function.__code__.co_firstlineno
+
+
+def put_in_place(path: Path, tree: ast.Module, live: Functions) -> None:
+    """Give functions the code and the numbers by default that the changed module has."""
+    changed = ModuleType(named(path).__name__)
+    changed.__file__ = str(path)
+    exec(compile(tree, str(path), "exec", dont_inherit=True), changed.__dict__)
+    for place, new in functions_of(changed).items():
+        old = live[place]
+        old.__code__ = new.__code__
+        if new.__defaults__ is not None:
+            old.__defaults__ = tuple(map(number, old.__defaults__, new.__defaults__))
+        for name, value in (new.__kwdefaults__ or {}).items():
+            old.__kwdefaults__[name] = number(old.__kwdefaults__[name], value)
+
+
+def marked(path: Path, lines: set[int]) -> ast.Module:
+    """Return the tree of a file whose functions add their first lines to `lines` when called."""
+    named(path).__dict__["_lines"] = lines
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            line = min(place.lineno for place in (node, *node.decorator_list))
+            node.body[is_text(node.body[0]) : 0] = ast.parse(f"_lines.add({line})").body
+    return tree
+
+
+def number(old: Any, new: Any) -> Any:
+    """Take the new one of two values if it is a number."""
+    return new if type(new) in (bool, int, float) else old
+
+
+class Trials:
+    """A plugin of pytest that runs what was collected for each mutant, instead of once."""
+
+    def __init__(self, mutants: list[Mutant], minutes: float) -> None:
+        self.mutants, self.minutes = mutants, minutes
+        self.tried, self.killed = Counter[str](), Counter[str]()
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run the tests as it is, then for each mutant."""
+        start = time.monotonic()
+        modules = {mutant.path: named(mutant.path) for mutant in self.mutants}
+        live = {path: functions_of(module) for path, module in modules.items()}
+        gc.collect()
+        gc.freeze()  # from here on, `functions_of` sees new functions alone
+        with tempfile.TemporaryDirectory() as folder:
+            told = Path(folder) / "told"
+            if forked(lambda: watch(session.items, live, told)):
+                raise pytest.UsageError(f"{told.read_text()} fails as it is")
+            tests = json.loads(told.read_text())
+        say(f"{len(tests)} tests take {sum(seconds for seconds, _ in tests):.0f} s")
+        for mutant in self.mutants:
+            if time.monotonic() - start > 60 * self.minutes:
+                break
+            self.try_one(mutant, live[mutant.path], session.items, tests)
+        return True
+
+    def try_one(
+        self, mutant: Mutant, live: Functions, items: list[pytest.Item], tests: list[Any]
+    ) -> None:
+        """See whether a mutant fails a test that comes to its function."""
+        line = max((line for _, line in live if line <= mutant.line), default=0)
+        asked = [
+            (item, seconds)
+            for item, (seconds, reached) in zip(items, tests, strict=True)
+            if line in reached.get(str(mutant.path), ())
+        ]
+        followers = [*(item for item, _ in asked[1:]), None]
+
+        def run() -> None:
+            put_in_place(mutant.path, mutant.tree, live)
+            for (item, seconds), following in zip(asked, followers, strict=False):
+                if fails(item, following, limit=10 + 10 * seconds):
+                    os._exit(1)
+
+        name = str(mutant.path.relative_to(ROOT))
+        self.tried[name] += 1
+        if forked(run):
+            self.killed[name] += 1
+            return
+        text = mutant.path.read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
+        say(f"survived: {name}:{mutant.line}: {mutant.what}: {text}")
+
+    def report(self) -> None:
+        """Print the share that was killed, of each file and of all."""
+        for name, n in [*self.tried.items(), ("all", self.tried.total())]:
+            killed = self.killed.total() if name == "all" else self.killed[name]
+            say(f"{killed:>5} of {n:>5} killed, {100 * killed / max(n, 1):>3.0f} %: {name}")
+
+
+def watch(items: list[pytest.Item], live: dict[Path, Functions], told: Path) -> None:
+    """Run the tests as it is; write how long each takes, and which functions it comes to."""
+    tests, reached = [], {str(path): set[int]() for path in live}
+    for path, functions in live.items():
+        put_in_place(path, marked(path, reached[str(path)]), functions)
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        start = time.process_time()
+        if fails(item, following, limit=3600):
+            told.write_text(item.nodeid)
+            os._exit(1)
+        lines = {path: sorted(found) for path, found in reached.items() if found}
+        tests.append((time.process_time() - start, lines))
+        for found in reached.values():
+            found.clear()
+    told.write_text(json.dumps(tests))
+
+
+def fails(item: pytest.Item, following: pytest.Item | None, limit: float) -> bool:
+    """Run one test, and tell whether it fails; the process ends where it takes longer."""
+    seconds = int(time.process_time() + limit) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+    return item.session.testsfailed > 0
+
+
+def forked(run: Callable[[], None]) -> int:
+    """Exit status of what is done in a process of its own, quietly."""
     child = os.fork()
     if child == 0:
-        status = 99
+        status, loud = BROKEN, os.fdopen(os.dup(2), "w")
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-            import pytest
-
-            if mutant is not None:
-                sys.meta_path.insert(0, Replaced(mutant))
-            options = ["-n0", "-x", "-q", "-p", "no:cacheprovider"]
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                status = int(pytest.main(["-o", "addopts=", *options, *tests]))
-            if mutant is None and status:
-                sys.__stdout__.write(said.getvalue())
-                sys.__stdout__.flush()
+            run()
+            status = 0
+        except BaseException:
+            traceback.print_exc(file=loud)
         finally:
+            loud.flush()
             os._exit(status)
-    _, ended = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(ended)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == BROKEN:
+        raise RuntimeError("a change could not be tried")
+    return status
+
+
+def say(text: str) -> None:
+    """Print at once, also where pytest does not."""
+    print(text, file=sys.__stdout__, flush=True)
 
 
 def main() -> None:
     """Change what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("paths", nargs="+", help="a file or folder of the package, and its tests")
-    parser.add_argument("--sample", type=int, help="this many changes, drawn at random")
+    parser.add_argument("paths", nargs="+", help="files or folders of the package, and tests")
+    parser.add_argument("--sample", type=int, help="this many changes per file, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="end after so many")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT)]
     code = [ROOT / path for path in arguments.paths if not path.startswith("tests")]
-    tests = [path for path in arguments.paths if path.startswith("tests")]
     files = [
         file for path in code for file in ([path] if path.is_file() else sorted(path.glob("*.py")))
     ]
-    mutants = [mutant for file in files for mutant in mutants_of(file)]
     drawn = random.Random(arguments.seed)
-    chosen = drawn.sample(mutants, min(arguments.sample or len(mutants), len(mutants)))
-    print(f"{len(mutants)} changes of {len(files)} files; {len(chosen)} are tried")
-    for module in ("torch", "sklearn.metrics", "skorch", "pandas", "pytest"):
-        importlib.import_module(module)  # once, for all
-    start = time.monotonic()
-    if outcome(None, tests, 3600):
-        sys.exit("The tests fail as it is.")
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = 30 + 3 * int(used.ru_utime + used.ru_stime)
-    print(f"the tests take {used.ru_utime + used.ru_stime:.0f} s", flush=True)
-    survived = tried = 0
-    for mutant in chosen:
-        if time.monotonic() - start > 60 * arguments.minutes:
-            break
-        tried += 1
-        if outcome(mutant, tests, seconds) == 0:
-            survived += 1
-            line = mutant.path.read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
-            where = mutant.path.relative_to(ROOT)
-            print(f"survived: {where}:{mutant.line}: {mutant.what}: {line}", flush=True)
-    share = 100 * (tried - survived) / max(tried, 1)
-    print(f"{tried - survived} of {tried} killed, {share:.0f} %", flush=True)
+    chosen = []
+    for file in files:
+        mutants = list(mutants_of(file))
+        chosen += drawn.sample(mutants, min(arguments.sample or len(mutants), len(mutants)))
+    say(f"{len(chosen)} changes of {len(files)} files")
+    trials, said = Trials(chosen, arguments.minutes), io.StringIO()
+    options = ["-n0", "-s", "-q", "-p", "no:cacheprovider"]
+    with contextlib.redirect_stdout(said):
+        status = pytest.main([*options, *arguments.paths], plugins=[trials])
+    if status:
+        sys.exit(said.getvalue())
+    trials.report()
 
 
 if __name__ == "__main__":
