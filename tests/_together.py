@@ -1,19 +1,14 @@
-"""Processes that train together: how tests start them, and fits whose results are compared.
-
-Run as a script, in processes that find one another by the environment, this does what `launch` says
-and writes what came of it.
-"""
+"""Processes that train together: how tests start them, and fits whose results are compared."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import pickle
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -36,39 +31,41 @@ from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 SEED = 6
 
 
+# Processes are forked from one that has imported all that takes long, where the system forks.
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+STARTS = multiprocessing.get_context("forkserver" if FORKS else "spawn")
+if FORKS:
+    STARTS.set_forkserver_preload(["pytest", "sklearn.pipeline", "sklearn_mtl._estimator"])
+
+
 def launch(n_processes, name, tmp_path, **env):
-    """Run a function of this file in several processes; return what each returned or raised."""
+    """Call a function of this file in several processes; return what each returned or raised."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = os.environ | {
+    env |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(n_processes),
         "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
     }
-    started = []
-    for rank in range(n_processes):
-        out = str(tmp_path / f"{name}_{rank}.pickle")
-        command = [sys.executable, __file__, name, out]
-        started.append(
-            subprocess.Popen(
-                command, env=common | env | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-            )
-        )
+    paths = [tmp_path / f"{name}_{rank}.pickle" for rank in range(n_processes)]
+    started = [
+        STARTS.Process(target=main, args=(name, path, env | {"RANK": str(rank)}))
+        for rank, path in enumerate(paths)
+    ]
     try:
-        said = [process.communicate(timeout=400)[1] for process in started]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(timeout=400)
     finally:
         for process in started:
             process.kill()
-    results = []
-    for rank, process in enumerate(started):
-        path = tmp_path / f"{name}_{rank}.pickle"
-        there = path.exists()
-        results.append(pickle.loads(path.read_bytes()) if there else process.returncode)
-        assert there or process.returncode < 0, said[rank]
-    return results
+    return [
+        pickle.loads(path.read_bytes()) if path.exists() else process.exitcode
+        for process, path in zip(started, paths, strict=True)
+    ]
 
 
 # -- data ----------------------------------------------------------------------------------------
@@ -368,7 +365,9 @@ def gone():
     made().fit(X, y)
 
 
-def main(name, path):
+def main(name, path, env):
+    """Do what `launch` says in a process of its own, and write what came of it."""
+    os.environ.update(env)
     torch.set_num_threads(1)
     # Who was started in the background of a shell inherits that it is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -378,7 +377,7 @@ def main(name, path):
             result = act()
     except BaseException as error:
         result = type(error), str(error)
-    Path(path).write_bytes(pickle.dumps(result))
+    path.write_bytes(pickle.dumps(result))
 
 
 def counted():
@@ -396,7 +395,3 @@ def messages():
     from sklearn_mtl._training.group import present_group
 
     return present_group().n_messages
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
