@@ -203,6 +203,24 @@ def test_batches_add_up_to_the_objective(name):
     torch.testing.assert_close(torch.stack(values).mean(), combine.objective(losses, counts))
 
 
+@STARTED
+@COMBINERS
+def test_slopes_are_derivatives_by_the_losses(name, started):
+    """None where the losses have a say in them."""
+    losses = torch.tensor([0.5, 4.0, 0.0], dtype=torch.float64, requires_grad=True)
+    counts = torch.tensor([3.0, 5.0, 0.0], dtype=torch.float64)
+    combine = make_combiner(name, 3, started=started)
+    if name == "uncertainty":  # variances that are not those of the start
+        with torch.no_grad():
+            combine.log_variance.add_(torch.tensor([1.0, -2.0, 0.5]))
+    slopes = combine.slopes(losses.detach(), counts)
+    (expected,) = torch.autograd.grad(combine(losses, counts), losses)
+    depend = name == "batch logprod" or (name == "logprod" and not started)
+    assert (slopes is None) == depend
+    if not depend:
+        torch.testing.assert_close(slopes, expected)
+
+
 @COMBINERS
 def test_tasks_of_a_combiner_can_be_permuted(name):
     order = [2, 0, 3, 1]
