@@ -49,11 +49,10 @@ def test_rows_left_out_are_predicted_as_all_are(output):
 
 def ends(loss, task_weights=None):
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 3))
+    X = rng.normal(size=(60, 3))
     y = np.column_stack([np.sin(2 * X[:, 0]), np.sin(2 * X[:, 1])])
-    estimator = MultiTaskCNNEstimator(
-        loss=loss, task_weights=task_weights, trunk=DenseTrunk((16,)), random_state=0
-    )
+    settings = {"trunk": DenseTrunk((8,), 3), "learning_rate": 0.1, "random_state": 0}
+    estimator = MultiTaskCNNEstimator(loss=loss, task_weights=task_weights, **settings)
     return estimator.fit(X, y).n_iter_
 
 
@@ -111,7 +110,7 @@ def test_a_rare_task_is_not_judged_by_a_few_rows_of_a_sample(monkeypatch):
     monkeypatch.setattr(line, "ENOUGH", 100)
     for values, tasks in ((10**6, {0, 1}), (600, {0})):
         monkeypatch.setattr(line, "VALUES", values)
-        fit = MultiTaskCNNEstimator(max_epochs=60, random_state=0).fit(X, y)
+        fit = MultiTaskCNNEstimator(max_epochs=30, random_state=0).fit(X, y)
         places, lines = found[-1]
         assert len(places) == min(600, values // 4)
         assert set(lines) == tasks
