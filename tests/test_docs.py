@@ -30,20 +30,58 @@ def test_each_page_of_the_guide_has_a_picture_and_no_picture_is_left_over():
     assert there == {name for pictures in shown.values() for name in pictures} | of_others
 
 
-def test_the_code_of_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) >= 2
-    exec("\n".join(blocks).replace("max_epochs=20", "max_epochs=1"), {})
+# Of whole pages; all other code on pages is a doctest, which the ordinary run tries.
+RUN = {"README.md", "docs/extending.rst", "docs/guide/processes.rst"}
+# Commands, which are not run here, and why.
+SHELL = {
+    "README.md": "installs the package, and runs these tests",
+    "CONTRIBUTING.md": "the same, for those who change it",
+    "docs/quickstart.rst": "installs the package",
+    "docs/releasing.rst": "builds releases, as `.ci/run` does",
+    "docs/benchmarks.rst": "take hours; -m benchmarks runs the scripts on tiny data",
+    "docs/guide/processes.rst": "starts several processes, as tests/_training/test_group.py does",
+}
+LANGUAGES = re.compile(r"^(?: *\.\. code(?:-block)?::|```)[ ]*(\S+)$", flags=re.MULTILINE)
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.rst", "docs/guide/*.rst")
+    for page in ROOT.glob(pattern)
+    if page.name != "CHANGELOG.md"
+)
 
 
-def test_the_loop_with_gradient_aggregators_runs():
-    pytest.importorskip("torchjd")
-    pytest.importorskip("quadprog")
-    page = (ROOT / "docs" / "extending.rst").read_text()
-    (block,) = re.findall(r"code-block:: python\n\n((?: {3}.*\n|\n)+)", page)
+def code_of(page, language):
+    """Blocks of code of a language, of a page in reStructuredText or Markdown."""
+    text = (ROOT / page).read_text()
+    if page.endswith(".md"):
+        return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    directive = rf"^( *)\.\. code-block:: {language}\n((?:\1 +.*\n|\n)+)"
+    return [textwrap.dedent(code) for _, code in re.findall(directive, text, flags=re.MULTILINE)]
+
+
+def test_all_code_on_pages_is_run():
+    texts = {page: (ROOT / page).read_text() for page in PAGES}
+    assert {page for page in PAGES if code_of(page, "python")} == RUN
+    assert {page for page in PAGES if code_of(page, "bash")} == {*SHELL}
+    blocks = {language for text in texts.values() for language in LANGUAGES.findall(text)}
+    assert blocks == {"python", "bash"}
+    for page, text in texts.items():
+        assert "+SKIP" not in text
+        assert not re.findall(r"^(?! *\.\.).*[^:]::$", text, flags=re.MULTILINE), page
+        for script in re.findall(r"examples/\S+\.py", text):
+            assert (ROOT / script).is_file(), (page, script)
+
+
+@pytest.mark.parametrize("page", sorted(RUN))
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    if "torchjd" in (code := "\n".join(code_of(page, "python"))):
+        pytest.importorskip("torchjd")
+        pytest.importorskip("quadprog")
+    monkeypatch.chdir(tmp_path)  # of what is written
     names = {}
-    exec(textwrap.dedent(block), names)
-    assert all(p.grad is not None for p in names["module"].parameters())
+    exec(code.replace("max_epochs=20", "max_epochs=1"), names)
+    if page == "docs/extending.rst":
+        assert all(p.grad is not None for p in names["module"].parameters())
 
 
 def test_from_a_folder_to_pictures_it_takes_fifteen_lines():
