@@ -84,6 +84,26 @@ def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
         assert all(p.grad is not None for p in names["module"].parameters())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "freeze",
+        "save",
+        "resize",
+        "confusion matrix",
+        "progress bar",
+        "early stopping",
+        "class imbalance",
+        "checkpoint",
+        "GPU",
+    ],
+)
+def test_what_people_search_for_leads_to_a_section(words):
+    pages = [*ROOT.glob("docs/*.rst"), *ROOT.glob("docs/guide/*.rst")]
+    entries = [re.findall(r"^\.\. index:: (.+)$", p.read_text(), re.MULTILINE) for p in pages]
+    assert words in {entry for lines in entries for line in lines for entry in line.split(", ")}
+
+
 def test_from_a_folder_to_pictures_it_takes_fifteen_lines():
     page = (ROOT / "examples" / "plot_09_image_folder.py").read_text()
     (block,) = re.findall(r"# %%\n# From the folder.*?\n(?!#)(.*?)# %%", page, flags=re.DOTALL)
