@@ -7,7 +7,7 @@ are left out. Tests are collected and run once, to see which functions each of t
 each change the process forks, functions get the changed code, and the tests that come to the
 function run until the first failure, which mostly takes less than a second. What survives is
 printed: it wants a test, or means the same as before. Code that runs while modules are imported is
-not changed. Needs a system that forks.
+not changed. Needs a system that forks. Options that are not known here are those of pytest.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def number(old: Any, new: Any) -> Any:
 class Trials:
     """A plugin of pytest that runs what was collected for each mutant, instead of once."""
 
-    def __init__(self, mutants: list[Mutant], minutes: float) -> None:
-        self.mutants, self.minutes = mutants, minutes
+    def __init__(self, mutants: list[Mutant], minutes: float, longest: float) -> None:
+        self.mutants, self.minutes, self.longest = mutants, minutes, longest
         self.tried, self.killed = Counter[str](), Counter[str]()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -217,7 +217,7 @@ class Trials:
         asked = [
             (item, seconds)
             for item, (seconds, reached) in zip(items, tests, strict=True)
-            if line in reached.get(str(mutant.path), ())
+            if seconds <= self.longest and line in reached.get(str(mutant.path), ())
         ]
         followers = [*(item for item, _ in asked[1:]), None]
 
@@ -300,7 +300,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="this many changes per file, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="end after so many")
-    arguments = parser.parse_args()
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds of tests to ask")
+    arguments, options = parser.parse_known_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT)]
     code = [ROOT / path for path in arguments.paths if not path.startswith("tests")]
@@ -313,8 +314,8 @@ def main() -> None:
         mutants = list(mutants_of(file))
         chosen += drawn.sample(mutants, min(arguments.sample or len(mutants), len(mutants)))
     say(f"{len(chosen)} changes of {len(files)} files")
-    trials, said = Trials(chosen, arguments.minutes), io.StringIO()
-    options = ["-n0", "-s", "-q", "-p", "no:cacheprovider"]
+    trials, said = Trials(chosen, arguments.minutes, arguments.longest), io.StringIO()
+    options += ["-n0", "-s", "-q", "-p", "no:cacheprovider"]
     with contextlib.redirect_stdout(said):
         status = pytest.main([*options, *arguments.paths], plugins=[trials])
     if status:

@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, data_parallel, to_intervals
 from sklearn_mtl.augmentation import Augment
@@ -378,6 +379,28 @@ def main(name, path, env):
     except BaseException as error:
         result = type(error), str(error)
     path.write_bytes(pickle.dumps(result))
+
+
+def torchrun(folder):
+    """Start two processes as the command does, and wait until they are done."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        run_id="fits",
+        start_method=STARTS.get_start_method(),
+    )
+    elastic_launch(config, fit_and_save)(folder)
+
+
+def fit_and_save(folder):
+    """What does not differ from a script that is started without `torchrun`."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    with data_parallel(timeout=60) as group:
+        estimator = made().fit(*table())
+    estimator.save(folder / f"{group.rank}_of_{group.size}.safetensors")
 
 
 def counted():

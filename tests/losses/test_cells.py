@@ -228,3 +228,15 @@ def test_two_ordered_classes_are_two_classes(family):
             strict=True,
         ):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gamma"])
+def test_spread_and_unit_are_factors(kind):
+    """Of raw outputs, and of deviances; squared errors know no unit."""
+    target = torch.tensor([0.3, 1.0, 7.0]).double()
+    raw = torch.tensor([[0.4], [-1.0], [2.0]]).double()
+    deviance, squared, _, _ = CELL_LOSSES[kind]
+    torch.testing.assert_close(
+        deviance(raw, target, spread=0.3, unit=4), deviance(0.3 * raw, target) / 4
+    )
+    assert torch.equal(squared(raw, target, unit=4), squared(raw, target))
