@@ -820,7 +820,7 @@ def test_scale_is_measured(bench, monkeypatch, capsys, tmp_path):
     with script("scale") as module:
         sections = [
             name
-            for name in ("reading", "passes", "untold", "folds", "memory")
+            for name in ("reading", "cold", "sorting", "passes", "untold", "folds", "memory")
             if name in module.SECTIONS
         ]
         arguments = ["scale", *sections, "--tiny", "--output", str(tmp_path / "table.txt")]

@@ -135,7 +135,7 @@ HOUSE = {
     "_data.labels": Room(".tables .tasks .weights"),
     "_data.lazy": Room(),  # what is cut into rows without being read
     "_data.mapped": Room(),
-    "_data.stores": Room(".lazy .mapped .opening", "scipy.sparse torch", "h5py"),  # h5py, lazily
+    "_data.stores": Room(".lazy .mapped .opening", "scipy.sparse torch", "h5py zarr"),  # lazily
     "_data.on_disk": Room(".ahead .lazy .mapped .stores", "scipy.sparse"),
     "_data.rows": Room(".contents .on_disk .opening .weights"),
     "_data.folds": Room(),
@@ -181,7 +181,7 @@ HOUSE = {
     "_training.augmenting": Room("augmentation networks.conv"),
     "_training.windows": Room(),
     "_training.batches": Room(".augmenting .group .recipe .windows _predict"),
-    "_training.listeners": Room(".recipe", "skorch"),
+    "_training.listeners": Room(".recipe networks.fusion", "skorch"),
     "_training.lines": Room("", "skorch", "tqdm"),  # what `verbose` shows
     "_training.averaging": Room(".listeners .recipe", "skorch"),
     "_training.criterion": Room(".group"),
@@ -222,7 +222,7 @@ HOUSE = {
     ),
     "_training.fit": Room(
         ".agreeing .augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints"
-        " .fit_tasks"
+        " .fit_tasks .listeners .thawing"
         " .group .net .plan .progress .random .run .sharing"
         " _fitted _identity _predict _score"
     ),

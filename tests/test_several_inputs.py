@@ -259,6 +259,20 @@ def test_nothing_moves_where_there_are_only_tables():
         small(trunk="auto", tasks=tasks, augment=Augment(brightness=0.1)).fit(tables, y)
 
 
+def test_a_trunk_of_ones_own_that_knows_no_holes_is_told_of_them():
+    """It is no fault of the learning rate."""
+    flat = MultiInput(image=IMAGES[:, :1, :4, :4], table=TABLE)
+    width = 16 + TABLE.shape[1]
+    trunk = nn.Sequential(nn.Linear(width, 4), nn.ReLU())
+    small(trunk=trunk).fit(flat, Y)
+    table = TABLE.copy()
+    table[::4] = np.nan
+    lacking = MultiInput(image=flat["image"], table=table)
+    with pytest.raises(ValueError, match=r"Rows lack the part 'table' of X, .* are NaN") as said:
+        small(trunk=trunk).fit(lacking, Y)
+    assert "learning_rate" not in str(said.value)
+
+
 def test_augmented_parts_are_images_alone():
     X = torch.arange(2 * 7.0).view(2, 7)
     X[1, 2:6] = torch.nan

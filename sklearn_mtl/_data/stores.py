@@ -85,7 +85,8 @@ def store_of(array: Any, column: Any) -> Store:
         return _Mapped(array)
     if hasattr(array, "take") and not hasattr(array, "chunks"):
         return _Taken(array)
-    return _HDF5(array) if type(array).__module__.startswith("h5py.") else _Chunked(array)
+    kinds = {"h5py": _HDF5, "zarr": _Zarr}
+    return kinds.get(type(array).__module__.partition(".")[0], _Chunked)(array)
 
 
 def _plain_samples(samples: Any, column: Any) -> tuple[Any, Any]:
@@ -208,7 +209,7 @@ class _Chunked:
         if self._kept[0] == block:
             out[...] = self._kept[1][rows - first]
         elif len(rows) == stop - first:
-            out[...] = self._slice(first, stop)
+            self._read_into(out, first, stop)
         elif self.keeps:
             values = self._slice(first, stop)
             self._kept = block, values
@@ -220,6 +221,18 @@ class _Chunked:
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         return _as_told(self.array[start:stop], self, range(start, stop))
 
+    def _read_into(self, out: NDArray[Any], start: int, stop: int) -> None:
+        """Read rows to where they will stand: what is unpacked first and copied then, is dear."""
+        refuse_closed(self.array)
+        is_as_told = tuple(self.array.shape) == self.shape and self.array.dtype == self.dtype
+        if is_as_told and self.dtype.kind in "iuf":
+            self._unpack(out, start, stop)
+        else:
+            out[...] = self._slice(start, stop)
+
+    def _unpack(self, out: NDArray[Any], start: int, stop: int) -> None:
+        out[...] = self._slice(start, stop)
+
     def __reduce__(self) -> Any:
         return type(self), (self.array,)
 
@@ -230,12 +243,25 @@ def _is_read_only(array: Any) -> bool:
     return getattr(file, "mode", "r") == "r" and bool(getattr(array, "read_only", True))
 
 
+class _Zarr(_Chunked):
+    """Rows of an array of Zarr."""
+
+    def _unpack(self, out: NDArray[Any], start: int, stop: int) -> None:
+        from zarr.core.buffer.cpu import NDBuffer
+
+        into: Any = out
+        self.array.get_basic_selection(slice(start, stop), out=NDBuffer(into))
+
+
 class _HDF5(_Chunked):
     """Rows of an array of HDF5, which another process opens by the path of the file."""
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         refuse_closed(self.array)
         return super()._slice(start, stop)
+
+    def _unpack(self, out: NDArray[Any], start: int, stop: int) -> None:
+        self.array.read_direct(out, np.s_[start:stop])
 
     def __reduce__(self) -> Any:
         refuse_closed(self.array)

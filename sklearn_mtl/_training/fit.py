@@ -37,6 +37,7 @@ from sklearn_mtl._training.errors import (
 from sklearn_mtl._training.fingerprints import given_to, learned_by, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.group import present_group, together
+from sklearn_mtl._training.listeners import mend_of
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,
@@ -50,6 +51,7 @@ from sklearn_mtl._training.progress import Elsewhere, File, Progress, Store
 from sklearn_mtl._training.random import Draws, undisturbed
 from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
 from sklearn_mtl._training.sharing import begin_alike
+from sklearn_mtl._training.thawing import warn_of_frozen
 
 __all__ = ["train", "train_on"]
 
@@ -147,6 +149,8 @@ def _trained(
     with undisturbed(plan.recipe.device):
         net = _new_net(plan, batches, previous, draws)
         net.watched_ = watched_tasks(plan, valid)
+        if not plan.parameters.warm_start:  # more epochs may follow
+            warn_of_frozen(net.module, plan.recipe.max_epochs)
         own = [callback for callback in (epochs, progress) if callback is not None]
         with resting(net.module, plan.augmenter):
             run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
@@ -381,8 +385,5 @@ def _outputs(plan: Plan, net: TaskNet) -> tuple[EncodedTargets, NDArray[Any]]:
         rows = rows[np.unique(np.concatenate(some))]
     raw = raw_of(plan, net, plan.source, rows)
     if not np.isfinite(raw).all():
-        raise ValueError(
-            "Training ended with outputs that are not finite. Lower learning_rate "
-            f"(learning_rate={net.lr}), or check X and y for extreme values."
-        )
+        raise ValueError(f"Training ended with outputs that are not finite. {mend_of(net)}")
     return plan.targets.take(rows) if len(rows) < len(plan.targets.values) else plan.targets, raw

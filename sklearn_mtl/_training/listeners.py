@@ -20,6 +20,8 @@ from skorch.callbacks import (
     ParamMapper,
 )
 
+from sklearn_mtl.networks import Fused
+
 __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
@@ -29,6 +31,7 @@ __all__ = [
     "check_callbacks",
     "check_losses",
     "check_whose",
+    "mend_of",
     "plain_module",
     "refuse_schedules",
 ]
@@ -237,6 +240,17 @@ def check_losses(net: Any, prefix: str, losses: NDArray[np.float64]) -> None:
         held_out = prefix == "valid"
         raise ValueError(
             f"The {'validation' if held_out else 'training'} loss is not finite in epoch "
-            f"{len(net.history)}. Lower learning_rate (learning_rate={net.lr}), or check "
-            f"{'X_val and y_val' if held_out else 'X and y'} for extreme values."
+            f"{len(net.history)}. {mend_of(net, 'X_val and y_val' if held_out else 'X and y')}"
         )
+
+
+def mend_of(net: Any, data: str = "X and y") -> str:
+    """Say what to do where numbers of a training are not finite."""
+    readers = getattr(net.reader_, "readers_", {})
+    lacking = [name for name, reader in readers.items() if reader.lacks_]
+    if lacking and not any(isinstance(part, Fused) for part in plain_module(net).modules()):
+        return (
+            f"Rows lack the part {lacking[0]!r} of X, whose values are NaN in what the trunk gets: "
+            "let it put numbers in their place, pass a Fusion, which does, or leave these rows out."
+        )
+    return f"Lower learning_rate (learning_rate={net.lr}), or check {data} for extreme values."

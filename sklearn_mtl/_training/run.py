@@ -19,6 +19,7 @@ from sklearn_mtl._training.listeners import (
     CosineSchedule,
     OfOneTraining,
     check_callbacks,
+    mend_of,
     plain_module,
     refuse_schedules,
 )
@@ -132,10 +133,7 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         raise KeyboardInterrupt
     net.flags_ = {name: p.requires_grad for name, p in plain_module(net).named_parameters()}
     if not all(torch.isfinite(p).all() for p in net.module_.parameters()):
-        raise ValueError(
-            "Training ended with non-finite weights. Lower learning_rate "
-            f"(learning_rate={recipe.learning_rate}), or check X and y for extreme values."
-        )
+        raise ValueError(f"Training ended with non-finite weights. {mend_of(net)}")
     if net.interrupted_:
         warnings.warn(
             f"A callback interrupted the training in epoch {len(net.record_['train_loss'])} of "
@@ -153,7 +151,7 @@ def rescale_outputs(net: TaskNet, slope: NDArray[np.float64], shift: NDArray[np.
     done : bool
     """
     if not (np.isfinite(shift).all() and np.isfinite(slope).all()):
-        raise ValueError("Training ended with outputs that are not finite. Lower learning_rate.")
+        raise ValueError(f"Training ended with outputs that are not finite. {mend_of(net)}")
     heads = net.module_.heads
     if not heads.bias.requires_grad or not (heads.weight.requires_grad or (slope == 1).all()):
         return False

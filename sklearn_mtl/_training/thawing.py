@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from skorch import NeuralNet
+from torch import nn
 
 from sklearn_mtl._training.listeners import OfOneTraining, plain_module
 from sklearn_mtl.networks import Pretrained
 
-__all__ = ["Thawing"]
+__all__ = ["Thawing", "warn_of_frozen"]
 
 
 class Thawing(OfOneTraining):
@@ -35,6 +37,22 @@ class Thawing(OfOneTraining):
             part.release()
 
 
+def warn_of_frozen(module: nn.Module, max_epochs: int) -> None:
+    """Warn of pretrained parts that a training ends before it has trained any of."""
+    for part in _parts_of(module):
+        if part.finetune != "heads" and int(part.n_epochs) + max_epochs <= part.frozen_epochs:
+            warnings.warn(
+                f"frozen_epochs={part.frozen_epochs} of the trunk is not less than max_epochs="
+                f"{max_epochs}, so that its pretrained weights are not trained. Lower it or raise "
+                "max_epochs; or pass finetune='heads', if that is meant.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+
 def _pretrained(net: NeuralNet) -> list[Pretrained]:
-    parts = plain_module(net).modules()
-    return [part for part in parts if isinstance(part, Pretrained)]
+    return _parts_of(plain_module(net))
+
+
+def _parts_of(module: nn.Module) -> list[Pretrained]:
+    return [part for part in module.modules() if isinstance(part, Pretrained)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -272,9 +273,23 @@ class TimmTrunk(BaseEstimator):
         """
         if not self.pretrained:
             return None
-        with DrawsFrom(Generators(0)):  # random weights, for nobody
-            known = getattr(self._model(3, pretrained=False), "default_cfg", None) or {}
+        known = self._known_of_pretraining()
         return (known["mean"], known["std"]) if {"mean", "std"} <= set(known) else None
+
+    def _known_of_pretraining(self) -> Mapping[str, Any]:
+        """Return what timm tells of the weights; for names in its own lists, without a model."""
+        timm, given = _extra("timm", self), self.model_params or {}
+        if ":" in self.model_name:  # a file or a server has it
+            with DrawsFrom(Generators(0)):  # random weights, for nobody
+                return getattr(self._model(3, pretrained=False), "default_cfg", None) or {}
+        names = {"pretrained_cfg", "pretrained_cfg_overlay"} & set(given)
+        try:
+            known = timm.models.resolve_pretrained_cfg(
+                self.model_name, **{name: given[name] for name in names}
+            )
+        except Exception as error:
+            raise ValueError(f"timm cannot make {self!r}: {error}") from error
+        return known.to_dict()
 
     def _model(self, n_channels: int, pretrained: bool) -> nn.Module:
         timm = _extra("timm", self)

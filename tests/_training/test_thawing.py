@@ -81,7 +81,8 @@ def test_frozen_weights_and_statistics_are_the_same_bits():
 
 
 def test_all_is_trained_once_the_warm_up_is_over():
-    assert all(same(make(how={"frozen_epochs": 3}).fit(X, Y)))
+    with pytest.warns(UserWarning, match="frozen_epochs=3 of the trunk"):
+        assert all(same(make(how={"frozen_epochs": 3}).fit(X, Y)))
     assert not any(same(make(how={"frozen_epochs": 2}).fit(X, Y), "weight"))
     assert all(same(make().fit(X, Y), "running_mean"))
     assert not any(same(make(how={"freeze_statistics": False}).fit(X, Y), "running_mean"))
@@ -273,6 +274,23 @@ def test_a_pretrained_part_among_several_inputs():
     assert not torch.equal(part.model[0].weight, BODY[0].weight)
 
 
+@pytest.mark.parametrize(
+    ("finetune", "frozen", "epochs", "warns"),
+    [("full", 2, 2, True), ("gradual", 3, 2, True), ("full", 1, 2, False), ("heads", 2, 2, False)],
+)
+def test_weights_that_no_epoch_trains_are_told(finetune, frozen, epochs, warns):
+    est = make(finetune, {"frozen_epochs": frozen}, max_epochs=epochs)
+    if not warns:
+        est.fit(X, Y)
+        return
+    match = f"frozen_epochs={frozen} of the trunk is not less than max_epochs={epochs}"
+    with pytest.warns(UserWarning, match=match):
+        est.fit(X, Y)
+    assert torch.equal(body_of(est).model[0].weight, BODY[0].weight)
+    est.set_params(warm_start=True)  # more epochs follow
+    est.fit(X, Y)
+
+
 # -- what pixels are measured in ------------------------------------------------------------------
 
 
@@ -287,7 +305,7 @@ KNOWN = Known(BODY, n_features=4)
 
 
 def scaling(X, trunk=KNOWN, **params):
-    est = make(trunk=trunk, max_epochs=1, **params).fit(X, Y)
+    est = make(trunk=trunk, max_epochs=2, **params).fit(X, Y)
     reader = est.net_.reader_
     return reader.mean_.ravel(), reader.scale_.ravel()
 
@@ -323,38 +341,58 @@ def test_grey_images_have_the_mean_of_the_colours():
 def test_parts_have_pixels_of_their_own():
     table = RNG.normal(size=(40, 2))
     both = MultiInput(image=X, table=table)
-    est = make(trunk=Fusion({"image": KNOWN}), max_epochs=1).fit(both, Y)
+    est = make(trunk=Fusion({"image": KNOWN}), max_epochs=2).fit(both, Y)
     readers = est.net_.reader_.readers_
     assert readers["image"].mean_.ravel()[0] == 127.5
     np.testing.assert_allclose(readers["table"].mean_, table.mean(axis=0))
-    est = make(trunk=Fusion({"image": KNOWN}), max_epochs=1, standardize={"image": True})
+    est = make(trunk=Fusion({"image": KNOWN}), max_epochs=2, standardize={"image": True})
     readers = est.fit(both, Y).net_.reader_.readers_
     np.testing.assert_allclose(readers["image"].mean_.ravel(), X.mean(axis=(0, 2, 3)))
 
 
 def test_the_pixels_of_timm(monkeypatch):
+    """Of a name that timm lists without a model; of others by one, without its weights."""
     made = []
+    halves = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
-    def create_model(name, pretrained, in_chans, num_classes, global_pool):
+    def create_model(name, pretrained, in_chans, num_classes, global_pool, **params):
         made.append(pretrained)
         model = make_body()
-        if name == "known":
-            model.default_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+        if name == "hf-hub:known":
+            model.default_cfg = halves
         return model
 
-    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    def resolve_pretrained_cfg(name, pretrained_cfg_overlay=None):
+        if name == "bad":
+            raise RuntimeError("Invalid pretrained tag")
+        known = halves if name == "known" else {}
+        return SimpleNamespace(to_dict=lambda: known | (pretrained_cfg_overlay or {}))
+
+    models = SimpleNamespace(resolve_pretrained_cfg=resolve_pretrained_cfg)
+    monkeypatch.setitem(
+        sys.modules, "timm", SimpleNamespace(create_model=create_model, models=models)
+    )
     learned = X.mean(axis=(0, 2, 3)), X.std(axis=(0, 2, 3))
     state = torch.get_rng_state()
-    known = scaling(X, TimmTrunk("known", pretrained=True, n_features=4))
-    np.testing.assert_allclose(known, ([127.5] * 3, [63.75] * 3))
-    assert made == [False, True]  # no weights are loaded to know this
+    for name, calls in {"known": [True], "hf-hub:known": [False, True]}.items():
+        known = scaling(X, TimmTrunk(name, pretrained=True, n_features=4))
+        np.testing.assert_allclose(known, ([127.5] * 3, [63.75] * 3))
+        assert made == calls
+        made.clear()
+    told = {"pretrained_cfg_overlay": {"mean": (0.1, 0.1, 0.1)}, "drop_rate": 0.1}
+    trunk = TimmTrunk("known", pretrained=True, n_features=4, model_params=told)
+    np.testing.assert_allclose(scaling(X, trunk), ([25.5] * 3, [63.75] * 3))
     assert torch.equal(torch.get_rng_state(), state)
     for trunk in (TimmTrunk("other", True, n_features=4), TimmTrunk("known", n_features=4)):
         np.testing.assert_allclose(scaling(X, trunk), learned)
+    with pytest.raises(ValueError, match=r"timm cannot make TimmTrunk\(.*Invalid pretrained tag"):
+        scaling(X, TimmTrunk("bad", pretrained=True))
 
 
 def test_random_weights_of_timm_are_trained_as_any_others(monkeypatch):
-    timm = SimpleNamespace(create_model=lambda *args, **kwargs: make_body())
+    nothing = SimpleNamespace(to_dict=dict)
+    models = SimpleNamespace(resolve_pretrained_cfg=lambda name: nothing)
+    timm = SimpleNamespace(create_model=lambda *args, **kwargs: make_body(), models=models)
     monkeypatch.setitem(sys.modules, "timm", timm)
     est = make(trunk=TimmTrunk(n_features=4, finetune="heads", frozen_epochs=9)).fit(X, Y)
     assert not any(same(est, "weight"))
