@@ -17,6 +17,8 @@ from sklearn_mtl.networks.members import MemberTrunk
 
 __all__ = ["DenseTrunk", "layer_sizes"]
 
+IN_CACHE = 2**17  # values of waves
+
 
 class DenseTrunk(BaseEstimator):
     """Fully connected trunk for tabular rows (other inputs are flattened).
@@ -191,6 +193,9 @@ class _Waves(_SoftClip):
         x, own = super().forward(x), (self.frequency, self.phase, self.mixture)
         if self.frequency.ndim == 2:
             return self._with_mixtures(x, *own)
+        # Only in training: an exported graph has no size of batches that it could go by.
+        if self.training and x.ndim == 2 and len(x) * self.frequency.numel() <= IN_CACHE:
+            return self._with_mixtures(x, *own)
         members = x.unbind(1) if x.ndim == 3 else [x] * len(self.frequency)
         # One after the other, which takes half the time of all at once: they stay in the cache.
         return torch.stack([*map(self._with_mixtures, members, *own)], dim=1)
@@ -198,8 +203,13 @@ class _Waves(_SoftClip):
     def _with_mixtures(
         self, x: Tensor, frequency: Tensor, phase: Tensor, mixture: Tensor
     ) -> Tensor:
+        """Return (B, d + 4 n), or (B, M, d + 4 n) by the waves of all members."""
         waved = x if self.waved is None else x.index_select(1, self.waved)
         by_feature = waved.T.unsqueeze(2)  # (n, B, 1): a matrix product for each
-        turns = torch.addcmul(phase.unsqueeze(1), by_feature, frequency.unsqueeze(1))
-        mixtures = torch.bmm(torch.cos(2 * math.pi * turns), mixture)
-        return torch.cat([x, mixtures.transpose(0, 1).flatten(1)], dim=1)
+        turns = torch.addcmul(phase.unsqueeze(-2), by_feature, frequency.unsqueeze(-2))
+        cosines = torch.cos(2 * math.pi * turns).flatten(0, -3)
+        mixtures = torch.bmm(cosines, mixture.flatten(0, -3)).view(*turns.shape[:-1], -1)
+        mixtures = mixtures.movedim(-2, 0).flatten(-2)
+        if mixtures.ndim == 3:
+            x = x.unsqueeze(1).expand(-1, mixtures.shape[1], -1)
+        return torch.cat([x, mixtures], dim=-1)

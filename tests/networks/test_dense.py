@@ -10,7 +10,7 @@ from _asserts import assert_finite
 from _samples import random_inputs
 from torch import nn
 
-from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk
+from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk, dense
 from sklearn_mtl.networks.dense import _SoftClip, _Waves
 
 
@@ -61,6 +61,27 @@ def test_waves_of_members_are_waves_of_each(waved):
         torch.testing.assert_close(members(own)[:, m], each(own))
         torch.testing.assert_close(members(torch.stack([x, x.flip(0)], 1))[:, m], each(own))
     assert members(x).shape == (4, 2, 3 + 4 * len(waved))
+
+
+@pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2]])
+def test_waves_of_all_members_at_once_are_those_of_one_after_the_other(waved, monkeypatch):
+    """In training, of few samples; with the same gradients."""
+    waves, x = _Waves(3, 5, 0.7, waved, 2).double(), random_inputs((3,), n=4).double()
+    calls, found = [], []
+    of_one = _Waves._with_mixtures
+    monkeypatch.setattr(
+        _Waves, "_with_mixtures", lambda self, *own: calls.append(1) or of_one(self, *own)
+    )
+    values = len(x) * waves.frequency.numel()
+    for training, room in [(True, values), (True, values - 1), (False, values)]:
+        monkeypatch.setattr(dense, "IN_CACHE", room)
+        out = waves.train(training)(x)
+        gradients = torch.autograd.grad(out.square().sum(), [*waves.parameters()])
+        found.append([out, *gradients])
+    assert len(calls) == 1 + 2 + 2
+    for others in found[1:]:
+        for at_once, each in zip(found[0], others, strict=True):
+            torch.testing.assert_close(at_once, each)
 
 
 @pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2], [1]])
