@@ -248,12 +248,17 @@ class LeftOut:
         self.filled = np.arange(sizes.max())[:, None] < sizes
         order = np.argsort(batches.folds, kind="stable")
         self.places.T[self.filled.T] = order
+        self.whole: tuple[Tensor, Tensor, Tensor, Tensor | None] | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """Read samples (b, M, *shape); targets, weights and reaches (b * M, n_tasks).
 
-        Of several processes, each reads its share of them.
+        Of several processes, each reads its share of them. So few that they are read at once are
+        kept.
         """
+        if self.whole is not None:
+            yield self.whole
+            return
         batches, n_folds = self.batches, self.places.shape[1]
         values = math.prod(batches.source.shape)
         step = max(1, min(READ_VALUES // values, CHUNK_ROWS) // n_folds)
@@ -268,7 +273,9 @@ class LeftOut:
             filled = torch.from_numpy(self.filled[start : start + step].reshape(-1, 1))
             weight = batches.weight[index] * filled.to(batches.device)
             reach = None if batches.reach is None else batches.reach[index]
-            yield X, batches.targets[index], weight, reach
+            part = X, batches.targets[index], weight, reach
+            self.whole = part if len(starts) == 1 else None
+            yield part
 
 
 class Unlabelled:

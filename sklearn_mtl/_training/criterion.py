@@ -94,10 +94,13 @@ class MultiTaskLoss(nn.Module):
 
     def effective_weights(self, losses: Tensor, counts: Tensor) -> Tensor:
         """Differentiate the batch's scalar by each task's mean loss."""
-        losses = losses.to(self.dtype, copy=True).requires_grad_()
+        losses, counts = losses.to(self.dtype, copy=True), counts.to(self.dtype)
         with torch.enable_grad(), _at_rest(self.combine) as rule:
-            (gradient,) = torch.autograd.grad(rule(losses, counts.to(self.dtype)), losses)
-        return gradient
+            slopes = rule.slopes(losses, counts) if type(rule) in LOSSES.values() else None
+            if slopes is None:
+                losses.requires_grad_()
+                (slopes,) = torch.autograd.grad(rule(losses, counts), losses)
+        return slopes.to(self.dtype)
 
 
 @contextlib.contextmanager

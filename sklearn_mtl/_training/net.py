@@ -379,15 +379,14 @@ class TaskNet(Sharing, PlainNet):
         values = {f"{prefix}_loss": self.criterion_.objective(losses, counts)}
         for name, loss in zip(self.task_names_, observed.tolist(), strict=True):
             values[f"{prefix}_loss/{name}"] = loss
+        epoch = self.history[-1]
         for name, value in values.items():
-            is_best = value < self.best_.get(name, float("inf"))
+            is_best = epoch[f"{name}_best"] = value < self.best_.get(name, float("inf"))
             if is_best:
                 self.best_[name] = value
-            self.history.record(f"{name}_best", is_best)
-        for name, value in values.items():  # behind the flags, as a task may be called "x_best"
-            self.history.record(name, value)
+        epoch |= values  # behind the flags, as a task may be called "x_best"
         if prefix == "valid":
-            self.history.record(OBJECTIVE, values["valid_loss"])
+            epoch[OBJECTIVE] = values["valid_loss"]
 
 
 def _plain(criterion: Any) -> MultiTaskLoss:

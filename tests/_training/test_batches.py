@@ -145,6 +145,20 @@ def test_each_row_is_left_out_once_by_its_member(folds, values_at_once, monkeypa
     ]
 
 
+@pytest.mark.parametrize(("values_at_once", "n_reads"), [(3, 4), (2**19, 1)])
+def test_rows_left_out_that_are_read_at_once_are_read_once(values_at_once, n_reads, monkeypatch):
+    """Others are read in each pass; what comes is the same."""
+    monkeypatch.setattr(reading, "READ_VALUES", values_at_once)
+    batches, reads = with_folds(FOLDS["equal"]), []
+    inputs = batches.inputs
+    batches.inputs = lambda rows: reads.append(rows) or inputs(rows)
+    left_out = LeftOut(batches)
+    for first, again in zip(list(left_out), list(left_out), strict=True):
+        for tensor, same in zip(first[:3], again[:3], strict=True):
+            assert torch.equal(tensor, same)
+    assert len(reads) == n_reads
+
+
 @pytest.mark.parametrize("head_hidden_units", [0, 3])
 def test_what_a_fold_holds_does_not_reach_the_member_that_leaves_it_out(head_hidden_units):
     """To the last bit, after some epochs; the bias of the heads stands still here."""

@@ -98,6 +98,19 @@ def test_asking_for_effective_weights_changes_nothing():
     assert criterion.combine.training
 
 
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_effective_weights_are_derivatives(loss):
+    """Of the value of a batch, where the rule knows them as well."""
+    rule = LOSSES[loss](torch.tensor([1.0, 2.0, 3.0]))
+    rule.start(torch.tensor([0.5, 2.0, 1.0]), torch.ones(3), torch.tensor([1.0, 2.0, 1.0]))
+    criterion = MultiTaskLoss(TaskLosses(["regression"] * 3, [1] * 3), rule)
+    losses, counts = torch.tensor([0.3, 4.0, 0.0]), torch.tensor([1.0, 0.5, 0.0])
+    weights = criterion.effective_weights(losses, counts)
+    (derivatives,) = torch.autograd.grad(rule.eval()(losses.requires_grad_(), counts), losses)
+    torch.testing.assert_close(weights, derivatives)
+    assert not weights.requires_grad
+
+
 def sum_of_roots(losses, counts):
     return losses.sqrt().sum()
 
