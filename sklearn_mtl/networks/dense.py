@@ -193,8 +193,9 @@ class _Waves(_SoftClip):
         x, own = super().forward(x), (self.frequency, self.phase, self.mixture)
         if self.frequency.ndim == 2:
             return self._with_mixtures(x, *own)
-        # Only in training: an exported graph has no size of batches that it could go by.
-        if self.training and x.ndim == 2 and len(x) * self.frequency.numel() <= IN_CACHE:
+        # Not of rows to predict: an exported graph has no number of them that it could go by.
+        few = self.training or x.ndim == 3
+        if few and len(x) * self.frequency.numel() <= IN_CACHE:
             return self._with_mixtures(x, *own)
         members = x.unbind(1) if x.ndim == 3 else [x] * len(self.frequency)
         # One after the other, which takes half the time of all at once: they stay in the cache.
@@ -204,12 +205,12 @@ class _Waves(_SoftClip):
         self, x: Tensor, frequency: Tensor, phase: Tensor, mixture: Tensor
     ) -> Tensor:
         """Return (B, d + 4 n), or (B, M, d + 4 n) by the waves of all members."""
-        waved = x if self.waved is None else x.index_select(1, self.waved)
-        by_feature = waved.T.unsqueeze(2)  # (n, B, 1): a matrix product for each
+        waved = x if self.waved is None else x.index_select(-1, self.waved)
+        by_feature = waved.movedim(0, -1).unsqueeze(-1)  # (n, B, 1): a matrix product for each
         turns = torch.addcmul(phase.unsqueeze(-2), by_feature, frequency.unsqueeze(-2))
         cosines = torch.cos(2 * math.pi * turns).flatten(0, -3)
         mixtures = torch.bmm(cosines, mixture.flatten(0, -3)).view(*turns.shape[:-1], -1)
         mixtures = mixtures.movedim(-2, 0).flatten(-2)
-        if mixtures.ndim == 3:
+        if mixtures.ndim > x.ndim:
             x = x.unsqueeze(1).expand(-1, mixtures.shape[1], -1)
         return torch.cat([x, mixtures], dim=-1)

@@ -63,22 +63,25 @@ def test_waves_of_members_are_waves_of_each(waved):
     assert members(x).shape == (4, 2, 3 + 4 * len(waved))
 
 
+@pytest.mark.parametrize("own_samples", [False, True])
 @pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2]])
-def test_waves_of_all_members_at_once_are_those_of_one_after_the_other(waved, monkeypatch):
-    """In training, of few samples; with the same gradients."""
+def test_waves_of_all_members_at_once_are_those_of_one_after_the_other(
+    waved, own_samples, monkeypatch
+):
+    """Of few samples, in training or where each member has its own; with the same gradients."""
     waves, x = _Waves(3, 5, 0.7, waved, 2).double(), random_inputs((3,), n=4).double()
+    x = torch.stack([x, x.flip(0)], dim=1) if own_samples else x
     calls, found = [], []
-    of_one = _Waves._with_mixtures
+    compute, values = _Waves._with_mixtures, 4 * waves.frequency.numel()
     monkeypatch.setattr(
-        _Waves, "_with_mixtures", lambda self, *own: calls.append(1) or of_one(self, *own)
+        _Waves, "_with_mixtures", lambda self, *own: calls.append(1) or compute(self, *own)
     )
-    values = len(x) * waves.frequency.numel()
     for training, room in [(True, values), (True, values - 1), (False, values)]:
         monkeypatch.setattr(dense, "IN_CACHE", room)
         out = waves.train(training)(x)
         gradients = torch.autograd.grad(out.square().sum(), [*waves.parameters()])
         found.append([out, *gradients])
-    assert len(calls) == 1 + 2 + 2
+    assert len(calls) == 1 + 2 + (1 if own_samples else 2)
     for others in found[1:]:
         for at_once, each in zip(found[0], others, strict=True):
             torch.testing.assert_close(at_once, each)
