@@ -275,6 +275,16 @@ OF_TASKS = {
         ValueError,
         r"tasks without a column \['size'\], columns without a task \['number'\]",
     ),
+    "names of an array": Mistake(
+        lambda: fit(NUMBER, {"size": "regression"}),
+        ValueError,
+        r"\['size'\], which are not columns of y: \['y0'\]. Pass a frame whose columns have names",
+    ),
+    "a name beside a number": Mistake(
+        lambda: fit(pd.DataFrame({0: NUMBER, "size": NUMBER}), {"size": "regression"}),
+        ValueError,
+        r"\['y0', 'y1'\]. Pass a frame whose columns have names, all of them text",
+    ),
     "names without kinds": Mistake(
         lambda: fit(BOTH, ["label", "number"]),
         ValueError,

@@ -279,7 +279,8 @@ def resolve_tasks(
     if isinstance(tasks, Mapping):
         unknown = [name for name in tasks if name not in names]
         if unknown:
-            raise ValueError(f"tasks names {unknown}, which are not columns of y: {names}.")
+            mend = "" if named else " Pass a frame whose columns have names, all of them text."
+            raise ValueError(f"tasks names {unknown}, which are not columns of y: {names}.{mend}")
         declared = {**{t.name: t for t in inferred}, **tasks}
         listed = [t if isinstance(t, Task) else Task(name, t) for name, t in declared.items()]
         renamed = [t.name for t, name in zip(listed, names, strict=True) if t.name != name]

@@ -111,10 +111,15 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
         or 0 in features.shape
         or not features.is_floating_point()
     ):
-        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        found, mend = (
+            type(features).__name__,
+            "Return the features alone, from a forward of your own",
+        )
+        if isinstance(features, Tensor):
+            found, mend = str(tuple(features.shape)), "Flatten its output"
         raise ValueError(
-            f"trunk maps a batch of shape (2, {', '.join(map(str, flat))}) to {shape}, "
-            "expected features of shape (2, F), or (2, M, F) for an ensemble. Flatten its output."
+            f"trunk maps a batch of shape (2, {', '.join(map(str, flat))}) to {found}, "
+            f"expected features of shape (2, F), or (2, M, F) for an ensemble. {mend}."
         )
     return module, features.shape[-1]
 

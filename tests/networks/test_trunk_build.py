@@ -213,18 +213,19 @@ def test_a_factory_that_needs_arguments_is_refused(trunk):
 
 
 @pytest.mark.parametrize(
-    ("trunk", "shape"),
+    ("trunk", "shape", "mend"),
     [
-        (nn.Identity(), "(2, 1, 4, 4)"),
-        (nn.Flatten(0), r"(32,)"),
-        (nn.Unflatten(3, (2, 2)), "(2, 1, 4, 2, 2)"),
-        (nn.Sequential(nn.Flatten(2), nn.LSTM(16, 3)), "tuple"),
+        (nn.Identity(), "(2, 1, 4, 4)", "Flatten its output."),
+        (nn.Flatten(0), r"(32,)", "Flatten its output."),
+        (nn.Unflatten(3, (2, 2)), "(2, 1, 4, 2, 2)", "Flatten its output."),
+        (nn.Sequential(nn.Flatten(2), nn.LSTM(16, 3)), "tuple", "Return the features alone"),
     ],
 )
-def test_features_of_the_wrong_shape_are_refused(trunk, shape):
+def test_features_of_the_wrong_shape_are_refused(trunk, shape, mend):
     with pytest.raises(ValueError, match="expected features of shape") as error:
         build_trunk(trunk, (1, 4, 4))
     assert f"(2, 1, 4, 4) to {shape}," in str(error.value)
+    assert mend in str(error.value)
 
 
 def test_a_factory_of_something_else_is_refused():
