@@ -542,6 +542,17 @@ def test_a_rule_takes_the_state_of_another_started_or_not(make, started):
         assert rule(losses, counts) == other(losses, counts)
 
 
+@pytest.mark.parametrize("weights", [None, torch.ones(3).double()])
+def test_a_state_brings_variances(weights):
+    """Also for a rule that has none yet; an optimizer may hold those that are there."""
+    learned, fresh = Uncertainty(weights), Uncertainty(weights)
+    learned.start(*expectations(3))
+    before = fresh.log_variance
+    fresh.load_state_dict(learned.state_dict())
+    assert torch.equal(fresh.log_variance, learned.log_variance)
+    assert (fresh.log_variance is before) == (weights is not None)
+
+
 def test_weights_belong_to_the_constructor():
     """A state with weights does not fit a rule without, nor the other way round."""
     weighted, plain = LogProd(torch.ones(2)), LogProd()

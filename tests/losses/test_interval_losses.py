@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -267,3 +268,10 @@ def test_squared_errors_throughout_are_distances() -> None:
     )
     expected = squared_distance(output[:, 1, None], target[:, 1], reach[:, 1]).mean()
     assert losses.item() == pytest.approx(expected.item())
+
+
+@EVERY_REACH
+@pytest.mark.parametrize("function", [interval_error, squared_distance, expected_square])
+def test_the_noise_is_1_by_default(function: Callable[..., torch.Tensor], reach: float) -> None:
+    given = MEANS[:, None], *cells(reach)
+    assert torch.equal(function(*given), function(*given, scale=1.0))
