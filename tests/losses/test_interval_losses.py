@@ -12,7 +12,7 @@ from scipy.stats import norm, truncnorm
 
 from sklearn_mtl.kinds.bounds import bounds_of
 from sklearn_mtl.kinds.tobit import fit_tobit
-from sklearn_mtl.losses import CENSORED, LogProd, TaskLosses
+from sklearn_mtl.losses import CENSORED, Cells, LogProd, TaskLosses
 from sklearn_mtl.losses.cells import squared_error
 from sklearn_mtl.losses.intervals import expected_square, interval_error, squared_distance
 
@@ -275,3 +275,25 @@ def test_squared_errors_throughout_are_distances() -> None:
 def test_the_noise_is_1_by_default(function: Callable[..., torch.Tensor], reach: float) -> None:
     given = MEANS[:, None], *cells(reach)
     assert torch.equal(function(*given), function(*given, scale=1.0))
+
+
+def test_parts_of_a_batch_learn_the_noise_of_the_whole() -> None:
+    """What several processes hold back, and sum before they learn from it."""
+    output, target, reach = batch()
+    output.requires_grad_()
+    cells = Cells.of(target, None, output.dtype, reach)
+    whole, parts = tasks().train(), tasks().train()
+    whole.compare(output, cells)
+    sums: dict[int, torch.Tensor] = {}
+    for rows in (slice(0, 13), slice(13, None)):
+        parts.held = {}
+        by_row = {
+            name: getattr(cells, name)[rows] for name in ("target", "observed", "share", "reach")
+        }
+        parts.compare(output[rows], cells._replace(**by_row))
+        for g, square in parts.held.items():
+            sums[g] = sums.get(g, torch.zeros(())) + square
+    assert not torch.equal(whole.noise.nan_to_num(), parts.noise.nan_to_num())  # not yet
+    for g, square in sums.items():
+        parts.learn_noise(g, square, cells.counts)
+    torch.testing.assert_close(parts.noise, whole.noise, equal_nan=True)
