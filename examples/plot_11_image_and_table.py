@@ -20,6 +20,7 @@ import pandas as pd
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.datasets import MultiInput
+from sklearn_mtl.plotting import SaliencyDisplay
 
 rng = np.random.default_rng(0)
 n, side = 900, 24
@@ -66,6 +67,17 @@ print(scores.round(2))
 for name, rows in (("with a scan", test[taken[test]]), ("without", test[~taken[test]])):
     found = mtl.score_tasks(both[rows], y.iloc[rows])
     print(f"{name}: " + ", ".join(f"{task} {score:.2f}" for task, score in found.items()))
+
+# %%
+# What each task looks at
+# -----------------------
+# :class:`~sklearn_mtl.plotting.SaliencyDisplay` maps the pixels that would change a prediction, and
+# has a bar for each column of the table. The tumour is seen in the scan, and the table says next to
+# nothing of it where there is one; the dose hangs on both.
+
+rows = [*test[taken[test] & tumour[test]][:3], test[~taken[test]][0]]
+display = SaliencyDisplay.from_estimator(mtl, both, rows=rows)
+plt.show()
 
 # %%
 # What each input knows

@@ -290,7 +290,10 @@ HOUSE = {
         ".axes .outlines .pictures .reading _data.fused _data.geometry _data.rows _data.tasks"
         " kinds.bounds kinds.values"
     ),
-    "plotting.saliency": Room(".axes .pictures .reading _data.fused _data.rows", "torch"),
+    "plotting.gradients": Room("", "pandas torch"),
+    "plotting.saliency": Room(
+        ".axes .gradients .pictures .reading _data.fused _data.rows", "pandas torch"
+    ),
     "plotting": Room(
         ".conditional .errors .history .images .saliency .scores .targets .transfer .weights"
     ),

@@ -59,6 +59,8 @@ def as_pictures(samples: NDArray[Any], channels_first: bool = False) -> FloatArr
     samples = samples.astype(np.float64)
     if whole:
         return samples / 255
+    if np.isnan(samples).all():  # rows that all lack the part
+        return samples
     low, high = np.nanmin(samples), np.nanmax(samples)
     if low >= 0 and high <= 1:
         return samples

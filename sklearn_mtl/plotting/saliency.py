@@ -1,4 +1,4 @@
-"""`SaliencyDisplay`: where in an image each task looks."""
+"""`SaliencyDisplay`: where in an image, and at which columns of a table, each task looks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.fused import as_inputs
 from sklearn_mtl._data.rows import take_rows
-from sklearn_mtl._fitted import Fitted, fitted_of, through
-from sklearn_mtl.plotting.axes import GREY, axes_for, pyplot, shortened
+from sklearn_mtl._fitted import fitted_of, through
+from sklearn_mtl.plotting.axes import BLUE, GREY, axes_for, pyplot, shortened
+from sklearn_mtl.plotting.gradients import as_effects, as_maps, mean_gradients
 from sklearn_mtl.plotting.pictures import pictures_of
 from sklearn_mtl.plotting.reading import choose, chosen_rows, n_rows, said
 
@@ -22,6 +24,7 @@ FloatArray = NDArray[np.float64]
 
 N_IMAGES = 6  # unless rows are named
 N_TASKS = 5  # unless they are named
+N_FEATURES = 8  # of a table, those that change predictions most
 
 
 class SaliencyDisplay:
@@ -29,8 +32,9 @@ class SaliencyDisplay:
 
     What is mapped is the size of the gradient of the number, or of the logarithm of the probability
     of the predicted class, in the mean over copies of the image with a little noise (SmoothGrad
-    [1]_). It is recommended to make one by `from_estimator`. All parameters are stored as
-    attributes.
+    [1]_). Of several inputs, such as an image and a table, bars below each map are for the rest:
+    how much the prediction changes with each column of the table. It is recommended to make one by
+    `from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -42,6 +46,9 @@ class SaliencyDisplay:
         Predictions, to stand below the maps.
     rows : array-like of int of shape (n_images,), default=None
         Numbers of the images, for their titles.
+    effects : dict of str to DataFrame of shape (n_images, n_features), default=None
+        What stands beside the images: for each task the size of the gradient, times the standard
+        deviation of each feature in the training. None if there is nothing.
 
     Attributes
     ----------
@@ -51,6 +58,10 @@ class SaliencyDisplay:
         Maps of each task, over the images.
     axes_ : ndarray of Axes of shape (n_tasks + 1, n_images)
         Axes of the images, and below of the maps of each task.
+    bars_ : dict of str to list of BarContainer
+        Bars of each task, of the 8 features that change it most; those of a task have one scale.
+    bar_axes_ : ndarray of Axes of shape (n_tasks, n_images), or None
+        Axes of the bars.
     figure_ : matplotlib Figure
         Figure that holds them.
 
@@ -78,11 +89,13 @@ class SaliencyDisplay:
         *,
         y_pred: dict[str, NDArray[Any]] | None = None,
         rows: Any = None,
+        effects: dict[str, pd.DataFrame] | None = None,
     ) -> None:
         self.images = images
         self.saliency = saliency
         self.y_pred = y_pred
         self.rows = rows
+        self.effects = effects
 
     @classmethod
     def from_estimator(
@@ -103,9 +116,12 @@ class SaliencyDisplay:
         Parameters
         ----------
         estimator : MultiTaskCNNEstimator, Pipeline, search or FrozenEstimator
-            Fitted to images. X goes through the transformers of a pipeline.
+            Fitted to images, or to several inputs with images among them. X goes through the
+            transformers of a pipeline.
         X : array-like of shape (n_samples, ...)
-            As the estimator takes it; of volumes, the middle slice is shown.
+            As the estimator takes it; of volumes, the middle slice is shown. Of several inputs, the
+            first one that holds images is, features of tables have a bar each, and all else has one
+            bar for the whole input.
         rows : array-like of int, default=None
             Rows to show. None is the first 6.
         tasks : str or list of str, default=None
@@ -113,8 +129,8 @@ class SaliencyDisplay:
         n_copies : int, default=16
             Copies with noise over which the gradient is averaged.
         noise : float, default=0.1
-            Standard deviation of the noise, as a share of the range of the values that are shown. 0
-            gives the plain gradient.
+            Standard deviation of the noise, as a share of the range of the values that are shown,
+            and of the standard deviation of each feature of a table. 0 gives the plain gradient.
         random_state : int, default=0
             Seed of the noise.
         ax : matplotlib Axes or array-like of Axes, default=None
@@ -130,7 +146,7 @@ class SaliencyDisplay:
         Raises
         ------
         ValueError
-            If the estimator was not fitted to images alone, or a parameter does not fit.
+            If the estimator was not fitted to images, or a parameter does not fit.
         """
         pyplot(cls.__name__)
         fitted = fitted_of(estimator)
@@ -142,20 +158,26 @@ class SaliencyDisplay:
         names = fitted.encoder.names
         shown = choose(names, tasks)[: N_TASKS if tasks is None else None]
         rows = chosen_rows(rows, n_rows(X), N_IMAGES)
-        inputs = as_inputs(through(estimator, take_rows(X, rows)))
+        X = through(estimator, take_rows(X, rows))
+        inputs = as_inputs(X)
         images = pictures_of(fitted.reader, inputs, len(rows))
-        if fitted.reader.names != [None]:
-            raise ValueError(
-                f"The estimator was fitted to the parts {fitted.reader.names}. Pass one that was "
-                "fitted to images alone."
-            )
-        predicted = fitted.decode(inputs)
-        found = {}
+        parts = fitted.reader.each(inputs)
+        image = next(part for part, reader, _ in parts if len(reader.input_shape_) >= 3)
+        predicted = fitted.decode(X)
+        maps, effects = {}, {}
         for k in shown:
             generator = torch.Generator().manual_seed(random_state)
             how = (noise, n_copies, generator)
-            found[names[k]] = _saliency(fitted, names[k], inputs, len(rows), *how)
-        display = cls(images, found, y_pred={names[k]: predicted[k] for k in shown}, rows=rows)
+            gradients = mean_gradients(fitted, names[k], inputs, len(rows), *how)
+            maps[names[k]] = as_maps(gradients[image])
+            effects[names[k]] = as_effects(fitted, inputs, gradients, image)
+        display = cls(
+            images,
+            maps,
+            y_pred={names[k]: predicted[k] for k in shown},
+            rows=rows,
+            effects=effects if len(fitted.reader.names) > 1 else None,
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(
@@ -178,8 +200,11 @@ class SaliencyDisplay:
             The object itself.
         """
         n, names = len(self.images), list(self.saliency)
-        axes = axes_for(type(self).__name__, ax, n * (len(names) + 1), (1.6, 1.75), n)
-        self.axes_ = axes.reshape(len(names) + 1, n)
+        lines = 1 if self.effects is None else 2  # of a task
+        axes = axes_for(type(self).__name__, ax, n * (len(names) * lines + 1), (1.6, 1.75), n)
+        grid = axes.reshape(-1, n)
+        self.axes_ = grid[[0, *range(1, len(grid), lines)]]
+        self.bar_axes_ = None if self.effects is None else grid[2::2]
         self.figure_ = axes[0].figure
         gray = {"cmap": "gray", "vmin": 0, "vmax": 1} if self.images.ndim == 3 else {}
         self.images_ = self._row(self.axes_[0], self.images, gray)
@@ -197,6 +222,10 @@ class SaliencyDisplay:
             if self.y_pred is not None:
                 for each_ax, predicted in zip(row, self.y_pred[name], strict=True):
                     each_ax.set_xlabel(said(predicted), fontsize="small")
+        self.bars_: dict[str, list[Any]] = {}
+        if self.effects is not None:
+            for name, row in zip(names, grid[2::2], strict=True):
+                self.bars_[name] = self._bars(row, self.effects[name])
         for i, each_ax in enumerate(self.axes_[0] if self.rows is not None else ()):
             each_ax.set_title(f"row {self.rows[i]}", fontsize="small", color=GREY)
         return self
@@ -207,38 +236,14 @@ class SaliencyDisplay:
             ax.set(xticks=[], yticks=[])
         return [ax.imshow(image, **look) for ax, image in zip(axes, images, strict=True)]
 
-
-def _saliency(
-    fitted: Fitted,
-    task: str,
-    inputs: Any,
-    n: int,
-    noise: float,
-    n_copies: int,
-    generator: torch.Generator,
-) -> FloatArray:
-    """Mean size of the gradient over noisy copies, (n, H, W)."""
-    module, reader = fitted.as_module(task), fitted.reader
-    samples = np.asarray(reader.of(inputs, to_predict=True).read(range(n)), dtype=np.float32)
-    X = torch.from_numpy(_as_passed(samples, reader))
-    spread = noise * float(X.max() - X.min())
-    total = torch.zeros_like(X)
-    for _ in range(n_copies):
-        copy = X + spread * torch.randn(X.shape, generator=generator)
-        copy.requires_grad_()
-        out = module(copy)
-        explained = out.amax(dim=1).log() if out.shape[1] > 1 else out[:, 0]
-        total += torch.autograd.grad(explained.sum(), copy)[0].abs()
-    maps = total.numpy().astype(np.float64) / n_copies
-    if reader.data_format == "channels_last" and len(reader.input_shape_) > 1:
-        shape = reader.input_shape_
-        maps = np.moveaxis(maps.reshape(n, *shape[1:], shape[0]), -1, 1)
-    maps = maps.reshape(n, *reader.input_shape_).sum(axis=1)
-    return maps[:, maps.shape[1] // 2] if maps.ndim == 4 else maps
-
-
-def _as_passed(samples: NDArray[np.float32], reader: Any) -> NDArray[np.float32]:
-    """Return samples, channels first, in the layout in which X was passed."""
-    if reader.data_format == "channels_last" and samples.ndim > 2:
-        samples = np.moveaxis(samples, 1, -1)
-    return np.ascontiguousarray(samples.reshape(len(samples), *reader.sample_shape_))
+    def _bars(self, axes: Sequence[Any], effects: pd.DataFrame) -> list[Any]:
+        """Draw a bar for each feature, all of them on one scale."""
+        most = effects.mean().nlargest(N_FEATURES).index
+        effects = effects.loc[:, effects.columns.isin(most)]
+        places, widths = np.arange(effects.shape[1]), effects.to_numpy()
+        bars = [ax.barh(places, each, color=BLUE) for ax, each in zip(axes, widths, strict=True)]
+        for ax in axes:
+            ax.set(xlim=(0, 1.05 * float(widths.max()) or 1), xticks=[], yticks=[])
+            ax.invert_yaxis()
+        axes[0].set_yticks(places, [shortened(name, 14) for name in effects], fontsize="small")
+        return bars

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_mtl import MultiTaskCNNEstimator, predict_interval_frame
+from sklearn_mtl.datasets import ColumnInputs, MultiInput
 from sklearn_mtl.inspection import TrainingHistory, TransferReport, transfer_report
 from sklearn_mtl.plotting import (
     SaliencyDisplay,
@@ -296,6 +297,83 @@ def test_saliency_needs_images() -> None:
         SaliencyDisplay.from_estimator(ESTIMATOR, X)
     with pytest.raises(ValueError, match="n_copies=0"):
         SaliencyDisplay.from_estimator(OF_IMAGES, IMAGES, n_copies=0)
+
+
+# -- saliency of several inputs --------------------------------------------------------------
+
+TABLE = pd.DataFrame({"age": IMAGES_Y[:, 0] * 3.0, "weight": np.arange(len(IMAGES)) * 10.0})
+BOTH = MultiInput(photo=IMAGES, table=TABLE)
+OF_BOTH = MultiTaskCNNEstimator(random_state=0, max_epochs=2).fit(BOTH, IMAGES_Y[:, :2])
+
+
+def test_saliency_of_a_table_is_the_gradient_in_standard_deviations() -> None:
+    names = OF_BOTH.task_names_
+    display = SaliencyDisplay.from_estimator(OF_BOTH, BOTH, rows=[3, 4], n_copies=1, noise=0)
+    parts = {"photo": IMAGES[[3, 4]], "table": TABLE.to_numpy()[[3, 4]]}
+    x = {n: torch.tensor(v, dtype=torch.float32, requires_grad=True) for n, v in parts.items()}
+    out = OF_BOTH.as_module(names[1])(x)
+    by_pixel, by_column = torch.autograd.grad(out.sum(), list(x.values()))
+    np.testing.assert_allclose(display.saliency[names[1]], by_pixel.abs(), rtol=1e-4)
+    assert display.effects is not None
+    effects = display.effects[names[1]]
+    assert list(effects) == ["age", "weight"]
+    np.testing.assert_allclose(
+        effects, by_column.abs().numpy() * TABLE.std(ddof=0).to_numpy(), rtol=1e-4
+    )
+    assert display.axes_.shape == (3, 2)
+    assert display.bar_axes_.shape == (2, 2)
+    widths = [[bar.get_width() for bar in bars] for bars in display.bars_[names[1]]]
+    np.testing.assert_allclose(widths, effects)
+    labels = [label.get_text() for label in display.bar_axes_[1, 0].get_yticklabels()]
+    assert labels == ["age", "weight"]
+    assert display.bar_axes_[1, 0].get_xlim() == display.bar_axes_[1, 1].get_xlim()
+
+
+def test_saliency_shows_the_features_that_count_most() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(len(IMAGES), 12))
+    both = MultiInput(table=table, second=IMAGES[::-1], photo=IMAGES)
+    estimator = MultiTaskCNNEstimator(random_state=0, max_epochs=1).fit(both, IMAGES_Y[:, 1])
+    display = SaliencyDisplay.from_estimator(estimator, both, rows=[0, 1, 2])
+    np.testing.assert_allclose(display.images, IMAGES[::-1][:3])  # the first part with images
+    assert display.effects is not None
+    effects = display.effects["y0"]
+    assert list(effects) == [*(f"table {j}" for j in range(12)), "photo"]
+    shown = [label.get_text() for label in display.bar_axes_[0, 0].get_yticklabels()]
+    assert len(shown) == 8
+    assert set(shown) == set(effects.mean().nlargest(8).index)
+
+
+def test_saliency_where_the_image_is_missing_is_that_of_the_table() -> None:
+    photos = IMAGES.copy()
+    photos[::2] = np.nan
+    some = MultiInput(photo=photos, table=TABLE)
+    estimator = MultiTaskCNNEstimator(random_state=0, max_epochs=1).fit(some, IMAGES_Y[:, 1])
+    for rows in ([0, 1], [0, 2]):
+        display = SaliencyDisplay.from_estimator(estimator, some, rows=rows)
+        assert (display.saliency["y0"][0] == 0).all()
+        assert display.effects is not None
+        assert (display.effects["y0"].to_numpy() > 0).all()
+        display.figure_.canvas.draw()
+
+
+def test_saliency_through_a_table_that_names_its_parts() -> None:
+    flat = np.column_stack([IMAGES.reshape(len(IMAGES), -1), TABLE])
+    steps = [("photo", "passthrough", slice(0, 64)), ("table", "passthrough", [64, 65])]
+    shape = {"photo": (1, 8, 8)}
+    mtl = MultiTaskCNNEstimator(input_shape=shape, random_state=0, max_epochs=1)
+    pipeline = make_pipeline(ColumnInputs(steps), mtl).fit(flat, IMAGES_Y[:, 1])
+    display = SaliencyDisplay.from_estimator(pipeline, flat, rows=[0], n_copies=1, noise=0)
+    flat_mtl = MultiTaskCNNEstimator(
+        input_shape={**shape, "table": (-1,)}, random_state=0, max_epochs=1
+    )
+    other = SaliencyDisplay.from_estimator(
+        flat_mtl.fit(flat, IMAGES_Y[:, 1]), flat, rows=[0], n_copies=1, noise=0
+    )
+    np.testing.assert_allclose(display.saliency["y0"], other.saliency["y0"], rtol=1e-4)
+    assert display.effects is not None
+    assert other.effects is not None
+    np.testing.assert_allclose(display.effects["y0"], other.effects["y0"], rtol=1e-4)
 
 
 # -- what does not fit -----------------------------------------------------------------------
