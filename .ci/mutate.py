@@ -318,7 +318,7 @@ def main() -> None:
     options += ["-n0", "-s", "-q", "-p", "no:cacheprovider"]
     with contextlib.redirect_stdout(said):
         status = pytest.main([*options, *arguments.paths], plugins=[trials])
-    if status:
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED):
         sys.exit(said.getvalue())
     trials.report()
 
