@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sklearn_mtl._data.inputs import Rows, Source
 from sklearn_mtl._memory import naming_memory
 
-__all__ = ["CHUNK_ROWS", "Inputs", "infer", "predict_raw"]
+__all__ = ["CHUNK_ROWS", "Inputs", "infer", "predict_raw", "raw_chunks"]
 
 # Input values or features, and rows, per chunk. In larger ones, what is between the layers leaves
 # the processor's cache, which is half as fast, and the memory that the process holds grows.
@@ -88,32 +88,42 @@ def _trains(module: nn.Module) -> bool:
     )
 
 
-def predict_raw(
+def raw_chunks(
     module: Any,
     source: Source,
     rows: Rows,
     device: Any,
     amp_dtype: torch.dtype | None = None,
     embed: bool = False,
-) -> NDArray[np.floating[Any]]:
-    """Raw outputs (n, n_outputs) or (n, M, n_outputs), or the representation (n, F), of `rows`."""
+) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
+    """Places among `rows`, and raw outputs (n, n_outputs) or (n, M, n_outputs) there, in turn.
+
+    Or the representation (n, F), to `embed`.
+    """
     if _trains(module):
         module.eval()  # all of its parts, whatever they were set to since
     dtype = module.heads.weight.dtype
     inputs = Inputs(source, dtype, torch.device(device))
-    widest = max(math.prod(source.shape), module.n_features)
+    widest = max(math.prod(source.shape), module.n_features, module.heads.bias.shape[-1])
     n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
     starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
-    outputs: NDArray[np.floating[Any]] | None = None
-    memory = naming_memory("Pass X in parts, or fit a smaller trunk.")
-    with memory, torch.inference_mode(), _without_autocast(inputs.device.type):
-        places = list(itertools.pairwise(starts))
-        parts = inputs.parts(rows[start:stop] for start, stop in places)
-        for (start, stop), x in zip(places, parts, strict=True):
+    places = list(itertools.pairwise(starts))
+    parts = inputs.parts(rows[start:stop] for start, stop in places)
+    for place in places:
+        memory = naming_memory("Pass X in parts, or fit a smaller trunk.")
+        with memory, torch.inference_mode(), _without_autocast(inputs.device.type):
+            x = next(parts)
             chunk = module.embed(x) if embed else infer(module, x, amp_dtype)
-            chunk = chunk.to(dtype).cpu().numpy()
-            if outputs is None:  # at once: small arrays in between would pin the memory of chunks
-                outputs = np.empty((len(rows), *chunk.shape[1:]), chunk.dtype)
-            outputs[start:stop] = chunk
+            found = chunk.to(dtype).cpu().numpy()
+        yield slice(*place), found
+
+
+def predict_raw(*args: Any, **kwargs: Any) -> NDArray[np.floating[Any]]:
+    """Return what `raw_chunks` does, of all rows at once."""
+    rows, outputs = args[2], None
+    for place, chunk in raw_chunks(*args, **kwargs):
+        if outputs is None:  # at once: small arrays in between would pin the memory of chunks
+            outputs = np.empty((len(rows), *chunk.shape[1:]), chunk.dtype)
+        outputs[place] = chunk
     assert outputs is not None
     return outputs

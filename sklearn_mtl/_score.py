@@ -43,7 +43,7 @@ def score_columns(
     weight : ndarray of shape (n, n_tasks)
     in_fit : bool
     """
-    counts = [int(column.seen.sum()) for column in columns]
+    counts = [column.n_seen for column in columns]
     silent = {k for k, kind in enumerate(kinds) if isinstance(kind, UnobservedTarget)}
     few = [k for k, n in enumerate(counts) if n < kinds[k].min_samples and k not in silent]
     if not in_fit:

@@ -200,19 +200,18 @@ class TaskScorer(BaseEstimator):
         columns, weight = encoder.read(y, sample_weight)
         k = encoder.names.index(self.task)
         check_consistent_length(X, weight)
-        column, rows = columns[k], np.flatnonzero(columns[k].seen)
+        rows, values = columns[k].rows, columns[k].values
         scorer: Any = self.metric or type(view).score
-        if are_bounds(column.values):
+        if are_bounds(values):
             orders = self.metric is None or _measures_order(self.metric)
-            rows = rows if orders else rows[exact(column.values[rows])]
-            values = as_intervals(column.values) if orders else column.values["lower"]
-            column = column._replace(values=values)
+            rows = rows if orders else rows[exact(values[rows])]
+            values = as_intervals(values) if orders else values["lower"]
         if len(rows) == 0 or encoder.unobserved[k]:
             lacking = f"Task {self.task!r} has no observed rows: its score is NaN."
             message = untrained(self.task) if encoder.unobserved[k] else lacking
             warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
             return float("nan")
-        y_true = typed(column.values[rows])
+        y_true = typed(values[rows])
         weights = {} if sample_weight is None else {"sample_weight": weight[rows, k]}
         if len(rows) < len(weight):
             X = take_rows(X, rows)

@@ -152,9 +152,11 @@ HOUSE = {
     "_data.fused": Room(".ahead .inputs .on_disk .parts .refusals .scaling"),
     "_data.likely": Room(".inputs .refusals"),
     "_data.suspects": Room(".likely .tables .tasks"),
-    "_data.decoding": Room(".gates .tables .tasks"),
+    "_data.encoded": Room(".tables"),
+    "_data.decoding": Room(".encoded .gates .tables .tasks"),
     "_data.targets": Room(
-        ".bounds .decoding .gates .labels .observed .rows .suspects .tables .tasks kinds.censored"
+        ".bounds .decoding .encoded .gates .labels .observed .rows .suspects .tables .tasks"
+        " kinds.censored"
     ),
     "_data.tree": Room(".decoding .tasks"),
     "_data": Room(),
@@ -180,7 +182,8 @@ HOUSE = {
     "_training.recipe": Room(),
     "_training.augmenting": Room("augmentation networks.conv"),
     "_training.windows": Room(),
-    "_training.batches": Room(".augmenting .group .recipe .windows _predict"),
+    "_training.by_row": Room("", "scipy.sparse"),
+    "_training.batches": Room(".augmenting .by_row .group .recipe .windows _predict"),
     "_training.listeners": Room(".recipe networks.fusion", "skorch"),
     "_training.lines": Room("", "skorch", "tqdm"),  # what `verbose` shows
     "_training.averaging": Room(".listeners .recipe", "skorch"),
@@ -217,14 +220,15 @@ HOUSE = {
     "_training.calibrate": Room(".line .net .plan .run"),
     "_training.likeliest": Room("kinds.bounds kinds.tobit", "scipy"),
     "_training.measure": Room(".likeliest _intervals", "scipy"),
+    "_training.left_out": Room(".listeners .net .plan _predict _score"),
     "_training.errors": Room(
-        ".dealing .likeliest .measure .net .plan _intervals _predict kinds kinds.bounds"
+        ".dealing .left_out .likeliest .measure .net .plan _intervals kinds kinds.bounds"
     ),
     "_training.fit": Room(
         ".agreeing .augmenting .batches .build .calibrate .copies .ctrl_c .errors .fingerprints"
-        " .fit_tasks .listeners .thawing"
-        " .group .net .plan .progress .random .run .sharing"
-        " _fitted _identity _predict _score"
+        " .fit_tasks .thawing"
+        " .group .left_out .net .plan .progress .random .run .sharing"
+        " _fitted _identity"
     ),
     "_training": Room(),
     # What may stand in a file: data, and objects of rooms that are therefore known here.

@@ -18,6 +18,10 @@ shuffled reads against a pass in order.
 
 *memory*. The private memory of a fit and a prediction of a memmap of many images (`--gigabytes`).
 
+*tasks*. The memory of a process that fits thousands of tasks, of which few cells are observed, and
+its CPU time per observed cell beside that of 20 tasks without holes; what predictions and scores of
+five times as many tasks take.
+
     python examples/benchmarks/scale.py
     python examples/benchmarks/scale.py reading folds
     python examples/benchmarks/scale.py memory --gigabytes 20
@@ -45,7 +49,7 @@ import zarr
 from real_data import publish
 
 from sklearn_mtl import MultiTaskCNNEstimator
-from sklearn_mtl._data.decoding import EncodedTargets
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.fused import as_inputs, reader_for
 from sklearn_mtl._training import batches as batches_of
 from sklearn_mtl._training.batches import Batches
@@ -415,6 +419,102 @@ def memory(args: Any, folder: Path) -> Iterator[Figure]:
         yield Figure(f"{what}: CPU", 1e6 * seconds / n_rows, "us/row")
 
 
+# -- tasks -----------------------------------------------------------------------------------
+
+MANY = """
+import sys, threading, time
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from sklearn_mtl import MultiTaskCNNEstimator
+
+torch.set_num_threads(1)
+n, n_tasks, observed, what = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+rng = np.random.default_rng(0)
+X = rng.normal(size=(n, 20)).astype(np.float32)
+weights = rng.normal(size=(20, n_tasks))
+each = max(1, round(n_tasks * observed))
+y = np.empty((n, each))
+tasks = np.empty((n, each), dtype=np.int32)
+for at in range(0, n, 500):
+    some = X[at : at + 500]
+    order = rng.random((len(some), n_tasks)).argsort(axis=1)[:, :each]
+    tasks[at : at + 500] = np.sort(order, axis=1)
+    y[at : at + 500] = np.take_along_axis(some @ weights, tasks[at : at + 500], axis=1)
+y += rng.normal(size=y.shape)
+del order, some, weights
+if each < n_tasks:
+    y = csr_array((y.ravel(), tasks.ravel(), np.arange(0, y.size + 1, each)), shape=(n, n_tasks))
+del tasks
+cells = n * each
+
+def resident():  # MB
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+def made(X, y):
+    return MultiTaskCNNEstimator(max_epochs=1, random_state=0).fit(X, y)
+
+made(X[:200], X[:200, :2])  # the first one imports
+most, ended = [resident()], threading.Event()
+def watch():
+    while not ended.wait(0.02):
+        most.append(resident())
+if what == "predict":
+    estimator = made(X[:300], y[:300])
+    y = y.toarray()
+    most = [resident()]
+threading.Thread(target=watch, daemon=True).start()
+before, times = most[0], []
+for _ in range(1 if what == "fit" else 3):
+    start = time.process_time()
+    if what == "fit":
+        made(X, y)
+    else:
+        estimator.score(X, y)
+    times.append(time.process_time() - start)
+ended.set()
+of_row = []
+for _ in range(5 if what == "predict" else 0):
+    start = time.process_time()
+    estimator.predict(X[:1])
+    of_row.append(time.process_time() - start)
+print(cells, max(most), max(most) - before, min(times), min(of_row, default=0))
+"""
+
+
+def many_tasks(n: int, n_tasks: int, observed: float, what: str) -> list[float]:
+    """Cells, MB in all and added, CPU seconds of a fit or score, and of predicting a row."""
+    command = [sys.executable, "-c", MANY, *map(str, (n, n_tasks, observed)), what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [*map(float, done.stdout.split())]
+
+
+@section
+def tasks(args: Any, folder: Path) -> Iterator[Figure]:
+    """What thousands of tasks take."""
+    n, n_tasks = args.task_rows, args.tasks
+    cells, *_, seconds, _ = many_tasks(n, 20, 1.0, "fit")
+    base = 1e6 * seconds / cells
+    yield Figure(f"20 tasks without holes, {n:,} rows: fit of an epoch", base, "us/cell")
+    cells, most, added, seconds, _ = many_tasks(n, n_tasks, 0.05, "fit")
+    what = f"{n_tasks:,} tasks, 95 % holes, y sparse"
+    yield Figure(f"{what}: memory of the process", most, "MB", most=4000)
+    yield Figure(f"{what}: a fit adds", added, "MB")
+    of_y = n * n_tasks * 8 / 1e6
+    yield Figure(f"{what}: a fit adds, times a dense y", added / of_y, "")
+    found = 1e6 * seconds / cells
+    yield Figure(f"{what}: fit of an epoch", found, "us/cell")
+    yield Figure(f"{what}: time per cell, times that of 20", found / base, "", most=3)
+    n, n_tasks = args.score_rows, 5 * n_tasks
+    _, _, added, seconds, of_row = many_tasks(n, n_tasks, 0.05, "predict")
+    what = f"{n_tasks:,} tasks, {n:,} rows"
+    yield Figure(f"{what}: score", seconds, "s", most=5)
+    of_y = n * n_tasks * 8 / 1e6
+    yield Figure(f"{what}: a score adds, times y", added / of_y, "", most=args.most_of_y)
+    yield Figure(f"{what}: prediction of one row", 1e3 * of_row, "ms", most=50)
+
+
 # -- all -------------------------------------------------------------------------------------
 
 TINY = {
@@ -422,6 +522,7 @@ TINY = {
     "fold_gigabytes": 0.01, "gigabytes": 0.01, "least_cold": 0.0, "most_lost": 1.0,
     "most_passes": 9.0, "least_passes": -math.inf, "most_memory": 2000, "untold_rows": 1000,
     "most_untold": 9.0,
+    "task_rows": 200, "tasks": 40, "score_rows": 100, "most_of_y": math.inf,
 }  # fmt: skip
 
 
@@ -437,12 +538,15 @@ def main() -> int:
         default=1.0,
         help="share of rows with targets, and of those that are predicted, of both",
     )
+    parser.add_argument("--task-rows", type=int, default=100_000, help="of the section tasks")
+    parser.add_argument("--tasks", type=int, default=2000, help="of the section tasks")
     parser.add_argument("--tiny", action="store_true", help="little of all, and no bounds")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the table here")
     args = SimpleNamespace(
         rows=24_000, cold_rows=250_000, sorted_rows=16_384, seeds=5, pass_rows=4000, turns=2,
         least_cold=5.0, most_lost=0.003, most_passes=0.3, least_passes=0.0, most_memory=1500,
         untold_rows=200_000, most_untold=0.02,
+        score_rows=1000, most_of_y=2.5,
     )  # fmt: skip
     vars(args).update(vars(parser.parse_args()))
     if args.tiny:

@@ -165,8 +165,8 @@ def within_bounds(name: str, column: Column, least: float, missing_values: Any =
     column : Column
         Of pairs; of plain numbers, if all are exact.
     """
-    values, seen = column.values, column.seen
-    if values.dtype == object and any(isinstance(v, pd.Interval) for v in values[seen]):
+    if column.observed.dtype == object and any(isinstance(v, pd.Interval) for v in column.observed):
+        values, seen = column.values, column.seen
         lower, upper = np.zeros((2, len(values)))
         missing = listed_values(missing_values)
         for row in np.flatnonzero(seen):
@@ -185,7 +185,7 @@ def within_bounds(name: str, column: Column, least: float, missing_values: Any =
             lower[row] = -np.inf if ends[0] in missing else ends[0]
             upper[row] = np.inf if ends[1] in missing else ends[1]
         column = Column(as_bounds(lower, upper), seen, False, None)
-    return _known(column, least) if are_bounds(column.values) else column
+    return _known(column, least) if are_bounds(column.observed) else column
 
 
 def _known(column: Column, least: float) -> Column:
@@ -193,7 +193,7 @@ def _known(column: Column, least: float) -> Column:
     lower, upper = column.values["lower"], column.values["upper"]
     seen = column.seen & ~(np.isin(lower, (least, -np.inf)) & (upper == np.inf))
     values = lower if exact(column.values[seen]).all() else column.values
-    return column._replace(values=values, seen=seen)
+    return Column(values, seen, column.categorical, column.order)
 
 
 # -- pairs of columns ----------------------------------------------------------------------------
@@ -282,12 +282,12 @@ def _paired(
     ends = []
     for (name, raw), side in ((low, -np.inf), (high, np.inf)):
         column = clean(_without(raw, side), name, missing_values)
-        if column.seen.any() and not are_numbers(column.values):
+        if column.n_seen and not are_numbers(column.observed):
             raise ValueError(
                 f"Task {task!r}: column {name!r} of y holds "
-                f"{column.values[column.seen][0]!r}. Bounds are numbers, NaN where there is none."
+                f"{column.observed[0]!r}. Bounds are numbers, NaN where there is none."
             )
-        values = column.values if column.seen.any() else np.zeros(len(column.seen))
+        values = column.values if column.n_seen else np.zeros(column.n_rows)
         ends.append((np.where(column.seen, values.astype(np.float64), side), column.seen))
     (lower, has_lower), (upper, has_upper) = ends
     wrong = np.flatnonzero(lower > upper)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.opening import as_numpy, tells_holes, with_holes
+from sklearn_mtl._data.opening import as_numpy, tells_holes
 from sklearn_mtl.kinds.values import is_hole, narrow
 
 __all__ = [
@@ -38,8 +38,6 @@ MENDS = {
 def as_array(y: Any) -> NDArray[Any]:
     """Return an array or nested list as numpy; a mixed list as objects, not as strings."""
     check_container(y)
-    if tells_holes(y):
-        return with_holes(y)
     mend = "Pass one value per task in every row, NaN or None where nothing was observed."
     array = as_numpy(y, "y", mend)
     mixed = array.dtype.kind in "US" and isinstance(y, list | tuple)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Sequence, Set
-from typing import Any, NamedTuple, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.gates import blank, chains, holds
 from sklearn_mtl._data.tables import Template
 from sklearn_mtl._data.tasks import Task, naming
@@ -25,7 +26,7 @@ from sklearn_mtl.kinds import (
 from sklearn_mtl.kinds.bounds import bounds_of
 from sklearn_mtl.kinds.values import are_numbers
 
-__all__ = ["EncodedTargets", "TargetDecoder"]
+__all__ = ["RawOutputs", "TargetDecoder"]
 
 FloatArray = NDArray[np.float64]
 Outputs = NDArray[np.floating[Any]]  # of a network, in its precision
@@ -36,23 +37,11 @@ ALIKE = (ClassificationTarget, RegressionTarget, QuantileTarget)
 MANY, VALUES = 8, 2**20
 
 
-class EncodedTargets(NamedTuple):
-    """What the network learns from: no NaN, no labels.
+class RawOutputs(Protocol):
+    """Raw outputs of rows that are not an array, but can be had for some tasks and rows."""
 
-    ``values`` (n, n_tasks) holds class codes and scaled numbers, 0 where nothing was observed;
-    ``weight`` (n, n_tasks) holds the weight of each cell, 0 where nothing was observed. Where
-    targets are known within bounds, ``reach`` (n, n_tasks) holds the way from the value to the
-    other bound, 0 where it is exact; None if all are.
-    """
-
-    values: FloatArray
-    weight: FloatArray
-    reach: FloatArray | None = None
-
-    def take(self, rows: NDArray[Any]) -> EncodedTargets:
-        """Return those of some rows."""
-        reach = None if self.reach is None else self.reach[rows]
-        return EncodedTargets(self.values[rows], self.weight[rows], reach)
+    def part(self, outputs: slice, rows: Any) -> Outputs:
+        """Return some outputs (n_rows, width), or (n_rows, M, width) of members."""
 
 
 class TargetDecoder:
@@ -90,12 +79,14 @@ class TargetDecoder:
         """Tell which tasks have targets that are known within bounds."""
         return np.array([isinstance(kind, CensoredTarget) for kind in self.kinds_])
 
-    def codes_of(self, k: int, targets: EncodedTargets) -> tuple[NDArray[Any], FloatArray]:
-        """Codes of task `k` as its kind takes them, and their weights, both (n,)."""
-        values, weight = targets.values[:, k], targets.weight[:, k]
-        if targets.reach is None or not self.bounded[k]:
-            return values, weight
-        return bounds_of(values, targets.reach[:, k]), weight
+    def codes_of(
+        self, k: int, targets: EncodedTargets
+    ) -> tuple[NDArray[Any], NDArray[Any], FloatArray]:
+        """Rows with targets of task `k`, their codes as its kind takes them, and their weights."""
+        rows, values, weight, reach = targets.cells(k)
+        if reach is None or not self.bounded[k]:
+            return rows, values, weight
+        return rows, bounds_of(values, reach), weight
 
     @property
     def n_outputs(self) -> list[int]:
@@ -108,18 +99,19 @@ class TargetDecoder:
         kinds: list[Any] = self.kinds_
         return {k: kind.classes_ for k, kind in enumerate(kinds) if kind.is_class}
 
-    def part_of(self, raw: Outputs, k: int) -> FloatArray:
+    def part_of(self, raw: Outputs | RawOutputs, k: int, rows: Any = slice(None)) -> FloatArray:
         """Raw outputs (n, M, n_outputs) of task `k`, of those of all, for members or without."""
-        return self._part(raw, self._starts(), k)
+        return self._part(raw, self._starts(), k, rows)
 
     def _starts(self) -> list[int]:
         """Where the outputs of each task begin, and where the last ones end."""
         return list(itertools.accumulate(self.n_outputs, initial=0))
 
     def _part(
-        self, raw: Outputs, starts: Sequence[int], k: int, rows: Any = slice(None)
+        self, raw: Outputs | RawOutputs, starts: Sequence[int], k: int, rows: Any = slice(None)
     ) -> FloatArray:
-        part = raw[..., starts[k] : starts[k + 1]][rows]
+        outputs = slice(starts[k], starts[k + 1])
+        part = raw[..., outputs][rows] if isinstance(raw, np.ndarray) else raw.part(outputs, rows)
         return (part[:, None] if part.ndim == 2 else part).astype(np.float64)
 
     def _linked(self, raw: Outputs, only_classes: bool = False) -> dict[int, FloatArray]:
@@ -229,7 +221,7 @@ class TargetDecoder:
         share = proba / class_weight
         return share / share.sum(axis=1, keepdims=True)
 
-    def balance(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
+    def balance(self, raw: Outputs | RawOutputs, targets: EncodedTargets) -> FloatArray:
         """Shift (n_outputs,) of the raw outputs of the training rows, for kinds that ask for it."""
         parts = [
             kind.balance(*seen) if len(seen[1]) else np.zeros(kind.n_outputs)
@@ -238,7 +230,7 @@ class TargetDecoder:
         return np.concatenate(parts)
 
     def shrink(
-        self, raw: Outputs, targets: EncodedTargets, but: Set[int] = frozenset()
+        self, raw: Outputs | RawOutputs, targets: EncodedTargets, but: Set[int] = frozenset()
     ) -> tuple[FloatArray, FloatArray]:
         """Slope and shift (n_outputs,) of outputs of rows left out; 1 and 0 for the tasks `but`."""
         parts = [
@@ -248,7 +240,7 @@ class TargetDecoder:
         slopes = np.repeat([slope for slope, _ in parts], self.n_outputs)
         return slopes, np.concatenate([shift for _, shift in parts])
 
-    def noise_std(self, raw: Outputs, targets: EncodedTargets) -> FloatArray:
+    def noise_std(self, raw: Outputs | RawOutputs, targets: EncodedTargets) -> FloatArray:
         """Noise of each task in the units of y, NaN for kinds without."""
         noise = [
             kind.noise_std(*s) if len(s[1]) else np.nan for kind, s in self._seen(raw, targets)
@@ -256,7 +248,7 @@ class TargetDecoder:
         return np.array(noise)
 
     def _seen(
-        self, raw: Outputs, targets: EncodedTargets, as_they_are: bool = False
+        self, raw: Outputs | RawOutputs, targets: EncodedTargets, as_they_are: bool = False
     ) -> Iterator[tuple[Kind, tuple[FloatArray, NDArray[Any], FloatArray]]]:
         """Each kind, and raw outputs, targets and weights where it was observed.
 
@@ -264,13 +256,11 @@ class TargetDecoder:
         """
         starts = self._starts()
         for k, kind in enumerate(self.kinds_):
-            values, weight = self.codes_of(k, targets)
+            seen, values, weight = self.codes_of(k, targets)
             class_weight = self._class_weights[k]
             if class_weight is not None and (as_they_are or kind.is_calibrated):
-                codes = np.where(weight > 0, values, 0).astype(int)
-                weight = weight / np.where(class_weight > 0, class_weight, 1)[codes]
-            seen = np.flatnonzero(weight)
-            yield kind, (self._part(raw, starts, k, seen), values[seen], weight[seen])
+                weight = weight / np.where(class_weight > 0, class_weight, 1)[values.astype(int)]
+            yield kind, (self._part(raw, starts, k, seen), values, weight)
 
     @property
     def uses_unseen(self) -> bool:
@@ -282,7 +272,7 @@ class TargetDecoder:
         named = zip(self.names, self.kinds_, strict=True)
         return {name: kind.needs_unseen for name, kind in named if kind.needs_unseen}
 
-    def tuned(self, raw: Outputs, targets: EncodedTargets) -> Self:
+    def tuned(self, raw: Outputs | RawOutputs, targets: EncodedTargets) -> Self:
         """Return a copy that decides best on these rows, which were not trained on."""
         copied = copy.copy(self)
         copied.kinds_ = []
@@ -293,8 +283,9 @@ class TargetDecoder:
 
     def without_effect(self, targets: EncodedTargets) -> dict[str, str]:
         """Say of which tasks these rows, which were not trained on, hold too few labels."""
-        observed = (c[w > 0] for c, w in zip(targets.values.T, targets.weight.T, strict=True))
-        n_labels = dict(zip(self.names, (len(np.unique(codes)) for codes in observed), strict=True))
+        n_labels = {
+            name: len(np.unique(targets.cells(k).values)) for k, name in enumerate(self.names)
+        }
         return {
             name: f"Task {name!r}: {what} has no effect, as the rows that were not trained on hold "
             f"{n_labels[name]} of its labels. Pass some with two, or leave it out."

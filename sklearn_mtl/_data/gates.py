@@ -87,7 +87,7 @@ def applicability(
     """
     refused: dict[int, BoolArray] = {}
     applicable = {}
-    nowhere, everywhere = (np.full(len(columns[0].seen), value) for value in (False, True))
+    nowhere, everywhere = (np.full(columns[0].n_rows, value) for value in (False, True))
     for k in gates_first(gates):
         gate, seen = gates[k], columns[k].seen
         # No gate: applicable everywhere; a hole is a missing value.

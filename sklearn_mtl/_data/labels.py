@@ -39,7 +39,7 @@ def declared_labels(classes: Any, names: list[str], missing_values: Any) -> dict
             raise ValueError(f"classes holds {labels!r} for {name!r}. Pass a list of labels.")
         labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
         column = clean(RawColumn(as_column(labels)), name, missing_values)
-        if not column.seen.all():
+        if column.n_seen < column.n_rows:
             raise ValueError(
                 f"classes holds a missing value among the labels {labels!r} of {name!r}. Leave "
                 "it out."
@@ -79,9 +79,8 @@ def resolve_class_weights(
     resolved = []
     for task, kind, column, w in zip(tasks, kinds, columns, weight.T, strict=True):
         with naming(task):
-            seen = column.seen
             resolved.append(
-                _class_weight_of(specs.get(task.name), kind, column.values[seen], w[seen])
+                _class_weight_of(specs.get(task.name), kind, column.observed, w[column.rows])
             )
     return resolved
 

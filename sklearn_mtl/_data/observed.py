@@ -41,9 +41,9 @@ AS_BEFORE = "What their heads learned before stays."
 
 def require_observed(tasks: Sequence[Task], columns: Sequence[Column]) -> None:
     """Refuse a y in which nothing is observed of any task."""
-    if any(column.seen.any() for column in columns):
+    if any(column.n_seen for column in columns):
         return
-    names, n = [task.name for task in tasks], len(columns[0].seen)
+    names, n = [task.name for task in tasks], columns[0].n_rows
     whose = f"Task {names[0]!r} has no" if len(names) == 1 else f"None of the tasks {names} has an"
     raise ValueError(
         f"{whose} observed value (of non-zero weight) in {n} rows. Pass rows with observed targets."
@@ -57,7 +57,7 @@ def fit_kind(task: Task, column: Column, weight: FloatArray, labels: Any = ()) -
     """
     kind: Any = task.make_kind()
     with naming(task):
-        values, weight = column.values[column.seen], weight[column.seen]
+        values, weight = column.observed, weight[column.rows]
         if not len(values):
             known = kind.is_class and (len(labels) or len(kind.labels_to_come(None)))
             return UnobservedTarget(
@@ -99,7 +99,7 @@ def refuse_unknown(declared: Any, tasks: Sequence[Task], kinds: Sequence[Any]) -
 def heard(kinds: Sequence[Kind], columns: Sequence[Column]) -> list[Column]:
     """Columns without the targets of tasks that were not observed in training."""
     return [
-        column._replace(seen=np.zeros_like(column.seen))
+        column.where(np.zeros(column.n_rows, dtype=bool))
         if isinstance(kind, UnobservedTarget)
         else column
         for kind, column in zip(kinds, columns, strict=True)
@@ -108,11 +108,11 @@ def heard(kinds: Sequence[Kind], columns: Sequence[Column]) -> list[Column]:
 
 def warn_of_unobserved(tasks: Sequence[Task], columns: Sequence[Column], outcome: str) -> None:
     """Warn once of all tasks without an observed value, and say what comes of them."""
-    names = [t.name for t, column in zip(tasks, columns, strict=True) if not column.seen.any()]
+    names = [t.name for t, column in zip(tasks, columns, strict=True) if not column.n_seen]
     if names:
         whose = f"Task {names[0]!r} has" if len(names) == 1 else f"The tasks {names} have"
         warnings.warn(
-            f"{whose} no observed value (of non-zero weight) in {len(columns[0].seen)} rows. "
+            f"{whose} no observed value (of non-zero weight) in {columns[0].n_rows} rows. "
             f"{outcome}",
             UserWarning,
             stacklevel=3,

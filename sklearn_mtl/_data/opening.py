@@ -20,7 +20,6 @@ __all__ = [
     "is_readable",
     "opened",
     "tells_holes",
-    "with_holes",
 ]
 
 MOST_AXES = 64  # that an array of numpy can have
@@ -107,15 +106,6 @@ def as_numpy(values: Any, name: str, mend: str) -> NDArray[Any]:
 def tells_holes(values: Any) -> bool:
     """Tell sparse matrices of scipy that store cells one by one, zeros too if they were set."""
     return issparse(values) and values.format in ("csr", "csc", "coo", "lil", "dok")
-
-
-def with_holes(matrix: Any) -> NDArray[Any]:
-    """Return a sparse matrix as an array, NaN where no cell is stored."""
-    cells = matrix.tocoo(copy=True)
-    out = np.full(cells.shape, np.nan, np.result_type(cells.dtype, np.float64))
-    cells.sum_duplicates()
-    out[cells.coords if hasattr(cells, "coords") else (cells.row, cells.col)] = cells.data
-    return out
 
 
 def is_masked(values: Any) -> bool:

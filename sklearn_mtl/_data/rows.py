@@ -28,6 +28,7 @@ __all__ = [
     "split_rows",
     "take_rows",
     "weight_columns",
+    "weights_of_rows",
 ]
 
 FloatArray = NDArray[np.floating[Any]]
@@ -81,6 +82,15 @@ def check_weights(
     return np.broadcast_to(weight, (n_samples, n_tasks))
 
 
+def weights_of_rows(weight: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return those of some rows, as small as `check_weights` made them."""
+    if len(rows) == len(weight):
+        return weight
+    if weight.strides[1] == 0:
+        return np.broadcast_to(weight[rows, :1], (len(rows), weight.shape[1]))
+    return weight[rows]
+
+
 def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
     """Return groups as numbers from 0, in the order of their labels; None where there are none."""
     if groups is None:
@@ -100,7 +110,7 @@ def check_groups(groups: Any, n_samples: int) -> NDArray[np.intp] | None:
         raise ValueError(f"groups holds labels that cannot be ordered: {error}.") from error
 
 
-def take_rows(data: Any, rows: NDArray[np.intp]) -> Any:
+def take_rows(data: Any, rows: NDArray[np.integer[Any]]) -> Any:
     """Return some rows of X, y or weights, in the container that they are in."""
     if is_stored(data):  # such files have rules of their own about rows
         return lazily(data)[rows]

@@ -72,7 +72,7 @@ def question_labels(
     kinds_of_fault = ("holes", "numbers", "spaces", "many", "fractions")
     said: dict[str, dict[str, str]] = {fault: {} for fault in kinds_of_fault}
     for task, kind, column in zip(tasks, kinds, columns, strict=True):
-        n = int(column.seen.sum())
+        n = column.n_seen
         if not kind.is_class or n == 0 or getattr(kind, "categories", None) is not None:
             continue
         labels = kind.classes_
@@ -83,7 +83,7 @@ def question_labels(
         numbers = [label for label in text if _as_number(label) is not None]
         n_labels, listed = len(labels), task.name in declared
         if 2 * n_labels > n:  # of which some may be those that are yet to come
-            n_labels = len(set(column.values[column.seen].tolist()))
+            n_labels = len(set(column.observed.tolist()))
         mostly_unique = 2 * n_labels > n and not listed
         many = n_labels > FEW and not listed
         finer = _fractions(labels)
@@ -102,12 +102,12 @@ def question_labels(
 
 def question_flags(columns: Sequence[Column]) -> None:
     """Warn of columns, whose kinds are inferred, that are likely to be one class as flags."""
-    if len(columns) < 2 or len(columns[0].seen) <= FEW:
+    if len(columns) < 2 or columns[0].n_rows <= FEW:
         return
-    total = np.zeros(len(columns[0].seen))
+    total = np.zeros(columns[0].n_rows)
     for column in columns:
-        values = column.values
-        if not (column.seen.all() and values.dtype.kind in "biuf" and values.any()):
+        values = column.observed
+        if not (len(values) == column.n_rows and values.dtype.kind in "biuf" and values.any()):
             return
         if not np.isin(values, (0, 1)).all():
             return
@@ -128,7 +128,7 @@ def question_numbers(
     """Warn of numbers that are likely to mean *not observed*; tasks are inferred but `declared`."""
     far, flags, two = {}, {}, {}
     for task, kind, column in zip(tasks, kinds, columns, strict=True):
-        values = column.values[column.seen]
+        values = column.observed
         if kind.is_class or len(values) == 0 or are_bounds(values):  # limits do repeat
             continue
         some = values[:: 1 + len(values) // GLANCE].astype(np.float64)
@@ -165,7 +165,7 @@ def _are_two_codes(levels: NDArray[np.float64], n: int) -> bool:
 
 def check_column(task: Task, kind: Any, column: Column) -> None:
     """Refuse what a fitted kind cannot hold, and the text that numpy makes of NaN."""
-    values = column.values[column.seen]
+    values = column.observed
     with naming(task):
         kind.check(values)
     if kind.is_class and values.dtype.kind in "OU":
@@ -175,7 +175,7 @@ def check_column(task: Task, kind: Any, column: Column) -> None:
 def _refuse(name: str, labels: Iterable[Any], column: Column) -> None:
     for label in labels:
         if isinstance(label, str) and label.strip().lower() == "nan":
-            rows = np.flatnonzero(column.seen & (column.values == label))
+            rows = column.rows[column.observed == label]
             raise ValueError(
                 f"Column {name!r} of y holds the text {label!r} in {len(rows)} rows, the first "
                 f"{rows[:5].tolist()}: an array of text cannot hold NaN. Pass "
@@ -188,9 +188,9 @@ def _holes(labels: Iterable[str]) -> list[str]:
 
 
 def _of_hole(name: str, hole: str, column: Column) -> str:
-    n = (column.values[column.seen] == hole).sum()
+    n = (column.observed == hole).sum()
     return (
-        f"Task {name!r} has the label {hole!r} in {n} of {column.seen.sum()} rows. If it means not "
+        f"Task {name!r} has the label {hole!r} in {n} of {column.n_seen} rows. If it means not "
         f"observed, pass missing_values={hole!r}; if it is a label, list the labels in "
         f"Task({name!r}, ..., categories=[...])."
     )

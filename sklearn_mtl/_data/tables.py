@@ -6,6 +6,7 @@ predictions become a frame of y's type (`Template.build`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -23,18 +24,27 @@ from sklearn_mtl._data.contents import (
     listed_values,
     to_numbers,
 )
-from sklearn_mtl._data.opening import opened
+from sklearn_mtl._data.opening import opened, tells_holes
 
 __all__ = [
     "Column",
     "RawColumn",
     "Table",
     "Template",
+    "are_few",
     "clean",
     "read_table",
 ]
 
 BoolArray = NDArray[np.bool_]
+RowIndex = NDArray[np.integer[Any]]
+
+FEW = 4  # times as many cells as are observed, and more: only these are kept
+
+
+def are_few(n_seen: int, n: int) -> bool:
+    """Tell whether so few of n cells are observed that only these are to be kept."""
+    return n_seen * FEW < n
 
 
 class RawColumn(NamedTuple):
@@ -43,6 +53,7 @@ class RawColumn(NamedTuple):
     values: NDArray[Any]
     categorical: bool = False  # 'class'
     order: tuple[Any, ...] | None = None  # labels from low to high
+    stored: tuple[RowIndex, int] | None = None  # rows of the values, and how many there are in all
 
 
 class Template(NamedTuple):
@@ -93,6 +104,8 @@ def read_table(y: Any) -> Table:
         series, ndim, labels = [data], 1, [data.name or None]
     elif isinstance(data, nw.DataFrame):
         series, ndim, labels = list(data.iter_columns()), 2, data.columns
+    elif tells_holes(y) and 0 not in y.shape:
+        return Table(_read_cells(y), 2, Template())
     else:
         array = as_array(y)
         if array.ndim not in (1, 2) or 0 in array.shape:
@@ -115,6 +128,18 @@ def read_table(y: Any) -> Table:
     )
     columns = {n: _read_series(s) for n, s in zip(names, series, strict=True)}
     return Table(columns, ndim, template)
+
+
+def _read_cells(matrix: Any) -> dict[str, RawColumn]:
+    """Return the columns of a sparse matrix, whose cells that are not stored are holes."""
+    cells = matrix.tocsc(copy=True)
+    cells.sum_duplicates()
+    data = cells.data.astype(np.result_type(cells.dtype, np.float64), copy=False)
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(cells.indptr.tolist())]
+    return {
+        f"y{k}": RawColumn(data[part], stored=(cells.indices[part], cells.shape[0]))
+        for k, part in enumerate(parts)
+    }
 
 
 def _read_series(series: Any) -> RawColumn:
@@ -144,13 +169,106 @@ def _native_dtype(series: Any) -> Any:
     return native.dtype if isinstance(native, pd.Series) else series.dtype
 
 
-class Column(NamedTuple):
-    """One target: its values, where they were observed, and what its type says."""
+class Column:
+    """One target: its values, where they were observed, and what its type says.
 
-    values: NDArray[Any]  # meaningless where not seen
-    seen: BoolArray
-    categorical: bool  # its type says 'class'
-    order: tuple[Any, ...] | None  # labels from low to high, where its type orders them
+    Where few were, only these are kept: `values` and `seen` are made of them when asked for.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        Meaningless where not seen.
+    seen : ndarray of bool of shape (n,)
+    categorical : bool
+        Its type says 'class'.
+    order : tuple or None
+        Labels from low to high, where its type orders them.
+    """
+
+    def __init__(
+        self,
+        values: NDArray[Any],
+        seen: BoolArray,
+        categorical: bool = False,
+        order: tuple[Any, ...] | None = None,
+    ) -> None:
+        self.n_rows, self.n_seen = len(seen), int(np.count_nonzero(seen))
+        self.categorical, self.order = categorical, order
+        self._seen: BoolArray | None = seen
+        self._rows: RowIndex | None = None
+        self._values = values
+        if are_few(self.n_seen, self.n_rows):
+            self._rows, self._seen, self._values = np.flatnonzero(seen), None, values[seen]
+
+    @classmethod
+    def of(
+        cls,
+        rows: RowIndex,
+        observed: NDArray[Any],
+        n_rows: int,
+        categorical: bool = False,
+        order: tuple[Any, ...] | None = None,
+    ) -> Column:
+        """Make a column of the rows, increasing, in which something was observed, and of that."""
+        if not are_few(len(rows), n_rows):
+            values, seen = np.zeros(n_rows, dtype=observed.dtype), np.zeros(n_rows, dtype=bool)
+            values[rows], seen[rows] = observed, True
+            return cls(values, seen, categorical, order)
+        column = cls.__new__(cls)
+        column.n_rows, column.n_seen = n_rows, len(rows)
+        column.categorical, column.order = categorical, order
+        column._seen, column._rows, column._values = None, rows, observed
+        return column
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """Values (n,), meaningless where not seen."""
+        if self._rows is None:
+            return self._values
+        out = np.zeros(self.n_rows, dtype=self._values.dtype)
+        out[self._rows] = self._values
+        return out
+
+    @property
+    def seen(self) -> BoolArray:
+        """Where something was observed (n,)."""
+        if self._seen is not None:
+            return self._seen
+        out = np.zeros(self.n_rows, dtype=bool)
+        out[self._rows] = True
+        return out
+
+    @property
+    def rows(self) -> RowIndex:
+        """Rows in which something was observed (n_seen,), increasing."""
+        return np.flatnonzero(self.seen) if self._rows is None else self._rows
+
+    @property
+    def observed(self) -> NDArray[Any]:
+        """Values (n_seen,) that were observed."""
+        return self._values[self._seen] if self._rows is None else self._values
+
+    def where(self, kept: BoolArray) -> Column:
+        """Return the column as if nothing had been observed but where `kept` (n,) says so."""
+        if kept.all():
+            return self
+        if self._seen is not None:
+            return Column(self._values, self._seen & kept, self.categorical, self.order)
+        some = kept[self.rows]
+        of_type = self.categorical, self.order
+        return Column.of(self.rows[some], self._values[some], self.n_rows, *of_type)
+
+    def take(self, rows: RowIndex) -> Column:
+        """Return some rows, by increasing numbers."""
+        if len(rows) == self.n_rows:
+            return self
+        if self._seen is not None:
+            return Column(self._values[rows], self._seen[rows], self.categorical, self.order)
+        place = np.full(self.n_rows, -1, dtype=np.int32)
+        place[rows] = np.arange(len(rows))
+        found = place[self.rows]
+        kept, of_type = found >= 0, (self.categorical, self.order)
+        return Column.of(found[kept], self._values[kept], len(rows), *of_type)
 
 
 def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
@@ -164,12 +282,15 @@ def clean(raw: RawColumn, name: str, missing_values: Any) -> Column:
     observed = to_numbers(values[seen], name)
     if observed.dtype.kind == "f" and not np.isfinite(observed).all():
         rows = np.flatnonzero(seen)[~np.isfinite(observed)]
+        rows = rows if raw.stored is None else raw.stored[0][rows]
         raise ValueError(
             f"Column {name!r} of y holds infinity in {len(rows)} rows, the first "
             f"{rows[:5].tolist()}. Use NaN where a target was not observed."
         )
-    if observed.dtype != values.dtype:
-        values = np.zeros(len(seen), dtype=observed.dtype)
-        values[seen] = observed
     order = raw.order and tuple(label for label in raw.order if label not in missing)
+    if raw.stored is not None:
+        rows, n_rows = raw.stored
+        return Column.of(rows[seen], observed, n_rows, raw.categorical, order)
+    if observed.dtype != values.dtype:
+        return Column.of(np.flatnonzero(seen), observed, len(seen), raw.categorical, order)
     return Column(values, seen, raw.categorical, order)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_mtl._data.bounds import columns_of, read_columns, within_bounds
-from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
+from sklearn_mtl._data.decoding import TargetDecoder
+from sklearn_mtl._data.encoded import EncodedTargets, ObservedCells
 from sklearn_mtl._data.gates import applicability, resolve_gates
 from sklearn_mtl._data.labels import declared_labels, resolve_class_weights
 from sklearn_mtl._data.observed import (
@@ -157,7 +158,7 @@ class TargetEncoder(TargetDecoder):
         """Forget types of y's columns that may have no room for labels that are yet to come."""
         lacking = set()
         for k, labels in self.classes.items():
-            kind, seen = self.kinds_[k], columns[k].values[columns[k].seen]
+            kind, seen = self.kinds_[k], columns[k].observed
             listed = self.names[k] in declared or getattr(kind, "categories", None) is not None
             if listed and len(set(seen.tolist())) < len(labels):
                 lacking.add(self.names[k])
@@ -188,7 +189,7 @@ class TargetEncoder(TargetDecoder):
                 )
 
     def _count(self, columns: list[Column]) -> None:
-        self.n_observed_ = np.array([c.seen.sum() for c in columns])
+        self.n_observed_ = np.array([c.n_seen for c in columns])
         self.n_applicable_ = np.array(
             [a.sum() for a in applicability(self.tasks_, self._gates, columns)]
         )
@@ -239,8 +240,8 @@ class TargetEncoder(TargetDecoder):
             if self.kinds_[k].is_class
             else within_bounds(task.name, raw, least_of(self.kinds_[k]), self.missing_values)
         )
-        weight = check_weights(sample_weight, len(column.seen), [task.name])[:, 0]
-        column = column._replace(seen=column.seen & (weight > 0))
+        weight = check_weights(sample_weight, column.n_rows, [task.name])[:, 0]
+        column = column.where(weight > 0)
         check_column(task, self.kinds_[k], column)
         return column, weight
 
@@ -252,9 +253,9 @@ class TargetEncoder(TargetDecoder):
                 f"sample_weight has the columns {given}, but the tasks are {self.names}. "
                 "Name them alike, or pass an array in task order."
             )
-        weight = check_weights(sample_weight, len(columns[0].seen), self.names)
+        weight = check_weights(sample_weight, columns[0].n_rows, self.names)
         weighed = zip(columns, weight.T, strict=True)
-        return [column._replace(seen=column.seen & (w > 0)) for column, w in weighed], weight
+        return [column.where(w > 0) for column, w in weighed], weight
 
     def encode(self, y: Any, sample_weight: Any = None) -> EncodedTargets:
         """Encode another y, e.g. for validation; labels must be known from `fit_encode`.
@@ -275,7 +276,7 @@ class TargetEncoder(TargetDecoder):
         learned from them.
         """
         columns, weight = self.read(y, sample_weight)
-        if not any(column.seen.any() for column in columns):
+        if not any(column.n_seen for column in columns):
             raise ValueError("y holds no observed target. Leave these rows out.")
         self._check_labels(columns)
         counted = self._taught(columns, weight)
@@ -290,7 +291,7 @@ class TargetEncoder(TargetDecoder):
     def _taught(self, columns: list[Column], weight: FloatArray) -> TargetEncoder:
         """Return a copy that knows the tasks whose first targets are here."""
         taught = copy.copy(self)
-        first_seen = self.unobserved & [column.seen.any() for column in columns]
+        first_seen = self.unobserved & [column.n_seen > 0 for column in columns]
         if not first_seen.any():
             return taught
         taught.kinds_ = list(self.kinds_)
@@ -307,7 +308,7 @@ class TargetEncoder(TargetDecoder):
     def _check_labels(self, columns: list[Column]) -> None:
         kinds: list[Any] = self.kinds_
         for task, kind, column in zip(self.tasks_, kinds, columns, strict=True):
-            values = column.values[column.seen]
+            values = column.observed
             if kind.is_class and (kind.encode(values) < 0).any():
                 unseen = first(values[kind.encode(values) < 0])
                 raise ValueError(
@@ -318,31 +319,33 @@ class TargetEncoder(TargetDecoder):
                 )
 
     def _encode(self, columns: list[Column], weight: FloatArray) -> EncodedTargets:
-        values, mass = np.zeros(weight.shape), np.zeros(weight.shape)
-        reach = np.zeros(weight.shape) if self.bounded.any() else None
-        for k, (kind, column) in enumerate(zip(self.kinds_, columns, strict=True)):
-            seen = column.seen
-            self._check_exact(k, column)
-            codes = kind.encode(column.values[seen])
-            if reach is not None and self.bounded[k]:
-                codes, reach[seen, k] = reaching(codes)
-            if not np.isfinite(codes).all():
-                raise ValueError(
-                    f"Task {self.names[k]!r}: kind={self.tasks_[k].kind!r} makes "
-                    f"{first(column.values[seen][~np.isfinite(codes)])!r} a code that is not "
-                    "finite. Check these values."
-                )
-            values[seen, k] = codes
-            mass[seen, k] = weight[seen, k]
-            class_weight = self._class_weights[k]
-            if class_weight is not None:
-                mass[seen, k] *= class_weight[codes.astype(int)]
-        return EncodedTargets(values, mass, reach)
+        cells = (self._cells(k, column, weight[:, k]) for k, column in enumerate(columns))
+        n_seen = sum(column.n_seen for column in columns)
+        shape = (weight.shape[0], weight.shape[1])
+        return EncodedTargets.of(cells, shape, n_seen, bool(self.bounded.any()))
+
+    def _cells(self, k: int, column: Column, weight: FloatArray) -> ObservedCells:
+        """Encode what was observed of task `k`."""
+        kind, rows, reach = self.kinds_[k], column.rows, None
+        self._check_exact(k, column)
+        codes = kind.encode(column.observed)
+        if self.bounded[k]:
+            codes, reach = reaching(codes)
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                f"Task {self.names[k]!r}: kind={self.tasks_[k].kind!r} makes "
+                f"{first(column.observed[~np.isfinite(codes)])!r} a code that is not "
+                "finite. Check these values."
+            )
+        mass, class_weight = weight[rows], self._class_weights[k]
+        if class_weight is not None:
+            mass = mass * class_weight[codes.astype(int)]
+        return ObservedCells(rows, codes, mass, reach)
 
     def _check_exact(self, k: int, column: Column) -> None:
         """Refuse bounds where the first targets were all exact."""
-        if are_bounds(column.values) and not self.bounded[k]:
-            low, high = column.values[column.seen][~exact(column.values[column.seen])][0].tolist()
+        if are_bounds(column.observed) and not self.bounded[k]:
+            low, high = column.observed[~exact(column.observed)][0].tolist()
             raise ValueError(
                 f"Task {self.names[k]!r}: y holds the bounds {low:g} and {high:g}, but all values "
                 "that it was fitted on first are exact, and it knows squared errors alone. Pass "
@@ -356,10 +359,9 @@ class TargetEncoder(TargetDecoder):
         """
         parts = []
         for k, kind in enumerate(self.kinds_):
-            codes, weight = self.codes_of(k, targets)
-            seen = weight > 0
-            if seen.any() or isinstance(kind, UnobservedTarget):
-                parts.append(kind.constant(codes[seen], weight[seen]))
+            _, codes, weight = self.codes_of(k, targets)
+            if len(weight) or isinstance(kind, UnobservedTarget):
+                parts.append(kind.constant(codes, weight))
             else:
                 parts.append(np.zeros(kind.n_outputs))
         return np.concatenate(parts)

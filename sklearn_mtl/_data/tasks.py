@@ -260,7 +260,7 @@ def _infer_kind(column: Column) -> str:
 
     Intervals that are bins are classes, too; others are numbers within bounds.
     """
-    values = column.values[column.seen]
+    values = column.observed
     if column.categorical:
         return "classification"
     if are_bounds(values) or are_measured(values):

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sklearn_mtl._data.decoding import EncodedTargets, TargetDecoder
+from sklearn_mtl._data.decoding import TargetDecoder
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.geometry import Geometry, moved_pair, pairs_of
 from sklearn_mtl.augmentation import Augment, Moves
 from sklearn_mtl.networks import Fused
@@ -273,8 +274,7 @@ def _moving(
                 "within bounds only. Leave geometry out, or the bounds."
             )
         scale, center = encoder.kinds_[k].units
-        seen = targets.weight[:, k] > 0
-        codes = targets.values[seen, k]
+        codes = targets.cells(k).values
         values = codes * scale + center
         if not np.allclose(encoder.kinds_[k].encode(values), codes, rtol=1e-6, atol=1e-9):
             raise ValueError(

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sklearn_mtl._data.decoding import EncodedTargets
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.fused import as_inputs
 from sklearn_mtl._data.inputs import Source
 from sklearn_mtl._data.on_disk import RowsOnDisk
 from sklearn_mtl._predict import CHUNK_ROWS, Inputs
 from sklearn_mtl._training.augmenting import Augmenter
+from sklearn_mtl._training.by_row import TargetRows
 from sklearn_mtl._training.group import ALONE, Group
 from sklearn_mtl._training.recipe import DTYPES, Recipe
 from sklearn_mtl._training.windows import shuffled_windows
@@ -24,7 +25,7 @@ from sklearn_mtl.losses import Cells
 
 __all__ = ["Batches", "LeftOut", "Unlabelled"]
 
-# Input values that are read at once; a batch may have more.
+# Input values, or targets, that are read at once; a batch may have more.
 READ_VALUES = 2**19
 # Of rows that are read by blocks, and shuffled in memory.
 WINDOW_BYTES = 2**27
@@ -103,14 +104,9 @@ class Batches:
         self.dtype, self.device = DTYPES[recipe.precision], torch.device(recipe.device)
         self.inputs = Inputs(source, self.dtype, self.device)
         self.source, self.rows, self.batch_size = source, rows, recipe.batch_size
-        # Weights up to one: a task's common factor changes nothing, and none overflows float32.
-        everything = np.array_equal(rows, np.arange(len(encoded.weight)))
-        values, weight, reach = encoded if everything else encoded.take(rows)
-        largest = weight.max(axis=0)
-        self.targets = self._tensor(values)
-        self.weight = self._tensor(weight, np.where(largest > 0, largest, 1))
-        self.reach = None if reach is None else self._tensor(reach)
-        self.complete = bool(weight.all())  # no target is missing: nothing to be masked
+        everything = np.array_equal(rows, np.arange(len(encoded)))
+        taken = encoded if everything else encoded.take(rows)
+        self.targets = TargetRows(taken, self.dtype, self.device)
         self.folds, self.members = folds, None
         if folds is not None:  # the share of each member in the loss of a row
             sees = torch.from_numpy(folds[:, None] != np.arange(n_folds))
@@ -123,14 +119,6 @@ class Batches:
                 "start fewer processes."
             )
         self.ahead = 1  # batches that are read at once; the first one shows how large they are
-
-    def _tensor(self, values: NDArray[np.float64], unit: Any = 1) -> Tensor:
-        """Return values (n, n_tasks) over their unit as a tensor; few in float64 at a time."""
-        tensor = torch.empty(values.shape, dtype=self.dtype, device=self.device)
-        step = max(1, READ_VALUES // values.shape[1])
-        for at in range(0, len(values), step):
-            tensor[at : at + step] = torch.from_numpy(values[at : at + step] / unit)
-        return tensor
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -188,7 +176,7 @@ class Batches:
 
     def _together(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[Sequence[NDArray[np.intp]]]:
         """Say which batches are read at once."""
-        done, n_values = 0, math.prod(self.source.shape)
+        done, n_values = 0, max(math.prod(self.source.shape), self.targets.shape[1])
         while done < len(parts):
             group = parts[done : done + self.ahead]
             yield group
@@ -205,8 +193,8 @@ class Batches:
         """Take apart what was read at once: X of all rows, or of those that are `mine`."""
         sizes = [len(part) for part in parts]
         index = torch.from_numpy(taken).to(self.device)
-        target, weight = self.targets[index], self.weight[index]
-        complete = self.complete
+        target, weight, reaches = self.targets.take(index)
+        complete = self.targets.complete
         if self.augmenter is not None and self.order is not None:
             places = None if mine is None else mine.places
             X, target, weight = self.augmenter(X, target, weight, self.order, places)
@@ -218,12 +206,13 @@ class Batches:
         if mine is not None:  # counts are those of all
             kept = torch.from_numpy(mine.places).to(self.device)
             index, target, weight, share = (t[kept] for t in (index, target, weight, share))
+            reaches = None if reaches is None else reaches[kept]
             share = share * torch.from_numpy(mine.counts).to(share).unsqueeze(1)
             sizes = mine.sizes
         observed = [None] * len(parts) if complete else (weight > 0).split(sizes)
+        own = None if self.members is None else self.members[index]
         members, reach = (
-            [None] * len(parts) if part is None else part[index].split(sizes)
-            for part in (self.members, self.reach)
+            [None] * len(parts) if part is None else part.split(sizes) for part in (own, reaches)
         )
         columns = target.split(sizes), observed, share.split(sizes), counts, members, reach
         yield from zip(X.split(sizes), map(Cells, *columns), strict=True)
@@ -260,7 +249,7 @@ class LeftOut:
             yield self.whole
             return
         batches, n_folds = self.batches, self.places.shape[1]
-        values = math.prod(batches.source.shape)
+        values = max(math.prod(batches.source.shape), batches.targets.shape[1] // 4)
         step = max(1, min(READ_VALUES // values, CHUNK_ROWS) // n_folds)
         starts = range(0, len(self.places), step)
         for start in starts[batches.group.rank :: batches.group.size]:
@@ -271,9 +260,8 @@ class LeftOut:
             ]
             index = torch.from_numpy(places.ravel()).to(batches.device)
             filled = torch.from_numpy(self.filled[start : start + step].reshape(-1, 1))
-            weight = batches.weight[index] * filled.to(batches.device)
-            reach = None if batches.reach is None else batches.reach[index]
-            part = X, batches.targets[index], weight, reach
+            target, weight, reach = batches.targets.take(index)
+            part = X, target, weight * filled.to(batches.device), reach
             self.whole = part if len(starts) == 1 else None
             yield part
 

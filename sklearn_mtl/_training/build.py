@@ -17,7 +17,7 @@ from sklearn_mtl._data.inputs import InputReader
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.batches import Batches
-from sklearn_mtl._training.criterion import MultiTaskLoss
+from sklearn_mtl._training.criterion import MultiTaskLoss, Tally
 from sklearn_mtl._training.groups import check_rates
 from sklearn_mtl._training.listeners import check_whose
 from sklearn_mtl._training.net import TaskNet
@@ -262,8 +262,17 @@ def start_combiner(net: TaskNet, batches: Batches) -> None:
     combine, task_losses = net.criterion.combine, net.criterion.task_losses
     net.criterion.to(batches.device)
     bias = net.module.heads.bias.detach().to(batches.device)
-    constant = (bias if bias.ndim == 1 else bias[0]).expand(len(batches.targets), -1)
-    losses, counts = task_losses(constant, batches.targets, batches.weight, batches.reach)
+    constant = bias if bias.ndim == 1 else bias[0]
+    looked_at = [
+        task_losses(constant.expand(len(part.targets), -1), *part)
+        for part in batches.targets.parts()
+    ]
+    losses, counts = looked_at[0]
+    if len(looked_at) > 1:
+        tally = Tally()
+        for of_part in looked_at:
+            tally.add(*of_part)
+        losses, counts = (total.to(losses.dtype) for total in tally.means())
     # Of tasks without a target, NaN.
     net.constant_losses_ = torch.where(counts > 0, losses, torch.nan).cpu().double().numpy()
     if isinstance(combine, Combiner):

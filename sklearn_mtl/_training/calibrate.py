@@ -3,39 +3,91 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
-from sklearn_mtl._training.line import find_lines, mix
+from sklearn_mtl._data.encoded import EncodedTargets
+from sklearn_mtl._data.targets import TargetEncoder
+from sklearn_mtl._training.line import Lines, find_lines, mix
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl._training.run import rescale_outputs
+from sklearn_mtl.networks import MemberHeads
 
-__all__ = ["calibrate"]
+__all__ = ["Calibrated", "calibrate"]
 
 FloatArray = NDArray[np.float64]
 
 # With more rows, what is found on all of them is as good as found on others.
 CROSS_FIT_ROWS = 50_000
 
+VALUES = 2**20  # cells of tasks for which shares are found at once
+
 
 class Shares(NamedTuple):
     """What is made of raw outputs: multiplied by `slope`, plus `shift`, and of lines a share.
 
-    The first two are of shape (n_outputs,), `lines` is by the position of the task.
+    Attributes
+    ----------
+    slope, shift : ndarray of shape (n_outputs,)
+    lines : ndarray of shape (n_outputs,)
+        Share of the line of the task whose first output it is; 0 without one.
     """
 
     slope: FloatArray
     shift: FloatArray
-    lines: dict[int, float]
+    lines: FloatArray
 
 
-def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any]:
+class Calibrated:
+    """Outputs of rows that members left out, shrunk and mixed with lines: made when asked for.
+
+    Of many tasks, those of all rows would be as large as y in float64, time and again.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n, n_outputs)
+        Raw outputs of the member that left the row out.
+    made_of : ndarray of int of shape (n,)
+        Which of the `shares` belong to a row.
+    shares : list of Shares
+    lines : Lines or None
+    starts : sequence of int
+        First output of each task.
+    """
+
+    def __init__(
+        self,
+        raw: NDArray[Any],
+        made_of: NDArray[np.intp],
+        shares: Sequence[Shares],
+        lines: Lines | None,
+        starts: Sequence[int],
+    ) -> None:
+        self.raw, self.made_of, self.lines = raw, made_of, lines
+        self.shares = Shares(*(np.stack(parts) for parts in zip(*shares, strict=True)))
+        # Which line is that of an output.
+        self.line_of = {starts[k]: i for i, k in enumerate([] if lines is None else lines.tasks)}
+
+    def part(self, outputs: slice, rows: Any) -> FloatArray:
+        """Return some outputs (n, width) of some rows; where no line is known, the network is."""
+        raw, of = self.raw[rows, outputs].astype(np.float64), self.made_of[rows]
+        slope, shift, share = (part[:, outputs] for part in self.shares)
+        out: FloatArray = raw * slope[of] + shift[of]
+        columns = [o for o in range(*outputs.indices(self.raw.shape[1])) if o in self.line_of]
+        if columns and self.lines is not None:
+            line = self.lines.left_out([self.line_of[o] for o in columns], rows)
+            columns = [o - outputs.start for o in columns]
+            known = np.isfinite(line)
+            out[:, columns] += share[:, columns][of] * np.where(known, line, raw[:, columns])
+        return out
+
+
+def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any] | Calibrated:
     """Shrink the outputs of the net and mix lines in, as far as rows that were left out ask for.
 
     Parameters
@@ -44,85 +96,124 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any]:
         Whose members leave out folds.
     net : TaskNet
         Trained; its heads are changed.
-    raw : ndarray of shape (n, M, n_outputs)
-        Raw outputs of all members on the rows that were trained on.
+    raw : ndarray of shape (n, n_outputs)
+        Raw outputs of members on the rows that they left out.
 
     Returns
     -------
-    left_out : ndarray of shape (n, n_outputs)
-        Outputs of members on the rows that they left out. What is made of a fold was found on the
-        others: else noise would explain itself, if there are few rows.
+    calibrated : ndarray or Calibrated
+        The same, as they are then. What is made of a fold was found on the others: else noise would
+        explain itself, if there are few rows.
     """
     assert plan.folds is not None
     folds, targets = plan.folds, plan.trained_targets
-    raw = np.take_along_axis(raw, folds[:, None, None], axis=1)[:, 0].astype(np.float64)
     heads: Any = net.module_.heads
     if not (heads.weight.requires_grad and heads.bias.requires_grad):
         return raw
+    starts = np.cumsum([0, *plan.encoder.n_outputs]).tolist()
+    lines = find_lines(plan, net)
     # Of a task that was observed in one fold, who leaves that out knows nothing.
-    compared = np.array([len(np.unique(folds[w > 0])) > 1 for w in targets.weight.T])
-    places, lines = find_lines(plan, net)
-    lines = {k: line for k, line in lines.items() if compared[k]}
-    straight = np.full((len(raw), len(plan.encoder.kinds_)), np.nan)
-    for k, line in lines.items():
-        straight[places, k] = line.left_out
-    find = functools.partial(_find_shares, plan.encoder, compared, lines)
-    shares = find(raw, straight, targets)
-    out = _made_of(plan, raw, straight, shares)
+    seen = [targets.cells(k).rows for k in range(targets.shape[1])]
+    compared = np.array([len(np.unique(folds[rows])) > 1 for rows in seen])
+    if lines is not None:
+        lines = lines.some([i for i, k in enumerate(lines.tasks) if compared[k]])
+    straight = _at_cells(lines, targets)
+    find = functools.partial(_find_shares, plan.encoder, compared, straight, raw, targets)
+    shares = find(None)
+    found, made_of = [shares], np.zeros(len(raw), dtype=np.intp)
     if len(raw) <= CROSS_FIT_ROWS:
         for m in range(plan.n_folds):
             of_fold = folds == m
-            rest = targets.take(~of_fold)
-            if of_fold.any() and (rest.weight[:, compared] > 0).any(axis=0).all():
-                found = find(raw[~of_fold], straight[~of_fold], rest)
-                out[of_fold] = _made_of(plan, raw[of_fold], straight[of_fold], found)
+            outside = (not of_fold[rows].all() for rows, c in zip(seen, compared, strict=True) if c)
+            if of_fold.any() and all(outside):
+                made_of[of_fold] = len(found)
+                found.append(find(~of_fold))
     rescale_outputs(net, shares.slope, shares.shift)
-    starts = np.cumsum([0, *plan.encoder.n_outputs])
+    if lines is not None:
+        _add_lines(heads, lines, shares, starts)
+    return Calibrated(raw, made_of, found, lines, starts)
+
+
+def _add_lines(heads: MemberHeads, lines: Lines, shares: Shares, starts: Sequence[int]) -> None:
+    """Add the shares of lines to the heads."""
     with torch.no_grad():
-        for k, share in shares.lines.items():
-            weight, bias = share * lines[k].coefficients, share * lines[k].intercepts
-            heads.add(
-                int(starts[k]), *(torch.from_numpy(p).to(heads.weight) for p in (weight, bias))
-            )
-    return out
+        for i, k in enumerate(lines.tasks):
+            share = shares.lines[starts[k]]
+            parts = share * lines.coefficients[..., i], share * lines.intercepts[:, i]
+            heads.add(starts[k], *(torch.from_numpy(p).to(heads.weight) for p in parts))
+
+
+def _at_cells(lines: Lines | None, targets: EncodedTargets) -> dict[int, FloatArray]:
+    """Predict by lines the observed cells of each task that has one; NaN where not known."""
+    if lines is None:
+        return {}
+    return {k: lines.left_out([i], targets.cells(k).rows)[:, 0] for i, k in enumerate(lines.tasks)}
+
+
+class _Some:
+    """Some of the rows of raw outputs."""
+
+    def __init__(self, raw: NDArray[Any], rows: NDArray[np.intp]) -> None:
+        self.raw, self.rows = raw, rows
+
+    def part(self, outputs: slice, rows: Any) -> NDArray[Any]:
+        """Return some outputs of some of them."""
+        return self.raw[self.rows[rows], outputs]
 
 
 def _find_shares(
     encoder: TargetEncoder,
     compared: NDArray[np.bool_],
-    lines: Iterable[int],
-    raw: FloatArray,
-    straight: FloatArray,
+    straight: dict[int, FloatArray],
+    raw: NDArray[Any],
     targets: EncodedTargets,
+    rest: NDArray[np.bool_] | None,
 ) -> Shares:
-    """Find what predicts the targets best; lines only where they are known, in `straight`.
+    """Find what predicts the targets best, in all rows or the `rest`.
 
-    Tasks that are not `compared` stay as they are.
+    Lines only where they are known, in `straight`. Tasks that are not `compared` stay as they are.
     """
-    known = np.isfinite(straight) & (targets.weight > 0)
-    tasks = np.array([k for k in lines if known[:, k].any()], dtype=np.intp)
-    but = {*tasks.tolist(), *np.flatnonzero(~compared).tolist()}
-    slope, shift = encoder.shrink(raw, targets, but)
-    if not len(tasks):
-        return Shares(slope, shift, {})
-    at = np.cumsum([0, *encoder.n_outputs])[tasks]
-    weight = np.where(known, targets.weight, 0)[:, tasks]
-    weight /= weight.sum(axis=0)
-    line = np.where(known, straight, 0)[:, tasks]
-    parts = np.stack([raw[:, at], line, targets.values[:, tasks]])
-    means = (weight * parts).sum(axis=1)
-    network, straight_line, truth = parts - means[:, None]
-    slope[at], shares = mix(network, straight_line, truth, weight)
-    shift[at] = means[2] - slope[at] * means[0] - shares * means[1]
-    return Shares(slope, shift, dict(zip(tasks.tolist(), shares.tolist(), strict=True)))
+    known = {k: np.isfinite(line) for k, line in straight.items()}
+    if rest is not None:
+        known = {k: where & rest[targets.cells(k).rows] for k, where in known.items()}
+    tasks = [k for k, where in known.items() if where.any()]
+    but = {*tasks, *np.flatnonzero(~compared).tolist()}
+    if rest is None:
+        slope, shift = encoder.shrink(raw, targets, but)
+    else:
+        some = _Some(raw, np.flatnonzero(rest))
+        slope, shift = encoder.shrink(some, targets.take(rest), but)
+    lines = np.zeros_like(slope)
+    starts = np.cumsum([0, *encoder.n_outputs])
+    step = max(1, VALUES * max(1, len(tasks)) // max(1, sum(len(known[k]) for k in tasks)))
+    for of_step in (tasks[at : at + step] for at in range(0, len(tasks), step)):
+        at = starts[of_step]
+        parts: list[tuple[FloatArray, ...]] = []
+        for k in of_step:
+            cells, of = targets.cells(k), known[k]
+            network = raw[cells.rows[of], starts[k]]
+            parts.append((network, straight[k][of], cells.values[of], cells.weight[of]))
+        slope[at], lines[at], shift[at] = _mixed(parts)
+    return Shares(slope, shift, lines)
 
 
-def _made_of(plan: Plan, raw: FloatArray, straight: FloatArray, shares: Shares) -> FloatArray:
-    """Return what becomes of raw outputs; where a line is not known, its share is the network's."""
-    out = raw * shares.slope + shares.shift
-    starts = np.cumsum([0, *plan.encoder.n_outputs])
-    for k, share in shares.lines.items():
-        known = np.isfinite(straight[:, k])
-        instead = share * raw[:, starts[k]]
-        out[:, starts[k]] += np.where(known, share * straight[:, k], instead)
-    return out
+def _mixed(cells: list[tuple[FloatArray, ...]]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Shares of network and line, and shift (n_tasks,), of the observed cells of each task.
+
+    These are of the network, the line and the targets, with weights.
+    """
+    sizes = [len(weight) for *_, weight in cells]
+    ends, task = np.cumsum(sizes)[:-1], np.repeat(np.arange(len(cells)), sizes)
+    network, line, truth, weight = (
+        np.concatenate(part).astype(np.float64) for part in zip(*cells, strict=True)
+    )
+
+    def total(values: FloatArray) -> FloatArray:
+        return np.array([part.sum() for part in np.split(values, ends)])
+
+    weight = weight / total(weight)[task]
+    means = [total(weight * part) for part in (network, line, truth)]
+    a, b, y = (part - mean[task] for part, mean in zip((network, line, truth), means, strict=True))
+    pairs = [(a, a), (a, b), (b, b), (a, y), (b, y)]
+    slope, share = mix(*(total(weight * p * q) for p, q in pairs))
+    return slope, share, means[2] - slope * means[0] - share * means[1]

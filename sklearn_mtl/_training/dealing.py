@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.folds import alike, content_keys, deal_folds
+from sklearn_mtl._data.encoded import EncodedTargets
+from sklearn_mtl._data.folds import alike, content_keys, deal_folds, keys_of_cells
 from sklearn_mtl._data.inputs import InputReader, Source
-from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._training.group import ALONE, Group
 
 __all__ = ["deal_rows", "equal_rows", "kept_together"]
@@ -26,7 +28,6 @@ def equal_rows(
     group: Group = ALONE,
 ) -> RowIndex:
     """Give `rows` numbers by X and y: a repeated row has the number of the first one."""
-    y = np.hstack([targets.values[rows], targets.weight[rows] > 0])
 
     def read(rows: RowIndex) -> NDArray[Any]:
         found = np.empty(len(rows), [("key", np.uint64), ("first", np.float64, (n_first,))])
@@ -38,7 +39,13 @@ def equal_rows(
 
     n_first = min(8, math.prod(source.shape))
     X = group.read(read, rows)
-    return alike(content_keys(y) + 3 * X["key"], np.hstack([X["first"], y]))
+    targets = targets if len(rows) == len(targets) else targets.take(rows)
+    n, n_tasks = targets.shape
+    cells = [targets.cells(k) for k in range(n_tasks)]
+    seen = [(c.rows, np.ones(len(c.rows))) for c in cells]
+    keys = keys_of_cells([*((c.rows, c.values) for c in cells), *seen], n, 2 * n_tasks)
+    y = itertools.chain(map(targets.column, range(n_tasks)), (_flags(rows, n) for rows, _ in seen))
+    return alike(keys + 3 * X["key"], itertools.chain(X["first"].T, y))
 
 
 def deal_rows(
@@ -50,20 +57,29 @@ def deal_rows(
     seed: int,
 ) -> RowIndex:
     """Return the fold of each of `rows`, the same for those of a group."""
-    return deal_folds(groups, _traits(encoder, targets, rows), n_folds, seed)
+    targets = targets if len(rows) == len(targets) else targets.take(rows)
+    return deal_folds(groups, _traits(encoder, targets), n_folds, seed)
 
 
-def kept_together(folds: RowIndex, weight: NDArray[np.float64]) -> list[int]:
-    """Tell of which tasks, by position, all targets (n, n_tasks) are in one fold."""
-    return [k for k, seen in enumerate((weight > 0).T) if len(np.unique(folds[seen])) == 1]
+def kept_together(folds: RowIndex, targets: EncodedTargets) -> list[int]:
+    """Tell of which tasks, by position, all targets are in one fold."""
+    rows = (targets.cells(k).rows for k in range(targets.shape[1]))
+    return [k for k, seen in enumerate(rows) if len(np.unique(folds[seen])) == 1]
 
 
-def _traits(encoder: TargetEncoder, targets: EncodedTargets, rows: RowIndex) -> NDArray[np.bool_]:
-    """Return which targets a row has, and of which class it is."""
-    seen = targets.weight[rows] > 0
+def _traits(encoder: TargetEncoder, targets: EncodedTargets) -> list[NDArray[np.integer[Any]]]:
+    """Return the rows that have a target of each task, and those of each class."""
+    cells = [targets.cells(k) for k in range(targets.shape[1])]
     classes = [
-        seen[:, k] & (targets.values[rows, k] == code)
+        cells[k].rows[cells[k].values == code]
         for k, labels in encoder.classes.items()
         for code in range(len(labels))
     ]
-    return np.column_stack([seen, *classes])
+    return [*(of_task.rows for of_task in cells), *classes]
+
+
+def _flags(rows: NDArray[np.integer[Any]], n: int) -> NDArray[np.float64]:
+    """Return 1 at some of n rows, and 0 elsewhere."""
+    out = np.zeros(n)
+    out[rows] = 1
+    return out

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_mtl._data.decoding import RawOutputs
 from sklearn_mtl._data.fused import as_inputs
-from sklearn_mtl._data.inputs import Source
-from sklearn_mtl._data.rows import Samples, check_groups
+from sklearn_mtl._data.rows import Samples, check_groups, weights_of_rows
 from sklearn_mtl._data.tables import Column
 from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._intervals import (
@@ -21,8 +21,8 @@ from sklearn_mtl._intervals import (
     scales,
     spread_of,
 )
-from sklearn_mtl._predict import predict_raw
 from sklearn_mtl._training.dealing import equal_rows
+from sklearn_mtl._training.left_out import members_at, raw_of
 from sklearn_mtl._training.likeliest import likeliest
 from sklearn_mtl._training.measure import (
     PRIOR_ROWS,
@@ -37,12 +37,10 @@ from sklearn_mtl.kinds.bounds import are_bounds
 
 __all__ = [
     "Unseen",
-    "column_of",
     "effective_size",
     "errors_left_out",
     "errors_of_validation",
     "measure_errors",
-    "raw_of",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -67,9 +65,9 @@ class Unseen(NamedTuple):
         Rows of one group count as one.
     alike : ndarray of int of shape (n,)
         The same for equal rows, which count as one that weighs more.
-    raw : ndarray of shape (n, n_outputs) or (n, M, n_outputs)
+    raw : ndarray of shape (n, n_outputs) or (n, M, n_outputs), or RawOutputs
         Raw outputs.
-    members : ndarray of shape (n_drawn, M, n_outputs) or None
+    members : ndarray of shape (n_drawn, M, n_outputs), RawOutputs or None
         Raw outputs of all members on some of the rows, if `raw` is that of a single one each time.
     drawn : ndarray of int of shape (n_drawn,) or None
         Which rows.
@@ -81,8 +79,8 @@ class Unseen(NamedTuple):
     weight: FloatArray
     groups: NDArray[np.intp]
     alike: NDArray[np.intp]
-    raw: NDArray[Any]
-    members: NDArray[Any] | None = None
+    raw: NDArray[Any] | RawOutputs
+    members: NDArray[Any] | RawOutputs | None = None
     drawn: NDArray[np.intp] | None = None
     folds: NDArray[np.intp] | None = None
 
@@ -92,7 +90,7 @@ def errors_left_out(
     net: TaskNet,
     columns: Sequence[Column],
     weight: FloatArray,
-    raw: NDArray[Any],
+    raw: NDArray[Any] | RawOutputs,
     has_groups: bool,
 ) -> Errors:
     """Measure the errors on the rows that were trained on, each by the member that left it out.
@@ -114,7 +112,7 @@ def errors_left_out(
     drawn = _draw_rows(plan.encoder, columns, plan.seed)
     members = None
     if len(drawn):
-        members = raw_of(plan, net, plan.source, plan.rows[drawn])
+        members = members_at(plan, net, columns, drawn)
     alike = plan.alike
     if has_groups:
         alike = equal_rows(plan.reader, plan.source, plan.targets, plan.rows, plan.group)
@@ -134,8 +132,8 @@ def errors_of_validation(
     elif plan.held_out is not None:
         columns, weight = plan.encoder.read(samples.y, samples.sample_weight)
         source, rows, targets = plan.source, plan.held_out, plan.targets
-        columns, weight = [column_of(c, rows) for c in columns], weight[rows]
-        groups = check_groups(samples.groups, len(plan.targets.weight))
+        columns, weight = [column.take(rows) for column in columns], weights_of_rows(weight, rows)
+        groups = check_groups(samples.groups, len(plan.targets))
     else:
         return {}
     alike = equal_rows(plan.reader, source, targets, rows, plan.group)
@@ -144,26 +142,16 @@ def errors_of_validation(
     return measure_errors(plan.encoder, Unseen(columns, weight, together, alike, raw))
 
 
-def raw_of(plan: Plan, net: TaskNet, source: Source, rows: NDArray[np.intp]) -> NDArray[Any]:
-    """Raw outputs of rows, of which each process predicts its share."""
-    return plan.group.read(
-        lambda mine: predict_raw(net.module_, source, mine, net.device, net.amp_dtype_), rows
-    )
-
-
-def column_of(column: Column, rows: NDArray[np.intp]) -> Column:
-    """Return some rows of a column."""
-    return column._replace(values=column.values[rows], seen=column.seen[rows])
-
-
 def _draw_rows(encoder: TargetEncoder, columns: Sequence[Column], seed: int) -> NDArray[np.intp]:
     """Draw rows with enough observed numbers of each task, all of them where there are fewer."""
-    n = len(columns[0].seen)
+    n = columns[0].n_rows
     order = np.random.default_rng(seed).permutation(n) if n > ENOUGH else np.arange(n)
     drawn = np.zeros(n, dtype=bool)
     for kind, column in zip(encoder.kinds_, columns, strict=True):
-        if not kind.is_class:
-            drawn[order[column.seen[order]][:ENOUGH]] = True
+        if kind.is_class:
+            continue
+        rows = column.rows
+        drawn[rows if len(rows) <= ENOUGH else order[column.seen[order]][:ENOUGH]] = True
     return np.flatnonzero(drawn)
 
 
@@ -171,11 +159,11 @@ def measure_errors(encoder: TargetEncoder, unseen: Unseen) -> Errors:
     """Measure the errors of each task, of which `sklearn_mtl._intervals` makes intervals."""
     errors = errors_of_none(len(encoder.names))
     for k, kind in enumerate(encoder.kinds_):
-        seen = unseen.columns[k].seen
-        if isinstance(kind, UnobservedTarget) or not seen.any():
+        rows = unseen.columns[k].rows
+        if isinstance(kind, UnobservedTarget) or not len(rows):
             continue
         if kind.is_class:
-            of_task = _errors_of_class(encoder, k, unseen, np.flatnonzero(seen))
+            of_task = _errors_of_class(encoder, k, unseen, rows)
         else:
             of_task = _errors_of_number(encoder, k, unseen)
         for name, value in of_task.items():
@@ -184,11 +172,11 @@ def measure_errors(encoder: TargetEncoder, unseen: Unseen) -> Errors:
 
 
 def _errors_of_class(
-    encoder: TargetEncoder, k: int, unseen: Unseen, rows: NDArray[np.intp]
+    encoder: TargetEncoder, k: int, unseen: Unseen, rows: NDArray[Any]
 ) -> dict[str, Any]:
     kind: Any = encoder.kinds_[k]
-    proba = kind.proba(encoder.part_of(unseen.raw[rows], k))
-    codes = kind.encode(unseen.columns[k].values[rows]).astype(int)
+    proba = kind.proba(encoder.part_of(unseen.raw, k, rows))
+    codes = kind.encode(unseen.columns[k].observed).astype(int)
     scores = kind.strangeness(proba)[np.arange(len(rows)), codes]
     weight = unseen.weight[rows, k] / unseen.weight[rows, k].max()
     n = effective_size(weight, unseen.groups[rows], unseen.alike[rows])
@@ -228,9 +216,9 @@ def effective_size(weight: FloatArray, groups: NDArray[np.intp], alike: NDArray[
 
 def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[str, Any]:
     kind, column = encoder.kinds_[k], unseen.columns[k]
-    rows = np.arange(len(unseen.raw)) if unseen.drawn is None else unseen.drawn
-    inside = column.seen[rows]
-    rows = rows[inside]
+    seen = column.seen
+    inside = np.flatnonzero(seen if unseen.drawn is None else seen[unseen.drawn])
+    rows = inside if unseen.drawn is None else unseen.drawn[inside]
     weight = unseen.weight[rows, k] / unseen.weight[rows, k].max()
     _, groups = np.unique(unseen.groups[rows], return_inverse=True)
     low, high = _ends(column.values[rows])
@@ -238,7 +226,7 @@ def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[st
     if not closed.any():
         return {}  # beyond bounds on one side, errors may be of any size
     n = effective_size(weight[closed], groups[closed], unseen.alike[rows][closed])
-    part = encoder.part_of(unseen.raw[rows], k)
+    part = encoder.part_of(unseen.raw, k, rows)
     found = kind.decode(part)
     if (low == getattr(kind, "mean_", np.nan)).all() and (high == low).all():
         return _errors_of_constant(n, low - found, weight)
@@ -249,7 +237,7 @@ def _errors_of_number(encoder: TargetEncoder, k: int, unseen: Unseen) -> dict[st
         predictions, nearness, folds = _of_members(kind, part), 1.0, groups % N_FOLDS
     else:
         folds = unseen.folds[rows]
-        members = _of_members(kind, encoder.part_of(unseen.members[inside], k))
+        members = _of_members(kind, encoder.part_of(unseen.members, k, inside))
         predictions = members[folds[:, None] != np.arange(members.shape[1])].reshape(len(rows), -1)
         exact = low == high
         apart = (low[exact, None] - predictions[exact]) / unit

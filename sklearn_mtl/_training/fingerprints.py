@@ -50,13 +50,11 @@ def given_to(
     given = {name: fingerprint(value) for name, value in params.items()}
     rows = plan.rows if plan.held_out is None else np.union1d(plan.rows, plan.held_out)
     given["X"] = _of_rows(plan.source, rows, plan.reader)
-    given["y or its weights"] = fingerprint([vars(plan.encoder), *plan.targets])
-    given["groups"] = fingerprint(check_groups(samples.groups, len(plan.targets.values)))
+    given["y or its weights"] = fingerprint([vars(plan.encoder), *plan.targets.contents])
+    given["groups"] = fingerprint(check_groups(samples.groups, len(plan.targets)))
     if valid is not None:
         given["X_val"] = _of_rows(valid.source, valid.rows, plan.reader)
-        given["y_val or its weights"] = fingerprint(
-            [valid.rows, valid.targets, valid.weight, valid.reach]
-        )
+        given["y_val or its weights"] = fingerprint([valid.rows, *valid.targets.contents])
     if previous is not None:
         given["what was learned before"] = fingerprint(learned_by(previous))
     return given

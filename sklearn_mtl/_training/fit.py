@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.rows import Samples
+from sklearn_mtl._data.encoded import EncodedTargets
+from sklearn_mtl._data.rows import Samples, weights_of_rows
 from sklearn_mtl._data.sampling import SAMPLE_VALUES, spread_places
-from sklearn_mtl._data.tables import Column
-from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._fitted import Fitted
-from sklearn_mtl._score import score_columns
 from sklearn_mtl._training.agreeing import agree
 from sklearn_mtl._training.augmenting import resting
 from sklearn_mtl._training.batches import Batches
@@ -29,15 +28,13 @@ from sklearn_mtl._training.calibrate import calibrate
 from sklearn_mtl._training.copies import copied, take_learned
 from sklearn_mtl._training.ctrl_c import CtrlC
 from sklearn_mtl._training.errors import (
-    column_of,
     errors_left_out,
     errors_of_validation,
-    raw_of,
 )
 from sklearn_mtl._training.fingerprints import given_to, learned_by, made_of
 from sklearn_mtl._training.fit_tasks import FitTasks
 from sklearn_mtl._training.group import present_group, together
-from sklearn_mtl._training.listeners import mend_of
+from sklearn_mtl._training.left_out import check_finite, out_of_bag, raw_left_out, raw_of
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import (
     Plan,
@@ -248,8 +245,7 @@ def _lacks_unseen(needs: dict[str, str], mend: str) -> str:
 
 def _knows_all(net: TaskNet, plan: Plan) -> bool:
     """Tell whether a net was begun with targets of all tasks that are observed now."""
-    observed = (plan.targets.weight > 0).any(axis=0)
-    return bool(np.isfinite(net.constant_losses_[observed]).all())
+    return bool(np.isfinite(net.constant_losses_[plan.targets.counts > 0]).all())
 
 
 def _new_net(plan: Plan, batches: Batches, previous: Fitted | None, draws: Draws) -> TaskNet:
@@ -304,13 +300,15 @@ def _learned(
             encoder = _tuned_on(plan, valid, net)
         errors = errors_of_validation(plan, net, samples, validation)
     else:
-        raw = calibrate(plan, net, raw)
-        encoder = encoder.tuned(raw, targets)
+        calibrated = calibrate(plan, net, raw)
+        encoder = encoder.tuned(calibrated, targets)
         columns, weight = encoder.read(samples.y, samples.sample_weight)
-        columns, weight = [column_of(c, plan.rows) for c in columns], weight[plan.rows]
-        oob = _out_of_bag(plan, encoder, columns, weight, raw)
-        errors = errors_left_out(plan, net, columns, weight, raw, samples.groups is not None)
-    noise_std = encoder.noise_std(raw, targets)
+        columns = [column.take(plan.rows) for column in columns]
+        weight = weights_of_rows(weight, plan.rows)
+        # Errors first: predictions of all rows are as large as y.
+        errors = errors_left_out(plan, net, columns, weight, calibrated, samples.groups is not None)
+        oob = out_of_bag(plan, encoder, columns, weight, calibrated)
+    noise_std = encoder.noise_std(raw if plan.folds is None else calibrated, targets)
     history = net.task_history()
     return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, errors, {})
 
@@ -318,7 +316,7 @@ def _learned(
 def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
     """Return an encoder that decides best on validation data, by which outputs are calibrated."""
     encoder = plan.encoder
-    targets = EncodedTargets(*(t.cpu().double().numpy() for t in (valid.targets, valid.weight)))
+    targets = valid.targets.encoded
     warn_together(encoder.without_effect(targets), stacklevel=3)
     others = {k for k, kind in enumerate(encoder.kinds_) if not kind.is_calibrated}
     raw = raw_of(plan, net, valid.source, valid.rows)
@@ -326,37 +324,6 @@ def _tuned_on(plan: Plan, valid: Batches, net: TaskNet) -> TargetEncoder:
     if rescale_outputs(net, slope, shift):
         raw = raw * slope + shift
     return encoder.tuned(raw, targets)
-
-
-def _out_of_bag(
-    plan: Plan,
-    encoder: TargetEncoder,
-    columns: Sequence[Column],
-    weight: NDArray[np.float64],
-    raw: NDArray[Any],
-) -> dict[str, Any]:
-    """Attributes about rows of the training, by outputs of members that left them out."""
-    rows, n = plan.rows, len(plan.targets.weight)
-    found = encoder.decode(raw)
-    scores = score_columns(encoder.names, encoder.kinds_, columns, found, weight, in_fit=True)
-    decoded = encoder.decode(raw, plan.parameters.conditional_output)
-    predictions = [_at(rows, found, n) for found in decoded]
-    oob: dict[str, Any] = {"oob_prediction_": encoder.matrix(predictions), "oob_score_": scores}
-    probabilities = [_at(rows, p, n) for p in encoder.probabilities(raw).values()]
-    if probabilities:
-        only = len(probabilities) == 1
-        oob["oob_decision_function_"] = probabilities[0] if only else probabilities
-    return oob
-
-
-def _at(rows: NDArray[np.intp], values: NDArray[Any], n: int) -> NDArray[Any]:
-    """Put values at `rows` of n, and holes elsewhere: NaN among numbers, None among labels."""
-    if len(rows) == n:
-        return values
-    number = values.dtype.kind in "iuf"
-    out = np.full((n, *values.shape[1:]), np.nan if number else None, float if number else object)
-    out[rows] = values
-    return out
 
 
 def _learned_on(plan: Plan, net: TaskNet, by: dict[str, Any], previous: Fitted | None) -> Fitted:
@@ -374,16 +341,18 @@ def _learned_on(plan: Plan, net: TaskNet, by: dict[str, Any], previous: Fitted |
 
 
 def _outputs(plan: Plan, net: TaskNet) -> tuple[EncodedTargets, NDArray[Any]]:
-    """Targets and raw outputs of the rows that were trained on.
+    """Targets and raw outputs of the rows that were trained on, of members that left them out.
 
     Where X has very many values, and no row was left out: of some of the rows of each task.
     """
     rows = plan.rows
-    if plan.folds is None and len(rows) * math.prod(plan.source.shape) > SAMPLE_VALUES:
-        seen = [np.flatnonzero(column) for column in plan.targets.weight[rows].T]
+    if plan.folds is not None:
+        return plan.trained_targets, raw_left_out(plan, net)
+    if len(rows) * math.prod(plan.source.shape) > SAMPLE_VALUES:
+        targets = plan.trained_targets
+        seen = [targets.cells(k).rows for k in range(targets.shape[1])]
         some = [each[spread_places(len(each), CLOSING_ROWS)] for each in seen]
         rows = rows[np.unique(np.concatenate(some))]
     raw = raw_of(plan, net, plan.source, rows)
-    if not np.isfinite(raw).all():
-        raise ValueError(f"Training ended with outputs that are not finite. {mend_of(net)}")
-    return plan.targets.take(rows) if len(rows) < len(plan.targets.values) else plan.targets, raw
+    check_finite(raw, net)
+    return plan.targets.take(rows) if len(rows) < len(plan.targets) else plan.targets, raw

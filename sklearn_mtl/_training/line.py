@@ -2,80 +2,128 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve
 
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._predict import Inputs
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl.networks import MemberHeads, MemberTrunk
 
-__all__ = ["Line", "find_lines", "mix"]
+__all__ = ["Lines", "find_lines", "mix"]
 
 FloatArray = NDArray[np.float64]
 
 # Lines are found on so many values of X, drawn at random, and not at all from more inputs.
 VALUES, WIDEST = 4_000_000, 1_000
 ENOUGH = 1_000  # drawn rows of a task, or all of them
+KEPT = 2**22  # predictions by lines; of more, they are made when they are asked for
 # For inputs of about one standard deviation, and mean squares: by sums of weights, or numbers of
 # rows, a weight of 2 would not be the row twice, or a common factor of the weights would matter.
 PENALTIES = np.logspace(-6, 1, 8)
 
 
-class Line(NamedTuple):
-    """Ridge regressions of one task, each without a fold.
+class Lines(NamedTuple):
+    """Ridge regressions of tasks, each without a fold.
 
     Attributes
     ----------
-    coefficients : ndarray of shape (n_folds, d)
-    intercepts : ndarray of shape (n_folds,)
-    left_out : ndarray of shape (n,)
-        Predictions of some rows, by the regression that left them out.
+    tasks : list of int
+        Positions of the tasks.
+    coefficients : ndarray of shape (n_folds, d, len(tasks))
+    intercepts : ndarray of shape (n_folds, len(tasks))
+    X : ndarray of shape (n_seen, d)
+        Inputs of the heads of rows that lines have seen.
+    place : ndarray of int of shape (n,)
+        Which of them a row is; below 0 for those that lines have not seen.
+    folds : ndarray of int of shape (n,)
+    kept : ndarray of shape (n_seen, len(tasks)) or None
+        Predictions of these rows, by the regression that left them out, where they are not many.
     """
 
+    tasks: list[int]
     coefficients: FloatArray
     intercepts: FloatArray
-    left_out: FloatArray
+    X: FloatArray
+    place: NDArray[np.intp]
+    folds: NDArray[np.intp]
+    kept: FloatArray | None
+
+    def some(self, which: list[int]) -> Lines:
+        """Return those of some of the tasks."""
+        coefficients, intercepts = self.coefficients[..., which], self.intercepts[:, which]
+        kept, tasks = (
+            None if self.kept is None else self.kept[:, which],
+            [self.tasks[i] for i in which],
+        )
+        return self._replace(
+            tasks=tasks, coefficients=coefficients, intercepts=intercepts, kept=kept
+        )
+
+    def left_out(self, which: list[int], rows: Any) -> FloatArray:
+        """Predict rows (n, len(which)) by the regressions that left them out; NaN if not seen."""
+        place, folds = self.place[rows], self.folds[rows]
+        out = np.full((len(place), len(which)), np.nan)
+        if self.kept is not None:
+            known = place >= 0
+            out[known] = self.kept[place[known]][:, which]
+            return out
+        for m, intercepts in enumerate(self.intercepts):
+            known = (place >= 0) & (folds == m)
+            coefficients = self.coefficients[m][:, which]
+            out[known] = self.X[place[known]] @ coefficients + intercepts[which]
+        return out
 
 
-def find_lines(plan: Plan, net: TaskNet) -> tuple[NDArray[np.intp], dict[int, Line]]:
-    """Find the lines of the tasks that are numbers with squared errors.
-
-    Returns
-    -------
-    places : ndarray of int
-        Positions among the rows to train on that lines have seen.
-    lines : dict of int to Line
-        By the position of the task.
-    """
+def find_lines(plan: Plan, net: TaskNet) -> Lines | None:
+    """Find the lines of the tasks that are numbers with squared errors, if there are some."""
     trunk, heads = net.module_.trunk, net.module_.heads
     tasks = [k for k, kind in enumerate(plan.encoder.kinds_) if kind.least_squares]
     if not (tasks and isinstance(trunk, MemberTrunk) and isinstance(heads, MemberHeads)):
-        return np.arange(0), {}
+        return None
     if plan.folds is None or trunk.width > WIDEST:
-        return np.arange(0), {}
+        return None
     n = len(plan.rows)
     places = np.arange(n)
     if n * trunk.width > VALUES:
         rng = np.random.default_rng(plan.seed)
         places = np.sort(rng.choice(n, VALUES // trunk.width, replace=False))
     X = _inputs_of_heads(plan, net, places)
-    values, weight, _ = plan.trained_targets.take(places)
-    folds = plan.folds[places]
-    observed = (plan.trained_targets.weight > 0).sum(axis=0)
-    alike: dict[bytes, list[int]] = {}  # tasks of the same weights
+    place = np.full(n, -1)
+    place[places] = np.arange(len(places))
+    observed = plan.trained_targets.counts
+    targets = plan.trained_targets.take(places)
+    alike: dict[tuple[bytes, bytes], list[int]] = {}  # tasks of the same weights
     for k in tasks:
-        if (drawn := (weight[:, k] > 0).sum()) >= ENOUGH or drawn == observed[k] > 0:
-            alike.setdefault(weight[:, k].tobytes(), []).append(k)
-    lines: dict[int, Line] = {}
-    for group in alike.values():
-        found = _ridges(X, values[:, group], weight[:, group[0]], folds, plan.n_folds)
-        lines |= dict(zip(group, found, strict=True))
-    return places, lines
+        cells = targets.cells(k)
+        if (drawn := len(cells.rows)) >= ENOUGH or drawn == observed[k] > 0:
+            alike.setdefault((cells.rows.tobytes(), cells.weight.tobytes()), []).append(k)
+    folds = plan.folds[places]
+    found = [_ridges(X, targets, group, folds, plan.n_folds) for group in alike.values()]
+    if not found:
+        return None
+    tasks = [k for group in alike.values() for k in group]
+    coefficients = np.concatenate([of_group for _, of_group in found], axis=2)
+    intercepts = np.concatenate([-center @ of_group for center, of_group in found], axis=1)
+    kept = None
+    if len(places) * len(tasks) <= KEPT:
+        kept = np.hstack([_left_out(X, folds, *of_group) for of_group in found])
+    return Lines(tasks, coefficients, intercepts, X, place, plan.folds, kept)
+
+
+def _left_out(
+    X: FloatArray, folds: NDArray[np.intp], center: FloatArray, coefficients: FloatArray
+) -> FloatArray:
+    """Predict rows (n, n_tasks) of X, each by the regressions that left it out."""
+    out = np.empty((len(X), coefficients.shape[2]))
+    for m, without in enumerate(coefficients):
+        out[folds == m] = (X[folds == m] - center) @ without
+    return out
 
 
 def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> FloatArray:
@@ -92,50 +140,62 @@ def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> Floa
 
 
 def _ridges(
-    X: FloatArray, Y: FloatArray, weight: FloatArray, folds: NDArray[np.intp], n_folds: int
-) -> list[Line]:
-    """Fit without each fold, each column of Y by the penalty that predicts folds left out best."""
-    d, seen = X.shape[1], weight > 0  # rows of no weight say nothing, of sparse tasks nearly all
-    w = weight[seen] / weight[seen].sum()
-    center = w @ X[seen]
-    Z, truth, rows = X[seen] - center, Y[seen], [folds[seen] == m for m in range(n_folds)]
+    X: FloatArray, targets: EncodedTargets, tasks: list[int], folds: NDArray[np.intp], n_folds: int
+) -> tuple[FloatArray, FloatArray]:
+    """Fit without each fold, each task by the penalty that predicts folds left out best.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    targets : EncodedTargets
+        Of the same rows.
+    tasks : list of int
+        Observed in the same of them, with the same weights.
+    folds : ndarray of int of shape (n,)
+    n_folds : int
+
+    Returns
+    -------
+    center : ndarray of shape (d,)
+        Of X.
+    coefficients : ndarray of shape (n_folds, d, len(tasks))
+    """
+    seen, _, weight, _ = targets.cells(tasks[0])
+    Y = np.column_stack([targets.cells(k).values for k in tasks])
+    X, folds, d = X[seen], folds[seen], X.shape[1]
+    w = weight / weight.sum()
+    center = w @ X
+    rows = [folds == m for m in range(n_folds)]
+    Z, truth = [(X - center)[of_fold] for of_fold in rows], [Y[of_fold] for of_fold in rows]
     grams, products = np.empty((n_folds, d, d)), np.empty((n_folds, d, Y.shape[1]))
     for m, of_fold in enumerate(rows):
-        weighted = Z[of_fold] * w[of_fold, None]
-        grams[m], products[m] = weighted.T @ Z[of_fold], weighted.T @ truth[of_fold]
+        weighted = Z[m] * w[of_fold, None]
+        grams[m], products[m] = weighted.T @ Z[m], weighted.T @ truth[m]
     grams, products = grams.sum(axis=0) - grams, products.sum(axis=0) - products
     least = np.full(Y.shape[1], np.inf)
     coefficients = np.empty_like(products)
+    predicted = np.empty_like(Y)
     for penalty in PENALTIES:
         system = grams + penalty * np.eye(d)
         pairs = zip(system, products, strict=True)
         found = np.stack([solve(a, b, assume_a="pos") for a, b in pairs])
-        predicted = np.empty_like(truth)
         for m, of_fold in enumerate(rows):
-            predicted[of_fold] = Z[of_fold] @ found[m]
-        errors = w @ (truth - predicted) ** 2
+            predicted[of_fold] = Z[m] @ found[m]
+        errors = w @ (Y - predicted) ** 2
         better = errors < least
         least[better], coefficients[..., better] = errors[better], found[..., better]
-    left_out = np.empty_like(Y)
-    for m in range(n_folds):
-        left_out[folds == m] = (X[folds == m] - center) @ coefficients[m]
-    return [
-        Line(own, -own @ center, predicted)
-        for own, predicted in zip(coefficients.transpose(2, 0, 1), left_out.T, strict=True)
-    ]
+    return center, coefficients
 
 
 def mix(
-    network: FloatArray, line: FloatArray, y: FloatArray, weight: FloatArray
+    aa: FloatArray, ab: FloatArray, bb: FloatArray, ay: FloatArray, by: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Shares of network and line, from 0 and in all at most 1, that predict each task best [1]_.
 
     Parameters
     ----------
-    network, line, y : ndarray of shape (n, n_tasks)
-        Deviations from their means.
-    weight : ndarray of shape (n, n_tasks)
-        Of the sum 1 for each task; 0 where not observed.
+    aa, ab, bb, ay, by : ndarray of shape (n_tasks,)
+        Mean products of the deviations from their means of network (a), line (b) and targets (y).
 
     Returns
     -------
@@ -145,10 +205,6 @@ def mix(
     ----------
     .. [1] L. Breiman, "Stacked Regressions", Machine Learning 24, 1996.
     """
-    aa, ab, bb, ay, by = (
-        (weight * p * q).sum(axis=0)
-        for p, q in [(network, network), (network, line), (line, line), (network, y), (line, y)]
-    )
     scale = np.where(aa + bb > 0, aa + bb, 1)
     aa, ab, bb, ay, by = np.stack([aa, ab, bb, ay, by]) / scale
 

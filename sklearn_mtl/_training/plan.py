@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.fused import as_inputs, reader_for
 from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.refusals import rows_beside_y
 from sklearn_mtl._data.rows import Samples, check_groups, check_weights, hold_out_rows
-from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._fitted import Fitted
 from sklearn_mtl._identity import identity
 from sklearn_mtl._training.agreeing import agree, agreed_seed, layout
@@ -113,7 +114,7 @@ class Plan(NamedTuple):
     @property
     def trained_targets(self) -> EncodedTargets:
         """Targets of the rows to train on."""
-        if len(self.rows) == len(self.targets.values):
+        if len(self.rows) == len(self.targets):
             return self.targets
         return self.targets.take(self.rows)
 
@@ -234,11 +235,11 @@ def _plan(
     """Sort the rows, and resolve the parameters."""
     task_weights = resolve_task_weights(parameters, encoder, targets)
     # A row weighs as much as its heaviest cell. A cell of weight 0 is but a hole.
-    cells = check_weights(samples.sample_weight, len(targets.weight), encoder.names)
+    cells = check_weights(samples.sample_weight, len(targets), encoder.names)
     weight = cells.max(axis=1)
     group = present_group()
     groups = check_groups(samples.groups, len(weight))
-    given = {"y, or its weights,": [vars(encoder), *targets], "groups": groups}
+    given = {"y, or its weights,": [vars(encoder), *targets.contents], "groups": groups}
     seed = agreed_seed(group, parameters, layout(reader, inputs) | given)
     rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
     known = _rows_of_X(weight, held_out)
@@ -257,7 +258,7 @@ def _plan(
         folds = deal_rows(encoder, targets, rows, alike, n_folds, seed)
         if groups is not None:
             # Of a task of one group, who leaves it out knows nothing.
-            in_one_group = [encoder.names[k] for k in kept_together(folds, targets.weight[rows])]
+            in_one_group = [encoder.names[k] for k in kept_together(folds, targets.take(rows))]
         if in_one_group:
             folds, n_folds = None, 0
     recipe = resolve(
@@ -296,8 +297,10 @@ def validation_batches(plan: Plan, validation: Samples | None) -> Batches | None
     except (TypeError, ValueError) as error:
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"y_val: {error}") from error
-    agree(plan.group, layout(reader, inputs, "X_val") | {"y_val, or its weights,": list(targets)})
-    rows = np.flatnonzero(targets.weight.any(axis=1))
+    agree(
+        plan.group, layout(reader, inputs, "X_val") | {"y_val, or its weights,": targets.contents}
+    )
+    rows = np.flatnonzero(targets.any_seen)
     if len(rows) == 0:
         raise ValueError("y_val holds no observed target. Pass rows with observed targets.")
     source = reader.of(inputs, "X_val", to_predict=True)
@@ -313,7 +316,7 @@ def watched_tasks(plan: Plan, valid: Batches | None) -> torch.Tensor | None:
     if valid is None or watched.all():
         return None
     watched &= ~plan.encoder.unobserved
-    if not watched.any() or not (valid.weight.sum(dim=0).cpu() > 0)[watched].all():
+    if not watched.any() or not (valid.targets.mass.cpu() > 0)[watched].all():
         raise ValueError("y_val holds no observed target of a task that early_stopping names.")
     return torch.from_numpy(watched)
 
@@ -374,13 +377,16 @@ def _split(
     hold_out: bool,
 ) -> tuple[RowIndex, RowIndex | None]:
     """Rows to train on (those with a target and weight), and rows held out for early stopping."""
-    rows = np.flatnonzero((weight > 0) & (targets.weight > 0).any(axis=1))
+    rows = np.flatnonzero((weight > 0) & targets.any_seen)
     if not hold_out:
         return rows, None
+    targets = targets.take(rows)
     watched = np.flatnonzero(_watched(parameters.early_stopping, encoder.names))
     train, valid = hold_out_rows(
-        targets.weight[rows][:, watched] > 0,
-        targets.values[rows][:, [k for k in encoder.classes if k in watched]],
+        targets.seen(watched),
+        np.array([targets.column(k) for k in encoder.classes if k in watched])
+        .reshape(-1, len(rows))
+        .T,
         parameters.validation_fraction,
         [encoder.names[k] for k in watched],
         np.random.default_rng(seed),

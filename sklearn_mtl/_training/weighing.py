@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.targets import EncodedTargets, TargetEncoder
+from sklearn_mtl._data.encoded import EncodedTargets
+from sklearn_mtl._data.targets import TargetEncoder
 from sklearn_mtl._data.weights import read_weights
 
 __all__ = ["resolve_task_weights"]
@@ -27,7 +28,7 @@ def resolve_task_weights(
             "Pass them to it, as in LogProd(weights=...), or pass loss as a name."
         )
     if isinstance(weights, str):  # 'n_observed'
-        mass = targets.weight.sum(axis=0)
+        mass = targets.mass
         return len(names) * mass / mass.sum()
     labels = weights.keys() if hasattr(weights, "keys") else ()  # of a dict, or a Series
     if isinstance(weights, Mapping) or any(isinstance(label, str) for label in labels):

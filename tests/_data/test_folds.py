@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from sklearn_mtl._data.folds import alike, content_keys, deal_folds
+from sklearn_mtl._data.folds import alike, content_keys, deal_folds, keys_of_cells
 
 
 def dealt(groups, traits=None, n_folds=5, seed=0):
     """Folds; by default each row has one and the same trait."""
     groups = np.asarray(groups)
     traits = np.ones((len(groups), 1), dtype=bool) if traits is None else np.asarray(traits)
-    return deal_folds(groups, traits, n_folds, seed)
+    return deal_folds(groups, [np.flatnonzero(trait) for trait in traits.T], n_folds, seed)
 
 
 def sizes_of(folds, n_folds=5):
@@ -38,27 +38,43 @@ def test_values_in_other_columns_are_other_content():
     assert len(np.unique(keys)) == 10_000
 
 
+def test_keys_of_cells_are_those_of_all_values():
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((40, 6)) < 0.2, rng.normal(size=(40, 6)), 0)
+    cells = [(np.flatnonzero(column), column[column != 0]) for column in values.T]
+    np.testing.assert_array_equal(keys_of_cells(cells, 40, 6), content_keys(values))
+
+
+def test_no_more_columns_are_asked_for_than_decide():
+    def columns():
+        yield np.array([1.0, 0.0, 1.0, np.nan, np.nan])
+        yield np.array([5.0, 5.0, 4.0, 2.0, 3.0])
+        raise AssertionError("nothing is tied any more")
+
+    assert alike(np.arange(5, dtype=np.uint64), columns()).tolist() == [2, 0, 1, 3, 4]
+
+
 def test_numbers_of_rows_follow_the_columns():
     columns = np.array([[2.0, 0.0], [1.0, 5.0], [1.0, 4.0], [2.0, 0.0]])
-    assert alike(content_keys(columns), columns).tolist() == [2, 1, 0, 2]
+    assert alike(content_keys(columns), columns.T).tolist() == [2, 1, 0, 2]
 
 
 def test_content_decides_where_columns_are_equal():
     """Such as the first eight of many: different rows have different numbers."""
     columns, keys = np.zeros((4, 2)), np.array([7, 3, 7, 5], dtype=np.uint64)
-    assert alike(keys, columns).tolist() == [2, 0, 2, 1]
+    assert alike(keys, columns.T).tolist() == [2, 0, 2, 1]
 
 
 def test_units_and_order_of_rows_do_not_change_their_numbers():
     rng = np.random.default_rng(0)
     columns = rng.integers(4, size=(40, 3)).astype(float)
-    numbers = alike(content_keys(columns), columns)
+    numbers = alike(content_keys(columns), columns.T)
     assert len(np.unique(numbers)) == len(np.unique(columns, axis=0))
     other = columns * [1000, 1e-3, 7] + [5, 0, 1]
-    np.testing.assert_array_equal(alike(content_keys(other), other), numbers)
+    np.testing.assert_array_equal(alike(content_keys(other), other.T), numbers)
     order = rng.permutation(40)
     moved = columns[order]
-    np.testing.assert_array_equal(alike(content_keys(moved), moved), numbers[order])
+    np.testing.assert_array_equal(alike(content_keys(moved), moved.T), numbers[order])
 
 
 # -- folds --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from _columns import (
 )
 
 from sklearn_mtl import Task
-from sklearn_mtl._data.tables import RawColumn, clean, read_table
+from sklearn_mtl._data.tables import Column, RawColumn, clean, read_table
 
 # One vector each: y, labels in order (None for a number), and the frame's dtype (None: not y's).
 VECTORS: dict[str, tuple[Any, list[Any] | None, Any]] = {
@@ -202,3 +202,31 @@ def test_an_order_does_not_count_what_means_missing() -> None:
     raw = RawColumn(np.array(["a", "?", "b"]), True, ("?", "b", "a"))
     assert clean(raw, "a", "?").order == ("b", "a")
     assert clean(raw, "a", None).order == ("?", "b", "a")
+
+
+# -- columns of few values -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [float, int, object])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
+def test_a_column_of_few_values_is_as_one_of_many(share: float, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    values, seen = np.arange(50).astype(dtype), rng.random(50) < share
+    column = Column(values, seen, True, (1, 2))
+    again = Column.of(np.flatnonzero(seen), values[seen], 50, True, (1, 2))
+    kept, rows = rng.random(50) < 0.5, np.arange(0, 50, 3)
+    for found in (column, again):
+        assert (found.n_rows, found.n_seen) == (50, seen.sum())
+        assert (found.categorical, found.order) == (True, (1, 2))
+        assert found.values.dtype == found.observed.dtype == values.dtype
+        np.testing.assert_array_equal(found.seen, seen)
+        np.testing.assert_array_equal(found.rows, np.flatnonzero(seen))
+        np.testing.assert_array_equal(found.observed, values[seen])
+        np.testing.assert_array_equal(found.values[seen], values[seen])
+        for part, where, of in (
+            (found.where(kept), seen & kept, values),
+            (found.take(rows), seen[rows], values[rows]),
+        ):
+            np.testing.assert_array_equal(part.seen, where)
+            np.testing.assert_array_equal(part.observed, of[where])
+            assert (part.categorical, part.order) == (True, (1, 2))

@@ -111,7 +111,7 @@ def test_a_rare_task_is_not_judged_by_a_few_rows_of_a_sample(monkeypatch):
     for values, tasks in ((10**6, {0, 1}), (600, {0})):
         monkeypatch.setattr(line, "VALUES", values)
         fit = MultiTaskCNNEstimator(max_epochs=30, random_state=0).fit(X, y)
-        places, lines = found[-1]
-        assert len(places) == min(600, values // 4)
-        assert set(lines) == tasks
+        lines = found[-1]
+        assert (lines.place >= 0).sum() == len(lines.X) == min(600, values // 4)
+        assert set(lines.tasks) == tasks
         assert fit.score_tasks(X, X[:, :2])["y1"] > 0.5

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.inputs import InputReader, as_input
-from sklearn_mtl._data.targets import EncodedTargets
 from sklearn_mtl._training.dealing import equal_rows, kept_together
 
 
@@ -28,4 +28,5 @@ def test_equal_rows_are_of_one_number():
 )
 def test_a_task_of_a_single_fold_is_not_left_out(weight, found):
     folds = np.array([0, 0, 1, 1])
-    assert kept_together(folds, np.column_stack([np.ones(4), weight])) == found
+    weights = np.column_stack([np.ones(4), weight])
+    assert kept_together(folds, EncodedTargets(np.zeros((4, 2)), weights)) == found

@@ -9,6 +9,7 @@ import torch
 from _fits import make
 from sklearn.linear_model import Ridge
 
+from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._training import line as lines
 from sklearn_mtl.networks import DenseTrunk
 
@@ -17,6 +18,18 @@ def table(n=90, d=4, noise=0.5, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d)) + 3
     return X, X @ rng.normal(size=d) + noise * rng.normal(size=n) - 7
+
+
+def ridges(X, Y, weight, folds, n_folds):
+    """Center and coefficients (n_folds, d, n_tasks) for the columns of Y."""
+    weights = np.repeat(weight[:, None], Y.shape[1], axis=1)
+    return lines._ridges(X, EncodedTargets(Y, weights), [*range(Y.shape[1])], folds, n_folds)
+
+
+def mixed(network, line, y, weight):
+    """Shares for each column, of deviations from the means."""
+    pairs = [(network, network), (network, line), (line, line), (network, y), (line, y)]
+    return lines.mix(*((weight * p * q).sum(axis=0) for p, q in pairs))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -29,7 +42,8 @@ def test_lines_are_ridge_regressions_without_a_fold(weighted):
     folds = np.arange(90) % 3
     mean = np.average(X, axis=0, weights=weight)
     chosen = []
-    for y, found in zip(both.T, lines._ridges(X, both, weight, folds, 3), strict=True):
+    center, coefficients = ridges(X, both, weight, folds, 3)
+    for y, found in zip(both.T, coefficients.transpose(2, 0, 1), strict=True):
         errors = []
         for penalty in lines.PENALTIES:
             out = np.empty(90)
@@ -41,11 +55,9 @@ def test_lines_are_ridge_regressions_without_a_fold(weighted):
             errors.append((np.average((y - out) ** 2, weights=weight), penalty, out))
         _, penalty, out = min(errors, key=lambda of_penalty: of_penalty[0])
         chosen.append(penalty)
-        np.testing.assert_allclose(found.left_out, out, rtol=1e-6)
         for m in range(3):
-            at = folds == m
             np.testing.assert_allclose(
-                X[at] @ found.coefficients[m] + found.intercepts[m], out[at], rtol=1e-6
+                (X[folds == m] - center) @ found[m], out[folds == m], rtol=1e-6
             )
     assert chosen[0] < chosen[1]
 
@@ -54,13 +66,13 @@ def test_a_weight_of_two_is_the_row_twice_for_lines():
     X, y = table(30)
     times = np.arange(30) % 3
     y, folds = y[:, None], np.arange(30) % 5
-    (weighted,) = lines._ridges(X, y, times.astype(float), folds, 5)
-    (repeated,) = lines._ridges(
+    _, weighted = ridges(X, y, times.astype(float), folds, 5)
+    _, repeated = ridges(
         *(np.repeat(part, times, axis=0) for part in (X, y, np.ones(30), folds)), 5
     )
-    np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, rtol=1e-8)
-    (scaled,) = lines._ridges(X, y, 1e-3 * times, folds, 5)
-    np.testing.assert_allclose(weighted.coefficients, scaled.coefficients, rtol=1e-8)
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-8)
+    _, scaled = ridges(X, y, 1e-3 * times, folds, 5)
+    np.testing.assert_allclose(weighted, scaled, rtol=1e-8)
 
 
 def error(shares, network, line, y, weight):
@@ -77,7 +89,7 @@ def test_shares_are_the_best_of_all(seed):
     y, network, line = (v - np.average(v, weights=weight) for v in (y, network, line))
     columns = np.stack([network, network[::-1]]), np.stack([line, line]), np.stack([y, -y])
     parts = [part.T for part in (*columns, np.stack([weight, weight]) / weight.sum())]
-    found = tuple(float(share[0]) for share in lines.mix(*parts))  # each task has its own
+    found = tuple(float(share[0]) for share in mixed(*parts))  # each task has its own
     assert min(found) >= 0
     assert sum(found) <= 1 + 1e-12
     grid = [pair for pair in itertools.product(np.linspace(0, 1, 41), repeat=2) if sum(pair) <= 1]
@@ -91,7 +103,7 @@ def test_shares_of_what_says_nothing():
     pairs = [(zero, zero), (one, zero), (zero, one), (-one, -one), (one, one)]  # the same twice
     network, line = (np.stack(parts, axis=1) for parts in zip(*pairs, strict=True))
     truth = np.stack([y] * len(pairs), axis=1)
-    of_network, of_line = lines.mix(network, line, truth, np.full(truth.shape, 1 / 3))
+    of_network, of_line = mixed(network, line, truth, np.full(truth.shape, 1 / 3))
     np.testing.assert_allclose(of_network[:4], [0, 1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(of_line[:4], [0, 0, 1, 0], atol=1e-12)
     assert of_network[4] + of_line[4] == pytest.approx(1)
