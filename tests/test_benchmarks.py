@@ -816,6 +816,17 @@ def test_larger_pictures_that_are_slow_or_need_memory_fail(speed, most, mean):
 # -- scale -----------------------------------------------------------------------------------
 
 
+def test_scale_of_a_server(bench, monkeypatch, capsys):
+    for name in ("fastapi", "uvicorn", "onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    with script("scale") as module:
+        monkeypatch.setattr(sys, "argv", ["scale", "serving", "--tiny"])
+        assert module.main() == 0
+    table = capsys.readouterr().out
+    assert "8 clients: p99" in table
+    assert "FAILED" not in table
+
+
 def test_scale_is_measured(bench, monkeypatch, capsys, tmp_path):
     with script("scale") as module:
         sections = [

@@ -16,6 +16,9 @@ shuffled reads against a pass in order.
 
 *folds*. The private memory that a search adds over that of a fit, with an X in a file.
 
+*serving*. Answers of ``serve_fastapi.py`` over HTTP on the loopback: wall time, and whether they
+are right. It needs ``pip install "sklearn-mtl[serve,onnx]"``.
+
 *memory*. The private memory of a fit and a prediction of a memmap of many images (`--gigabytes`).
 
 *tasks*. The memory of a process that fits thousands of tasks, of which few cells are observed, and
@@ -28,14 +31,19 @@ five times as many tasks take.
 """
 
 import argparse
+import contextlib
 import functools
+import http.client
+import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -48,7 +56,7 @@ import torch
 import zarr
 from real_data import publish
 
-from sklearn_mtl import MultiTaskCNNEstimator
+from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.fused import as_inputs, reader_for
 from sklearn_mtl._training import batches as batches_of
@@ -515,6 +523,95 @@ def tasks(args: Any, folder: Path) -> Iterator[Figure]:
     yield Figure(f"{what}: prediction of one row", 1e3 * of_row, "ms", most=50)
 
 
+# -- serving ---------------------------------------------------------------------------------
+
+
+def table(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with a class, and a number that is observed in half of them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 20)).astype(np.float32)
+    number = np.where(rng.random(n) < 0.5, X[:, 1] * X[:, 2], np.nan)
+    return X, np.column_stack([X[:, 0] + X[:, 3] > 0, number])
+
+
+SERVER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import uvicorn
+from serve_fastapi import make_app
+uvicorn.run(make_app(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[3]), log_level="error")
+"""
+
+
+def request(to: http.client.HTTPConnection, rows: np.ndarray) -> tuple[float, Any]:
+    """Send rows, and return seconds and what came back."""
+    start = time.perf_counter()
+    body = json.dumps({"rows": rows.tolist()})
+    to.request("POST", "/predict", body, {"Content-Type": "application/json"})
+    answer = json.loads(to.getresponse().read())
+    return time.perf_counter() - start, answer
+
+
+@contextlib.contextmanager
+def served(path: Path) -> Iterator[int]:
+    """Start the server of the example in a process of its own, and return its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    examples = str(Path(__file__).resolve().parents[1])
+    server = subprocess.Popen([sys.executable, "-c", SERVER, examples, str(path), str(port)])
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            if server.poll() is not None:
+                raise RuntimeError("The server has not started.")
+            time.sleep(0.05)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@section
+def serving(args: Any, folder: Path) -> Iterator[Figure]:
+    """Wall time of single rows over HTTP, by one client and by eight at once."""
+    X, y = table(1000)
+    tasks = [Task("good", "classification"), Task("amount", "regression")]
+    est = MultiTaskCNNEstimator(tasks, max_epochs=3, random_state=0).fit(X, y)
+    est.to_onnx(folder / "model.onnx")
+    amount, chance = est.predict(X)[:, 1], est.predict_proba(X)
+
+    def ask(client: int, n_clients: int, port: int) -> tuple[list[float], int]:
+        took, n_wrong = [], 0
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.closing(connection):
+            for at in range(client, args.requests, n_clients):
+                row = at % len(X)
+                seconds, answer = request(connection, X[row : row + 1])
+                found = [*answer["amount"], *answer["good"][0].values()]
+                right = [amount[row], *chance[row]]
+                n_wrong += not np.allclose(found, right, rtol=1e-3, atol=1e-4)
+                took.append(seconds)
+        return took, n_wrong
+
+    with served(folder / "model.onnx") as port:
+        ask(0, 10, port)  # the first ones
+        for n in (1, 8):
+            with ThreadPoolExecutor(n) as pool:
+                begin = time.perf_counter()
+                found = list(pool.map(lambda k, n=n: ask(k, n, port), range(n)))
+                took = time.perf_counter() - begin
+            each = 1e3 * np.concatenate([seconds for seconds, _ in found])
+            name = f"{n} client{'s' * (n > 1)}"
+            for share in (50, 99):
+                yield Figure(f"{name}: p{share}", float(np.percentile(each, share)), "ms")
+            yield Figure(f"{name}: answers", len(each) / took, "per s")
+            wrong = sum(n_wrong for _, n_wrong in found)
+            yield Figure(f"{name}: wrong answers of {len(each):,}", wrong, most=0)
+
+
 # -- all -------------------------------------------------------------------------------------
 
 TINY = {
@@ -523,6 +620,7 @@ TINY = {
     "most_passes": 9.0, "least_passes": -math.inf, "most_memory": 2000, "untold_rows": 1000,
     "most_untold": 9.0,
     "task_rows": 200, "tasks": 40, "score_rows": 100, "most_of_y": math.inf,
+    "requests": 40,
 }  # fmt: skip
 
 
@@ -547,6 +645,7 @@ def main() -> int:
         least_cold=5.0, most_lost=0.003, most_passes=0.3, least_passes=0.0, most_memory=1500,
         untold_rows=200_000, most_untold=0.02,
         score_rows=1000, most_of_y=2.5,
+        requests=2000,
     )  # fmt: skip
     vars(args).update(vars(parser.parse_args()))
     if args.tiny:
