@@ -261,7 +261,10 @@ class _HDF5(_Chunked):
         return super()._slice(start, stop)
 
     def _unpack(self, out: NDArray[Any], start: int, stop: int) -> None:
-        self.array.read_direct(out, np.s_[start:stop])
+        if hasattr(self.array, "read_direct"):
+            self.array.read_direct(out, np.s_[start:stop])
+        else:  # of another type than in the file, by `astype`
+            super()._unpack(out, start, stop)
 
     def __reduce__(self) -> Any:
         refuse_closed(self.array)
