@@ -209,8 +209,8 @@ class _Waves(_SoftClip):
         by_feature = waved.movedim(0, -1).unsqueeze(-1)  # (n, B, 1): a matrix product for each
         turns = torch.addcmul(phase.unsqueeze(-2), by_feature, frequency.unsqueeze(-2))
         cosines = torch.cos(2 * math.pi * turns).flatten(0, -3)
-        mixtures = torch.bmm(cosines, mixture.flatten(0, -3)).view(*turns.shape[:-1], -1)
-        mixtures = mixtures.movedim(-2, 0).flatten(-2)
+        mixtures = torch.bmm(cosines, mixture.flatten(0, -3))
+        mixtures = mixtures.view(*turns.shape[:-1], self.n_mixtures).movedim(-2, 0).flatten(-2)
         if mixtures.ndim > x.ndim:
             x = x.unsqueeze(1).expand(-1, mixtures.shape[1], -1)
         return torch.cat([x, mixtures], dim=-1)

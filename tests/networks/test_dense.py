@@ -87,6 +87,17 @@ def test_waves_of_all_members_at_once_are_those_of_one_after_the_other(
             torch.testing.assert_close(at_once, each)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("n_members", [None, 2])
+def test_waves_of_no_rows(n_members, training):
+    """As a module that serves may be asked for."""
+    waves, members = (
+        _Waves(3, 5, 0.7, [0, 2], n_members).train(training),
+        [n_members] * bool(n_members),
+    )
+    assert waves(torch.empty(0, 3)).shape == (0, *members, 3 + 4 * 2)
+
+
 @pytest.mark.parametrize("waved", [[0, 1, 2], [0, 2], [1]])
 def test_waves_are_features_and_mixtures_of_their_cosines(waved):
     """sum_f cos(2 pi (x_d v_df + p_df)) m_dfk of clipped features x, one after the other."""
