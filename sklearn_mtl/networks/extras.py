@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 from collections.abc import Mapping
@@ -277,19 +278,17 @@ class TimmTrunk(BaseEstimator):
         return (known["mean"], known["std"]) if {"mean", "std"} <= set(known) else None
 
     def _known_of_pretraining(self) -> Mapping[str, Any]:
-        """Return what timm tells of the weights; for names in its own lists, without a model."""
+        """Return what timm tells of the weights; for names in its lists, without a model."""
         timm, given = _extra("timm", self), self.model_params or {}
-        if ":" in self.model_name:  # a file or a server has it
-            with DrawsFrom(Generators(0)):  # random weights, for nobody
-                return getattr(self._model(3, pretrained=False), "default_cfg", None) or {}
-        names = {"pretrained_cfg", "pretrained_cfg_overlay"} & set(given)
-        try:
-            known = timm.models.resolve_pretrained_cfg(
-                self.model_name, **{name: given[name] for name in names}
-            )
-        except Exception as error:
-            raise ValueError(f"timm cannot make {self!r}: {error}") from error
-        return known.to_dict()
+        known = None
+        if not {"pretrained_cfg", "pretrained_cfg_overlay"} & set(given):
+            with contextlib.suppress(RuntimeError):  # of a wrong tag, which a model refuses too
+                known = timm.models.get_pretrained_cfg(self.model_name)
+        if known is not None:
+            return known.to_dict()
+        # A file or a server has it, or it is an older name of one that is listed.
+        with DrawsFrom(Generators(0)):  # random weights, for nobody
+            return getattr(self._model(3, pretrained=False), "default_cfg", None) or {}
 
     def _model(self, n_channels: int, pretrained: bool) -> nn.Module:
         timm = _extra("timm", self)

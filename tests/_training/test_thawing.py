@@ -357,24 +357,26 @@ def test_the_pixels_of_timm(monkeypatch):
 
     def create_model(name, pretrained, in_chans, num_classes, global_pool, **params):
         made.append(pretrained)
+        if name == "known.bad":
+            raise RuntimeError("Invalid pretrained tag")
         model = make_body()
-        if name == "hf-hub:known":
-            model.default_cfg = halves
+        if name != "other":
+            model.default_cfg = halves | params.get("pretrained_cfg_overlay", {})
         return model
 
-    def resolve_pretrained_cfg(name, pretrained_cfg_overlay=None):
-        if name == "bad":
+    def get_pretrained_cfg(name):
+        if name == "known.bad":
             raise RuntimeError("Invalid pretrained tag")
-        known = halves if name == "known" else {}
-        return SimpleNamespace(to_dict=lambda: known | (pretrained_cfg_overlay or {}))
+        return SimpleNamespace(to_dict=lambda: halves) if name == "known" else None
 
-    models = SimpleNamespace(resolve_pretrained_cfg=resolve_pretrained_cfg)
+    models = SimpleNamespace(get_pretrained_cfg=get_pretrained_cfg)
     monkeypatch.setitem(
         sys.modules, "timm", SimpleNamespace(create_model=create_model, models=models)
     )
     learned = X.mean(axis=(0, 2, 3)), X.std(axis=(0, 2, 3))
     state = torch.get_rng_state()
-    for name, calls in {"known": [True], "hf-hub:known": [False, True]}.items():
+    by_model = [False, True]
+    for name, calls in {"known": [True], "hf-hub:x": by_model, "older_name": by_model}.items():
         known = scaling(X, TimmTrunk(name, pretrained=True, n_features=4))
         np.testing.assert_allclose(known, ([127.5] * 3, [63.75] * 3))
         assert made == calls
@@ -386,12 +388,11 @@ def test_the_pixels_of_timm(monkeypatch):
     for trunk in (TimmTrunk("other", True, n_features=4), TimmTrunk("known", n_features=4)):
         np.testing.assert_allclose(scaling(X, trunk), learned)
     with pytest.raises(ValueError, match=r"timm cannot make TimmTrunk\(.*Invalid pretrained tag"):
-        scaling(X, TimmTrunk("bad", pretrained=True))
+        scaling(X, TimmTrunk("known.bad", pretrained=True))
 
 
 def test_random_weights_of_timm_are_trained_as_any_others(monkeypatch):
-    nothing = SimpleNamespace(to_dict=dict)
-    models = SimpleNamespace(resolve_pretrained_cfg=lambda name: nothing)
+    models = SimpleNamespace(get_pretrained_cfg=lambda name: None)
     timm = SimpleNamespace(create_model=lambda *args, **kwargs: make_body(), models=models)
     monkeypatch.setitem(sys.modules, "timm", timm)
     est = make(trunk=TimmTrunk(n_features=4, finetune="heads", frozen_epochs=9)).fit(X, Y)

@@ -218,8 +218,7 @@ def timm(monkeypatch) -> list[dict[str, Any]]:
             raise RuntimeError(f"Unknown model ({model_name})")
         return MODELS[model_name](in_chans, global_pool)
 
-    nothing = SimpleNamespace(to_dict=dict)
-    models = SimpleNamespace(resolve_pretrained_cfg=lambda name: nothing)
+    models = SimpleNamespace(get_pretrained_cfg=lambda name: None)
     stand_in = SimpleNamespace(create_model=create_model, models=models)
     monkeypatch.setitem(sys.modules, "timm", stand_in)
     return calls
