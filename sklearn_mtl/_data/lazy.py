@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ class LazyRows(RowView):
         values = self.take(range(len(self)))
         return values if dtype is None else values.astype(dtype, copy=False)
 
-    # Arrays and numbers of numpy leave arithmetic to the methods below, and do not read all rows.
+    # Arrays and numbers of numpy leave these to the methods below, and do not read all rows.
     __array_priority__ = 100.0
 
     def _calculate(self, *_: Any) -> Any:
@@ -150,6 +150,13 @@ class LazyRows(RowView):
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _calculate
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _calculate
     __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = _calculate
+    __lt__ = __le__ = __gt__ = __ge__ = _calculate
+
+    def __eq__(self, other: object) -> bool:
+        """Be equal to nothing else; refuse to compare values."""
+        return self._calculate() if isinstance(other, np.ndarray | Number) else self is other
+
+    __hash__ = object.__hash__
 
     def _row(self, row: int) -> Any:
         return self.take(np.array([row]))[0]

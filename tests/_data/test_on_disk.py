@@ -276,6 +276,10 @@ def test_transformers_calculate_with_a_memmap(tmp_path: Path) -> None:
         lambda X: np.float32(2) * X,
         lambda X: -X,
         lambda X: X @ np.eye(4),
+        lambda X: X > 0,
+        lambda X: VALUES < X,
+        lambda X: X == 0,
+        lambda X: VALUES != X,
     ],
 )
 def test_arithmetic_says_what_to_do_instead(calculate: Any, tmp_path: Path) -> None:
@@ -283,6 +287,17 @@ def test_arithmetic_says_what_to_do_instead(calculate: Any, tmp_path: Path) -> N
     pipeline = make_pipeline(FunctionTransformer(calculate), make_small(max_epochs=1))
     with pytest.raises(TypeError, match=r"RowsOnDisk has no arithmetic.*np\.asarray\(X\)"):
         pipeline.fit(RowsOnDisk(hdf5(tmp_path, VALUES)), Y)
+
+
+def test_rows_in_a_file_are_equal_to_themselves(tmp_path: Path) -> None:
+    X, other = RowsOnDisk(hdf5(tmp_path, VALUES)), RowsOnDisk(memmap(tmp_path, VALUES))
+    assert [X == X, other == X, X == "X", X in (other, X), {X: 1}[X]] == [
+        True,
+        False,
+        False,
+        True,
+        1,
+    ]
 
 
 def test_what_is_soon_read(tmp_path: Path) -> None:
@@ -436,6 +451,11 @@ def test_chunks_are_unpacked_where_they_will_stand(
     X = RowsOnDisk(store(tmp_path, VALUES))
     monkeypatch.setattr(kind, "__getitem__", lambda *_: pytest.fail("read, and copied"))
     np.testing.assert_array_equal(np.asarray(X), VALUES)
+
+
+def test_an_array_of_hdf5_may_be_of_another_type_than_its_file(tmp_path: Path) -> None:
+    X = RowsOnDisk(hdf5(tmp_path, VALUES).astype("f4"))
+    np.testing.assert_array_equal(np.asarray(X), VALUES.astype("f4"))
 
 
 def test_small_parts_of_chunks_are_read_once(tmp_path: Path) -> None:
