@@ -241,7 +241,7 @@ def _plan(
     groups = check_groups(samples.groups, len(weight))
     given = {"y, or its weights,": [vars(encoder), *targets.contents], "groups": groups}
     seed = agreed_seed(group, parameters, layout(reader, inputs) | given)
-    rows, held_out = _split(parameters, encoder, targets, weight, groups, seed, hold_out)
+    rows, held_out = _split(parameters, encoder, targets, groups, seed, hold_out)
     known = _rows_of_X(weight, held_out)
     if learn_X:
         learn_inputs(reader, inputs, known, weight[known], parameters, group)
@@ -371,13 +371,14 @@ def _split(
     parameters: Any,
     encoder: TargetEncoder,
     targets: EncodedTargets,
-    weight: FloatArray,
     groups: NDArray[np.intp] | None,
     seed: int,
     hold_out: bool,
 ) -> tuple[RowIndex, RowIndex | None]:
     """Rows to train on (those with a target and weight), and rows held out for early stopping."""
-    rows = np.flatnonzero((weight > 0) & targets.any_seen)
+    rows = np.flatnonzero(targets.any_seen)
+    if len(rows) == 0:  # all are of classes that weigh nothing
+        raise ValueError("y holds no target of non-zero weight. Leave these rows out.")
     if not hold_out:
         return rows, None
     targets = targets.take(rows)

@@ -43,6 +43,15 @@ def test_class_weight_changes_predictions_of_its_task() -> None:
     assert balanced.mean() > plain.mean() + 0.1
 
 
+def test_rows_of_classes_that_weigh_nothing_are_as_those_without_a_target() -> None:
+    X, y = inputs(60), np.where(inputs(60)[:, 0] > 1, "a", "b")
+    fit = small(class_weight={"a": 0}, warm_start=True).fit(X, y)
+    assert (fit.predict(X) == "b").all()
+    for more in (fit.fit, fit.partial_fit):
+        with pytest.raises(ValueError, match="y holds no target of non-zero weight"):
+            more(X[y == "a"], y[y == "a"])
+
+
 def test_balanced_weights_count_a_weight_of_two_as_the_row_twice() -> None:
     y, repeat = np.array([0.0, 0, 1, 0, 1]), np.array([1, 2, 3, 1, 1])
     weighted = TargetEncoder(class_weight="balanced").fit_encode(y, repeat)
