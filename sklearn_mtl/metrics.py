@@ -152,17 +152,17 @@ def _strangers(view: Any, y_true: Any) -> list[Any]:
 
 
 def _metrics_for(task: str, classes: Any) -> str:
-    """Say which metrics a task can be scored by."""
+    """Say which metrics a task can be scored by, which that of an error may be one of."""
     if classes is None:
-        return f"Task {task!r} holds numbers: pass a metric of numbers, such as 'r2'."
+        return f"Task {task!r} holds numbers, which metrics of numbers score, such as 'r2'."
     if len(classes) == 2:
         labels = classes.tolist()
         return (
-            f"Task {task!r} holds the classes {labels}: pass a metric of classes, and tell one of "
-            f"a single label which it is, as by make_scorer(f1_score, pos_label={labels[1]!r})."
+            f"Task {task!r} holds the classes {labels}, which metrics of classes score. One of a "
+            f"single label is told which, as by make_scorer(f1_score, pos_label={labels[1]!r})."
         )
     return (
-        f"Task {task!r} holds {len(classes)} classes: pass a metric of several, such as "
+        f"Task {task!r} holds {len(classes)} classes, which metrics of several score, such as "
         "'accuracy', 'f1_macro' or 'roc_auc_ovr'."
     )
 
@@ -231,7 +231,8 @@ class TaskScorer(BaseEstimator):
         except (AttributeError, ValueError) as error:
             known: Any = getattr(view, "classes_", None)
             here = np.unique(y_true)
-            if known is None or np.array_equal(known, here):
+            of_labels = isinstance(error, ValueError) and known is not None
+            if not of_labels or np.array_equal(known, here):
                 error.add_note(_metrics_for(self.task, known))
                 raise
             raise ValueError(

@@ -614,10 +614,10 @@ def test_scorer_of_a_metric_that_is_no_scorer() -> None:
 @pytest.mark.parametrize(
     ("task", "metric", "note"),
     [
-        ("size", "accuracy", "'size' holds numbers: pass a metric of numbers, such as 'r2'"),
+        ("size", "accuracy", "'size' holds numbers, which metrics of numbers score, such as 'r2'"),
         ("size", "roc_auc", "'size' holds numbers"),
         ("word", "f1", r"the classes \['no', 'yes'\].*make_scorer\(f1_score, pos_label='yes'\)"),
-        ("grade", "f1", "'grade' holds 3 classes: pass a metric of several.*'f1_macro'"),
+        ("grade", "f1", "'grade' holds 3 classes, which metrics of several score.*'f1_macro'"),
     ],
 )
 def test_scorer_that_does_not_fit_its_task_notes_which_do(
@@ -627,6 +627,18 @@ def test_scorer_that_does_not_fit_its_task_notes_which_do(
     with pytest.raises((AttributeError, ValueError)) as caught:
         task_scorer(task, metric)(fitted(), rows(), targets())
     assert re.search(note, "".join(caught.value.__notes__))
+
+
+def test_a_fault_of_ones_own_scorer_is_not_one_of_the_labels() -> None:
+    """Also where rows lack some labels."""
+
+    def scorer(view: Any, X: Any, y: Any) -> float:
+        return float(view.no_such_thing)
+
+    X, y = rows(), targets()
+    some = (y["word"] == "yes").to_numpy()
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        task_scorer("word", scorer)(fitted(), X[some], y[some])
 
 
 @pytest.mark.parametrize("metric", [3, ["r2"], {"r2": "r2"}, np.nan, True])
