@@ -58,6 +58,20 @@ def test_it_is_y_with_holes(layout: str, kind: str) -> None:
     np.testing.assert_array_equal(sparse.oob_prediction_, dense.oob_prediction_)
 
 
+@pytest.mark.parametrize("layout", ["csr", "coo", "dok"])
+def test_one_task_may_be_a_vector(layout: str) -> None:
+    rows = np.flatnonzero(np.isfinite(Y[:, 2]))
+    y = sp.coo_array((Y[rows, 2], (rows,)), shape=(N,)).asformat(layout)
+    sparse, dense = make().fit(X, y), make().fit(X, Y[:, 2])
+    assert sparse.predict(X).shape == (N,)
+    np.testing.assert_array_equal(sparse.predict(X), dense.predict(X))
+
+
+def test_none_of_no_tasks() -> None:
+    with pytest.raises(ValueError, match=r"y has shape \(90, 0\)"):
+        make().fit(X, sp.csr_array((N, 0)))
+
+
 def test_it_goes_where_y_does() -> None:
     y = stored()
     tasks = [Task("a", "classification"), Task("b", "quantile"), Task("c", "regression")]

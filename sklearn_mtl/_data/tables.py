@@ -104,15 +104,15 @@ def read_table(y: Any) -> Table:
         series, ndim, labels = [data], 1, [data.name or None]
     elif isinstance(data, nw.DataFrame):
         series, ndim, labels = list(data.iter_columns()), 2, data.columns
-    elif tells_holes(y) and 0 not in y.shape:
-        return Table(_read_cells(y), 2, Template())
     else:
-        array = as_array(y)
+        array = y if tells_holes(y) else as_array(y)
         if array.ndim not in (1, 2) or 0 in array.shape:
             raise ValueError(
                 f"y has shape {array.shape}. Pass a vector, or a matrix with one row per sample "
                 "and one column per task, none empty."
             )
+        if tells_holes(y):
+            return Table(_read_cells(y), y.ndim, Template())
         matrix = array[:, None] if array.ndim == 1 else array
         columns = {f"y{k}": RawColumn(column) for k, column in enumerate(matrix.T)}
         return Table(columns, array.ndim, Template())
@@ -132,7 +132,8 @@ def read_table(y: Any) -> Table:
 
 def _read_cells(matrix: Any) -> dict[str, RawColumn]:
     """Return the columns of a sparse matrix, whose cells that are not stored are holes."""
-    cells = matrix.tocsc(copy=True)
+    columns = matrix if matrix.ndim == 2 else matrix.tocoo().reshape((-1, 1))
+    cells = columns.tocsc(copy=True)
     cells.sum_duplicates()
     data = cells.data.astype(np.result_type(cells.dtype, np.float64), copy=False)
     parts = [slice(start, stop) for start, stop in itertools.pairwise(cells.indptr.tolist())]
