@@ -66,11 +66,13 @@ def test_all_ways_say_the_same(held: str) -> None:
         tasks = {"y0": "regression"}
     encoder, targets = encoded(tasks, y)
     assert isinstance(encoder.kinds_[0], CensoredTarget)
-    codes, weight = encoder.codes_of(0, targets)
+    rows, codes, weight = encoder.codes_of(0, targets)
     kind = encoder.kinds_[0]
-    assert weight.tolist() == [1, 1, 1, 1, 0, 1]
+    seen = weight > 0
+    assert np.arange(6)[rows][seen].tolist() == [0, 1, 2, 3, 5]
+    assert weight[seen].tolist() == [1] * 5
     for end, expected in (("lower", [1, 2, -INF, 4, 3]), ("upper", [1, INF, 5, 6, 3])):
-        found = codes[end][weight > 0] * kind.scale_ + kind.center_
+        found = codes[end][seen] * kind.scale_ + kind.center_
         np.testing.assert_allclose(found, expected)
     assert encoder.n_observed_.tolist() == [5]
     columns, _ = encoder.read(y)  # as `score` does
