@@ -1349,7 +1349,7 @@ def test_a_failure_after_training_leaves_no_trace(monkeypatch: pytest.MonkeyPatc
     def fail(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("sklearn_mtl._training.fit.raw_of", fail)
+    monkeypatch.setattr("sklearn_mtl._training.fit.raw_left_out", fail)
     with pytest.raises(MemoryError):
         est.fit(rows() + 1, targets())
     assert vars(est) == before
