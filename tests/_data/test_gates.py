@@ -206,6 +206,7 @@ def test_conditional_output_by_hand(chained: tuple[MultiTaskCNNEstimator, np.nda
         assert all(v is None if hole is None else isinstance(v, hole) for v in blank[~hold, k])
 
 
+@pytest.mark.filterwarnings("ignore:Mismatched null-like values:FutureWarning")  # of pandas 2
 def test_conditional_output_acts_on_predict_alone(
     chained: tuple[MultiTaskCNNEstimator, np.ndarray],
 ) -> None:
