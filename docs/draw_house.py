@@ -9,6 +9,7 @@ at it without a build::
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import sys
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ class Room(NamedTuple):
     needs: set[str]  # rooms that it imports
 
 
+@functools.cache
 def read_rooms(package: Path = PACKAGE) -> dict[str, Room]:
     """Read all rooms of the package but its `__init__`, which is the roof."""
     trees = {
@@ -107,6 +109,7 @@ def imported(tree: ast.AST, modules: Any) -> Iterator[str]:
 def floors(needs: dict[str, set[str]]) -> dict[str, int]:
     """Floor of each room or module: one above the highest that it needs."""
 
+    @functools.cache
     def floor(name: str) -> int:
         return 1 + max(map(floor, needs[name]), default=-1)
 
@@ -116,6 +119,7 @@ def floors(needs: dict[str, set[str]]) -> dict[str, int]:
 def direct(needs: dict[str, set[str]]) -> list[tuple[str, str]]:
     """Leave out imports that lead where other arrows lead too: the fewest arrows that say all."""
 
+    @functools.cache
     def reach(name: str) -> set[str]:
         return needs[name].union(*(reach(other) for other in needs[name]))
 

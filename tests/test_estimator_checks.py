@@ -41,8 +41,8 @@ PLAIN = DenseTrunk(hidden_layer_sizes=(8,), n_members=1, n_frequencies=0)  # a q
 # nothing but rounding, which AdamW makes a step. Nor trunks of images, as all X are rows.
 CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
-    MultiTaskCNNEstimator(loss="weighted"),
-    MultiTaskCNNEstimator(loss="masked_mse"),
+    short(loss="weighted"),
+    short(loss="masked_mse"),
     short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False, head_hidden_units=4),
     short(task_weights="n_observed", class_weight="balanced"),
     short(precision="float64", conditional_output="expected"),

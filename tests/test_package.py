@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import sklearn_mtl
 
 # Each submodule, and something in it.
@@ -25,38 +23,16 @@ OFFERED = {
 }
 
 
-def run(code: str) -> list[str]:
-    """Run code in a fresh process; the lines that it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+STRANGERS = ["drawing", "nothing", "_nothing", "os", "SUBMODULE"]
 
-
-@pytest.mark.parametrize("first", ["datasets", "networks"])
-def test_submodules_answer_to_a_bare_import(first: str) -> None:
-    """Whichever is asked for first; the same object again, and by an import."""
-    order = list(OFFERED) if first == "datasets" else list(OFFERED)[::-1]
-    code = f"""
+# What is listed before anything is asked for; then each submodule, whichever comes first.
+CODE = f"""
 import sys
-import sklearn_mtl
-for module in {order}:
-    found = getattr(sklearn_mtl, module)
-    assert hasattr(found, {OFFERED}[module]), module
-    assert found.__name__ == "sklearn_mtl." + module
-    assert found is getattr(sklearn_mtl, module) is sys.modules[found.__name__]
-    print(module)
-"""
-    assert run(code) == order
 
-
-def test_what_is_there_is_listed_and_all_else_an_attribute_error() -> None:
-    strangers = ["drawing", "nothing", "_nothing", "os", "SUBMODULE"]
-    code = f"""
 import sklearn_mtl
+
 print(*dir(sklearn_mtl))
-for name in {strangers}:
+for name in {STRANGERS}:
     assert not hasattr(sklearn_mtl, name)
     try:
         getattr(sklearn_mtl, name)
@@ -66,12 +42,32 @@ try:
     from sklearn_mtl import nothing
 except ImportError:
     print("END")
+
+for order in ({list(OFFERED)}, {list(OFFERED)[::-1]}):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn_mtl"]:
+        del sys.modules[name]
+    import sklearn_mtl
+    for module in order:
+        found = getattr(sklearn_mtl, module)
+        assert hasattr(found, {OFFERED}[module]), module
+        assert found.__name__ == "sklearn_mtl." + module
+        assert found is getattr(sklearn_mtl, module) is sys.modules[found.__name__]
+    print(*order)
 """
-    listed = run(code)
-    assert listed.pop() == "END"
+
+
+def test_submodules_answer_to_a_bare_import_and_all_else_is_an_attribute_error() -> None:
+    """Whichever is asked for first; the same object again, and by an import."""
+    run = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    listed, end, *orders = (line.split() for line in run.stdout.splitlines())
+    assert end == ["END"]
+    assert orders == [list(OFFERED), list(OFFERED)[::-1]]
     assert listed == sorted(set(listed))
     assert {*OFFERED, *sklearn_mtl.__all__} <= set(listed)
-    assert not set(strangers) & set(listed)
+    assert not set(STRANGERS) & set(listed)
 
 
 def test_what_is_offered_is_all_there_is() -> None:
