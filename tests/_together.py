@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -24,6 +25,7 @@ from skorch.callbacks import Callback
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, data_parallel, to_intervals
+from sklearn_mtl._training import group
 from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.datasets import MultiInput
 from sklearn_mtl.losses import LogProd
@@ -36,7 +38,8 @@ SEED = 6
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 STARTS = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 if FORKS:
-    STARTS.set_forkserver_preload(["pytest", "sklearn.pipeline", "sklearn_mtl._estimator"])
+    PRELOADED = ["pytest", "sklearn.pipeline", "sklearn_mtl._estimator"]
+    STARTS.set_forkserver_preload([*PRELOADED, "torch._dynamo"])  # which optimizers import
 
 
 def launch(n_processes, name, tmp_path, **env):
@@ -96,6 +99,7 @@ def images(n=30, side=8):
 
 def made(**params):
     params = {"max_epochs": 3, "batch_size": 16, "precision": "float64"} | params
+    params = {"trunk": DenseTrunk((16,))} | params
     return MultiTaskCNNEstimator(**{"random_state": 0} | params)
 
 
@@ -140,7 +144,7 @@ def of_losses():
         "at random": at_random,
     }
     X, y = table()
-    trunk = DenseTrunk(n_members=1)
+    trunk = DenseTrunk((16,), n_members=1)
     for name, loss in losses.items():
         yield f"loss {name}", functools.partial(fitted, X, y, loss=loss, trunk=trunk)
         yield f"holes {name}", functools.partial(fitted, X, with_holes(y), loss=loss, trunk=trunk)
@@ -149,7 +153,8 @@ def of_losses():
 def others():
     X, y = table()
     yield "folds left out", lambda: fitted(X, with_holes(y, 0.2), max_epochs=12)
-    yield "the data say when to stop", lambda: fitted(X, y, max_epochs="auto", batch_size=32)
+    auto = {"max_epochs": "auto", "batch_size": 32, "learning_rate": 0.03}
+    yield "the data say when to stop", lambda: fitted(X, y, **auto)
     yield "LBFGS", lambda: fitted(X, y, optimizer="LBFGS", learning_rate=0.1, batch_size=80)
     early = {"early_stopping": True, "max_epochs": 20, "n_iter_no_change": 2, "learning_rate": 0.1}
     yield "early stopping", lambda: fitted(X, y, validation_fraction=0.1, **early)
@@ -175,7 +180,7 @@ def others():
     lacking = X[:30].copy()
     lacking[3] = np.nan
     parts = MultiInput(image=pictures, table=lacking)
-    yield "several inputs", lambda: fitted(parts, z, batch_size=8)
+    yield "several inputs", lambda: fitted(parts, z, batch_size=8, trunk="auto")
     yield "stream", stream
     yield "pipeline", lambda: {"predictions": piped(X, y)}
 
@@ -355,6 +360,7 @@ def resumed(X, y):
 
 
 def killed():
+    group.LAST_WORDS = 0.5
     return told(die)
 
 
@@ -390,7 +396,8 @@ def torchrun(folder):
         rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0",
         run_id="fits",
-        start_method=STARTS.get_start_method(),
+        # No further server, which would import all anew, where a fork is safe.
+        start_method="fork" if sys.platform == "linux" else STARTS.get_start_method(),
     )
     elastic_launch(config, fit_and_save)(folder)
 
@@ -398,9 +405,9 @@ def torchrun(folder):
 def fit_and_save(folder):
     """What does not differ from a script that is started without `torchrun`."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    with data_parallel(timeout=60) as group:
+    with data_parallel(timeout=60) as processes:
         estimator = made().fit(*table())
-    estimator.save(folder / f"{group.rank}_of_{group.size}.safetensors")
+    estimator.save(folder / f"{processes.rank}_of_{processes.size}.safetensors")
 
 
 def counted():
@@ -415,6 +422,4 @@ def counted():
 
 
 def messages():
-    from sklearn_mtl._training.group import present_group
-
-    return present_group().n_messages
+    return group.present_group().n_messages
