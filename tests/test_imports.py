@@ -211,7 +211,7 @@ HOUSE = {
         "sklearn.base sklearn.utils",
     ),
     "_training.run": Room(
-        "_memory .averaging .batches .ctrl_c .listeners .net .random .recipe .thawing",
+        "_data.tasks _memory .averaging .batches .ctrl_c .listeners .net .random .recipe .thawing",
         "skorch sklearn.exceptions",
     ),
     "_training.fit_tasks": Room(".copies .listeners .net _fitted"),  # scikit-learn's callbacks

@@ -46,7 +46,7 @@ from sklearn_mtl._training.plan import (
 )
 from sklearn_mtl._training.progress import Elsewhere, File, Progress, Store
 from sklearn_mtl._training.random import Draws, undisturbed
-from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass
+from sklearn_mtl._training.run import rescale_outputs, run, run_one_pass, warn_of_constants
 from sklearn_mtl._training.sharing import begin_alike
 from sklearn_mtl._training.thawing import warn_of_frozen
 
@@ -151,6 +151,8 @@ def _trained(
         own = [callback for callback in (epochs, progress) if callback is not None]
         with resting(net.module, plan.augmenter):
             run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
+    if plan.parameters.max_epochs == "auto" and not (net.interrupted_ or plan.folds is not None):
+        warn_of_constants(net)
     del batches, valid  # room for the predictions
     with draws.predicting():
         fitted = learned(net)

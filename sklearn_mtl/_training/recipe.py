@@ -95,7 +95,8 @@ def resolve(
     max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
     precision, weight_decay = parameters.precision, parameters.weight_decay
     shapes = [*input_shape.values()] if isinstance(input_shape, Mapping) else [input_shape]
-    images = any(len(shape) > 1 for shape in shapes)
+    n_axes = max(map(len, shapes))
+    images = n_axes > 1
     if batch_size == "auto":
         batch_size = auto_batch_size(n_rows, shapes)
     n_batches, patience = math.ceil(n_rows / int(batch_size)), None
@@ -111,7 +112,7 @@ def resolve(
         precision = auto_precision(parameters.trunk, input_shape, n_rows <= int(batch_size))
     if isinstance(weight_decay, str):
         trunk, optimizer = parameters.trunk, parameters.optimizer
-        weight_decay = auto_weight_decay(trunk, optimizer, n_rows, images, left_out)
+        weight_decay = auto_weight_decay(trunk, optimizer, n_rows, n_axes, left_out)
     return Recipe(
         max_epochs=int(max_epochs),
         batch_size=int(batch_size),
@@ -220,12 +221,14 @@ def auto_patience(n_batches: int) -> Patience:
 
 
 def auto_weight_decay(
-    trunk: Any, optimizer: Any, n_rows: int, images: bool, left_out: bool = False
+    trunk: Any, optimizer: Any, n_rows: int, n_axes: int, left_out: bool = False
 ) -> float:
     """3 for AdamW, whose decay is decoupled from the gradient; 0 for other optimizers.
 
     1 where folds are left out: what is found there says when to stop, and no decay has to see to it
-    that noise is not learned by heart.
+    that noise is not learned by heart. 0.3 for sequences, samples of two axes: with more, what is
+    learned slowly beside other tasks, such as frequencies, may never be, and noise is learned as
+    well with 3.
 
     Found on noisy tables and on images (see the benchmarks): without it, noise is learned by heart.
     With more than 1,111 images it is 100 over the square root of their number. It was found for the
@@ -238,7 +241,9 @@ def auto_weight_decay(
         return 0.01
     if left_out:
         return 1.0
-    return min(100 / math.sqrt(n_rows), 3.0) if images else 3.0
+    if n_axes == 2:
+        return 0.3
+    return min(100 / math.sqrt(n_rows), 3.0) if n_axes > 2 else 3.0
 
 
 def auto_precision(trunk: Any, input_shape: Any, full_batch: bool) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback, LRScheduler
 
+from sklearn_mtl._data.tasks import warn_together
 from sklearn_mtl._memory import naming_memory
 from sklearn_mtl._training.averaging import AveragedWeights
 from sklearn_mtl._training.batches import Batches, LeftOut
@@ -28,7 +29,9 @@ from sklearn_mtl._training.random import Draws
 from sklearn_mtl._training.recipe import Recipe
 from sklearn_mtl._training.thawing import Thawing
 
-__all__ = ["rescale_outputs", "run", "run_one_pass"]
+__all__ = ["rescale_outputs", "run", "run_one_pass", "warn_of_constants"]
+
+CONSTANT = 0.99  # of the loss of the best constant: what ends above was not learned
 
 _SMALLER = "Lower batch_size, which is {}, or make the trunk smaller."
 
@@ -141,6 +144,20 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
             ConvergenceWarning,
             stacklevel=5,
         )
+
+
+def warn_of_constants(net: TaskNet) -> None:
+    """Warn of tasks that are predicted no better than by constants on what was trained on."""
+    ends = zip(net.task_names_, net.record_["train_loss"][-1], net.constant_losses_, strict=True)
+    not_learned = {
+        name: f"Task {name!r} was not learned: the loss on its training rows has stayed that of "
+        f"the best constant. If X has something to say about it, lower weight_decay (here "
+        f"{net.optimizer_.param_groups[0].get('weight_decay', 0):.3g}), raise max_epochs, or try "
+        "another random_state."
+        for name, loss, constant in ends
+        if 0 < constant * CONSTANT < loss
+    }
+    warn_together(not_learned, ConvergenceWarning, stacklevel=5)
 
 
 def rescale_outputs(net: TaskNet, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:

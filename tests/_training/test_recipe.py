@@ -38,8 +38,9 @@ def test_automatic_recipe(images, n_rows, n_epochs, size, decay):
     assert type(epochs) is type(batch) is int
     assert (epochs, batch) == (n_epochs, size)
     for optimizer in ("AdamW", torch.optim.AdamW):
-        assert recipes.auto_weight_decay("auto", optimizer, n_rows, images) == pytest.approx(decay)
-    assert recipes.auto_weight_decay("auto", "Adam", n_rows, images) == 0
+        found = recipes.auto_weight_decay("auto", optimizer, n_rows, len(shape))
+        assert found == pytest.approx(decay)
+    assert recipes.auto_weight_decay("auto", "Adam", n_rows, len(shape)) == 0
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,15 @@ def test_automatic_epochs_fall_with_the_rows(images, least, most):
 
 
 @pytest.mark.parametrize(
-    ("shape", "epochs", "batch", "decay"), [((3,), 12, 256, 3.0), ((1, 3), 37, 128, 1.0)]
+    ("shape", "epochs", "batch", "decay"),
+    [
+        ((3,), 12, 256, 3.0),
+        ((1, 3), 37, 128, 0.3),
+        ((1, 3, 3), 37, 128, 1.0),
+        ((1, 3, 3, 3), 37, 128, 1.0),
+        ({"table": (3,), "signal": (1, 3)}, 37, 128, 0.3),
+        ({"image": (1, 3, 3), "signal": (1, 3)}, 37, 128, 1.0),
+    ],
 )
 def test_rows_and_images_have_their_recipes(shape, epochs, batch, decay):
     """A sequence of one channel is no row."""
@@ -173,5 +182,5 @@ def test_automatic_precision_is_float64_for_dense_full_batches():
 )
 def test_decay_is_that_of_pytorch_for_trunks_of_others(trunk, decay):
     """Theirs may be pretrained, and would be forgotten."""
-    assert recipes.auto_weight_decay(trunk, "AdamW", 300, images=False) == decay
-    assert recipes.auto_weight_decay(trunk, "SGD", 300, images=False) == 0
+    assert recipes.auto_weight_decay(trunk, "AdamW", 300, n_axes=1) == decay
+    assert recipes.auto_weight_decay(trunk, "SGD", 300, n_axes=1) == 0

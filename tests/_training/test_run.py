@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 # -- interruption --------------------------------------------------------------------------------
 
@@ -322,3 +322,43 @@ def test_a_stream_checks_parameters_in_every_call(params):
     estimator = make().partial_fit(X, Y)
     with pytest.raises(ValueError, match=next(iter(params))):
         estimator.set_params(**params).partial_fit(X, Y)
+
+
+# -- nothing learned -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_images():
+    """Two images, many times: of what they show one target tells, and three do not."""
+    shown = np.repeat([0.0, 1.0], 32)
+    noise = np.tile([0.0, 1.0], 32)  # as often on both sides
+    y = pd.DataFrame({"shown": shown, "a": noise + 3, "b": noise, "one": 1.0})
+    return shown[:, None, None] * np.ones((8, 8)), y
+
+
+SMALL = ConvTrunk(width=2, n_features=4)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_tasks_that_stay_at_their_constants_are_named(two_images, early_stopping):
+    images, y = two_images
+    params = {"trunk": SMALL, "early_stopping": early_stopping, "random_state": 0}
+    with pytest.warns(ConvergenceWarning) as caught:
+        MultiTaskCNNEstimator({"a": "regression"}, **params).fit(images, y.drop(columns="one"))
+    (message,) = [str(w.message) for w in caught]
+    assert "Task 'a' was not learned" in message
+    assert message.endswith("The like holds for 'b'.")
+    assert "weight_decay (here 3)" in message
+
+
+def test_who_chose_the_epochs_knows_that_they_may_be_few(two_images):
+    """And constants are right where rows that were left out say so, or there is one label."""
+    images, y = two_images
+    numbers = {"a": "regression"}
+    MultiTaskCNNEstimator(numbers, trunk=SMALL, max_epochs=1).fit(images, y[["a"]])
+    MultiTaskCNNEstimator(numbers, random_state=0).fit(images.reshape(64, -1)[:, :2], y[["a"]])
+    with pytest.warns(UserWarning, match="one") as caught:
+        MultiTaskCNNEstimator({"one": "classification"}, trunk=SMALL).fit(
+            images, y[["shown", "one"]]
+        )
+    assert not any(isinstance(w.message, ConvergenceWarning) for w in caught)
