@@ -3,9 +3,10 @@
     python .ci/mutate.py sklearn_mtl/metrics.py tests/test_metrics.py --sample 40
 
 Operators, comparisons, conditions, constants and returned values are changed; `not` and statements
-are left out. Tests are collected and run once, to see which functions each of them comes to. For
-each change the process forks, functions get the changed code, and the tests that come to the
-function run until the first failure, which mostly takes less than a second. What survives is
+are left out. Errors and `zip(strict=...)` stay: they tell of mistakes in the code, or in words.
+Tests are collected and run once, to see which functions each of them comes to. For each change the
+process forks, functions get the changed code, and the tests that come to the function run, quick
+ones first, until the first failure, which mostly takes less than a second. What survives is
 printed: it wants a test, or means the same as before. Code that runs while modules are imported is
 not changed. Needs a system that forks. Options that are not known here are those of pytest.
 """
@@ -94,9 +95,9 @@ def is_none(node: ast.AST) -> bool:
 
 
 def told(node: ast.AST) -> bool:
-    """Whether a node only says something to people or to type checkers."""
-    raises = isinstance(node, ast.Raise)
-    return raises or isinstance(node, ast.AnnAssign) or is_text(node)
+    """Whether a node only says something to people or to checkers of types, or what cannot be."""
+    strict = isinstance(node, ast.keyword) and node.arg == "strict"
+    return strict or isinstance(node, ast.Raise | ast.AnnAssign) or is_text(node)
 
 
 def mutants_of(path: Path) -> Iterator[Mutant]:
@@ -219,6 +220,7 @@ class Trials:
             for item, (seconds, reached) in zip(items, tests, strict=True)
             if seconds <= self.longest and line in reached.get(str(mutant.path), ())
         ]
+        asked.sort(key=lambda pair: pair[1])
         followers = [*(item for item, _ in asked[1:]), None]
 
         def run() -> None:

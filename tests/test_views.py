@@ -289,6 +289,7 @@ def test_score_of_too_few_targets() -> None:
     ("name", "y", "message"),
     [
         ("wait", targets(), "y has 7 columns, but only task 'wait' is asked for"),
+        ("wait", targets()[["wait", "cost"]], "y has 2 columns, but only task 'wait'"),
         ("wait", targets()["wait"][:7], "inconsistent numbers of samples"),
         ("wait", targets()["defect"], "Task 'wait': the target must hold numbers"),
         ("defect", targets()["wait"], "Task 'defect': y holds labels like"),

@@ -297,7 +297,6 @@ class TargetEncoder(TargetDecoder):
         taught.kinds_ = list(self.kinds_)
         labels = {self.names[k]: labels for k, labels in self.classes.items()}
         taught._fit_kinds(columns, weight, first_seen, labels)
-        taught._gates = resolve_gates(self.tasks_, taught.kinds_, columns)
         weights = taught._weights_of_classes(columns, weight)
         taught._class_weights = [
             new if is_first else old

@@ -575,6 +575,51 @@ def test_scoring_reads_labels_by_value() -> None:
     assert est.score_tasks(inputs(), words(flag=[5, 6] * 12))["flag"] == 0
 
 
+def test_first_targets_teach_a_copy() -> None:
+    """A call that fails later on has changed nothing."""
+    encoder = TargetEncoder(gated(("flag", "yes")))
+    with pytest.warns(UserWarning, match="Task 'size' has no observed value"):
+        encoder.fit_encode(words(size=np.nan), more_comes=True)
+    taught, _ = encoder.encode_more(words(size=[np.nan] * (N - 1) + [1.5]), add=True)
+    assert taught.unobserved.tolist() == [False, False]
+    assert taught.n_observed_.tolist() == [2 * N, 1]
+    assert taught.n_applicable_.tolist() == [2 * N, N]
+    assert encoder.unobserved.tolist() == [False, True]
+    assert encoder.n_observed_.tolist() == [N, 0]
+
+
+def test_first_targets_say_what_classes_weigh() -> None:
+    tasks = [
+        Task("flag", "classification"),
+        Task("late", "classification", categories=["no", "yes"]),
+    ]
+    encoder = TargetEncoder(tasks, class_weight="balanced")
+    with pytest.warns(UserWarning, match="Task 'late' has no observed value"):
+        encoder.fit_encode(words(late=None)[["flag", "late"]], more_comes=True)
+    rare = ["no"] * (N - 6) + ["yes"] * 6
+    taught, encoded = encoder.encode_more(words(flag=rare, late=rare)[["flag", "late"]], add=True)
+    weigh = {"flag": [1.0, 1.0], "late": [N / (2 * (N - 6)), N / (2 * 6)]}
+    for weight, expected in zip(encoded.weight.T, weigh.values(), strict=True):
+        assert weight[[0, -1]] == pytest.approx(expected)
+    assert (taught.encode(words(late=WORDS["flag"] * 12)).weight[0] == encoded.weight[0]).all()
+
+
+def test_frames_hold_labels_that_the_first_call_declared() -> None:
+    y = pd.DataFrame({"flag": pd.Categorical(["no"] * N), "size": REAL})
+    encoder = TargetEncoder({"flag": "classification", "size": "regression"})
+    encoder.fit_encode(y, classes={"flag": ["no", "yes"]}, more_comes=True)
+    yes = encoder.decode(np.array([[-9.0, 9.0, 0.0]]))
+    assert encoder.frame(yes)["flag"].tolist() == ["yes"]
+
+
+def test_the_first_rows_of_a_stream_have_to_know_their_labels() -> None:
+    est, y = small(tasks={"flag": "classification", "size": "regression"}), words(flag=None)
+    with pytest.raises(ValueError, match=r"Task 'flag' has no observed .*labels are not known"):
+        est.partial_fit(inputs(), y)
+    with pytest.warns(UserWarning, match="'flag' has no observed"):
+        est.fit(inputs(), y)
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e-9, 1.0, 1e12, 1e200])
 @pytest.mark.parametrize("offset", [0.0, 1.0, -1e6])
 def test_numbers_in_any_units_come_back(scale: float, offset: float) -> None:
