@@ -84,7 +84,7 @@ class TargetDecoder:
     ) -> tuple[NDArray[Any], NDArray[Any], FloatArray]:
         """Rows with targets of task `k`, their codes as its kind takes them, and their weights."""
         rows, values, weight, reach = targets.cells(k)
-        if reach is None or not self.bounded[k]:
+        if reach is None or not isinstance(self.kinds_[k], CensoredTarget):
             return rows, values, weight
         return rows, bounds_of(values, reach), weight
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -45,18 +46,20 @@ class TaskList(list[Task]):
     @classmethod
     def of(cls, encoder: TargetDecoder) -> TaskList:
         """Return the tasks of an encoder, with what it knows of them."""
+        behind: dict[int | None, list[int]] = defaultdict(list)
+        for k, gate in enumerate(encoder.gates):
+            behind[gate].append(k)
 
         def below(gate: int | None) -> list[Node]:
             return [
                 Node(
-                    task,
-                    _holds(task, encoder.kinds_[k]),
+                    encoder.tasks_[k],
+                    _holds(encoder.tasks_[k], encoder.kinds_[k]),
                     int(encoder.n_observed_[k]),
                     int(encoder.n_applicable_[k]),
                     below(k),
                 )
-                for k, task in enumerate(encoder.tasks_)
-                if encoder.gates[k] == gate
+                for k in behind.get(gate, ())
             ]
 
         return cls(encoder.tasks_, below(None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -216,15 +217,17 @@ class Kind:
             return 1.0, np.zeros_like(center)
         target = torch.from_numpy(np.broadcast_to(codes[:, None, None], (*raw.shape[:2], 1)).copy())
         params = {name: torch.tensor([value]) for name, value in self.loss_params.items()}
+        away, total = raw - center, weight.sum()
 
         def loss(slope: float) -> float:
-            shrunk = torch.from_numpy(center + slope * (raw - center)).unsqueeze(2)
+            shrunk = torch.from_numpy(center + slope * away).unsqueeze(2)
             cells = self.cell_loss.likelihood(shrunk, target, **params)
-            return float(np.average(cells.mean(dim=(1, 2)).numpy(), weights=weight))
+            return float((cells.mean(dim=(1, 2)).numpy() * weight).sum() / total)
 
         found = minimize_scalar(loss, bounds=(0, 1), method="bounded", options={"xatol": 1e-3})
-        slope = min(float(found.x), 0.0, 1.0, key=loss)
-        balanced = self.balance(center + slope * (raw - center), codes, weight)
+        losses = {float(found.x): found.fun, 0.0: loss(0.0), 1.0: loss(1.0)}
+        slope = min(losses, key=losses.__getitem__)
+        balanced = self.balance(center + slope * away, codes, weight)
         return slope, (1 - slope) * center + balanced
 
     def tuned(self, raw: FloatArray, codes: FloatArray, weight: FloatArray) -> Kind:
@@ -372,7 +375,8 @@ class Kind:
         params : dict of str to object
             By their names.
         """
-        return {name: getattr(self, name) for name in signature(type(self)).parameters}
+        kind: Any = type(self)
+        return {name: getattr(self, name) for name in _parameters_of(kind)}
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is of the same class, with equal parameters."""
@@ -390,6 +394,11 @@ class Kind:
         """Show the class, and parameters that are not None."""
         params = [f"{k}={v!r}" for k, v in self.params().items() if v is not None]
         return f"{type(self).__name__}({', '.join(params)})"
+
+
+@cache
+def _parameters_of(kind: type[Kind]) -> tuple[str, ...]:
+    return tuple(signature(kind).parameters)
 
 
 def over_members(values: NDArray[Any]) -> NDArray[Any]:
