@@ -19,7 +19,7 @@ def make(callbacks=(), **params):
     """A small estimator: four batches of 15 rows per epoch."""
     net_params = {"callbacks": list(callbacks)} if callbacks else None
     defaults = {
-        "trunk": DenseTrunk((8,)),
+        "trunk": DenseTrunk((8,), n_members=2),
         "max_epochs": 3,
         "batch_size": 15,
         "random_state": 0,

@@ -29,7 +29,7 @@ TIGHT = {"rtol": 1e-6, "atol": 1e-8}
 def make(**params):
     """A small estimator on full batches."""
     defaults = {
-        "trunk": DenseTrunk((8,)),
+        "trunk": DenseTrunk((8,), n_members=2),
         "max_epochs": 10,
         "batch_size": 1000,
         "learning_rate": 0.01,

@@ -81,7 +81,7 @@ def frame() -> pd.DataFrame:
 
 def small(**params: Any) -> MultiTaskCNNEstimator:
     """An estimator that fits rows in milliseconds."""
-    defaults = {"trunk": DenseTrunk((8,)), "max_epochs": 3, "random_state": 0}
+    defaults = {"trunk": DenseTrunk((8,), n_members=2), "max_epochs": 3, "random_state": 0}
     return MultiTaskCNNEstimator(**(defaults | params))
 
 

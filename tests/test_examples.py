@@ -85,6 +85,7 @@ def test_a_server_answers_eight_clients_rightly(tmp_path: Path) -> None:
         thread.join(timeout=10)
 
 
+@pytest.mark.benchmarks  # it starts clusters
 @pytest.mark.parametrize("name", ["dask", "ray"])
 def test_a_search_on_a_cluster_is_that_of_one_process(name: str) -> None:
     pytest.importorskip("distributed" if name == "dask" else name)

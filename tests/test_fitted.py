@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task, task_view
 from sklearn_mtl._fitted import Fitted, fitted_of, innermost, steps_to
+from sklearn_mtl.networks import DenseTrunk
 
 X, Y = make_table()
 FIELDS = [field.name for field in fields(Fitted)]
@@ -350,7 +351,8 @@ CALLS = {
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_called_beside_a_refit_is_of_one_state():
     """Of the old state or of the new one, by any method."""
-    model = MultiTaskCNNEstimator(max_epochs=1, random_state=0)
+    trunk = DenseTrunk((8,), n_members=2)
+    model = MultiTaskCNNEstimator(trunk=trunk, max_epochs=1, random_state=0)
     known: dict[str, list[Any]] = {name: [] for name in CALLS}
     for y in STATES:
         model.fit(ROWS, y)

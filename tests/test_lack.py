@@ -53,7 +53,12 @@ def without(*names: str) -> pd.DataFrame:
 
 
 def small(**params: Any) -> MultiTaskCNNEstimator:
-    defaults = {"tasks": TASKS, "trunk": DenseTrunk((8,)), "max_epochs": 2, "random_state": 0}
+    defaults = {
+        "tasks": TASKS,
+        "trunk": DenseTrunk((8,), n_members=2),
+        "max_epochs": 2,
+        "random_state": 0,
+    }
     return MultiTaskCNNEstimator(**(defaults | params))
 
 
@@ -71,7 +76,7 @@ def one_layer() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "trunk", [DenseTrunk((8,)), one_layer, "tabm"], ids=["dense", "module", "tabm"]
+    "trunk", [DenseTrunk((8,), n_members=2), one_layer, "tabm"], ids=["dense", "module", "tabm"]
 )
 @pytest.mark.parametrize("hidden", [0, 3])
 def test_the_others_train(trunk: Any, hidden: int) -> None:

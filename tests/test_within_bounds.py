@@ -73,7 +73,12 @@ OF_INTERVALS = [
 
 
 def small(tasks: Any = TASKS, **params: Any) -> MultiTaskCNNEstimator:
-    defaults = {"trunk": DenseTrunk((8,)), "max_epochs": 3, "batch_size": 32, "random_state": 0}
+    defaults = {
+        "trunk": DenseTrunk((8,), n_members=2),
+        "max_epochs": 3,
+        "batch_size": 32,
+        "random_state": 0,
+    }
     return MultiTaskCNNEstimator(tasks, **(defaults | params))
 
 

@@ -32,7 +32,7 @@ from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 X, Y = make_table(60)
 IMAGES = np.random.default_rng(0).normal(size=(60, 1, 24, 24)).astype(np.float32)
-SMALL = DenseTrunk((8,))
+SMALL = DenseTrunk((8,), n_members=2)
 
 
 def make(callbacks: Any = (), net_params: Any = None, **params: Any) -> MultiTaskCNNEstimator:
@@ -174,7 +174,7 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "class": ({"trunk": Recurrent, "max_epochs": 5}, {}),
     "computed again": ({"trunk": Recomputing, "max_epochs": 5}, {}),
     "computed again, reentrant": ({"trunk": Recomputing(True), "max_epochs": 5}, {}),
-    "drawing late": ({"trunk": Late, "max_epochs": 20}, {}),
+    "drawing late": ({"trunk": Late, "max_epochs": 14}, {}),
     "fine-tuned": ({"trunk": own_trunk(), "max_epochs": 6, "net_params": FREEZING | GROUPS}, {}),
     "conditional": ({"tasks": CONDITIONAL, "max_epochs": 5}, {}),
     "every kind": ({"max_epochs": 5}, {"X": EVERY_X, "y": EVERY_Y}),
@@ -451,8 +451,8 @@ def test_ctrl_c_is_a_pause(tmp_path):
 
 
 def test_a_fit_that_broke_off_behind_the_training_goes_on(monkeypatch, tmp_path):
-    params = {"trunk": DenseTrunk((8,)), "checkpoint": tmp_path / "fit"}
-    expected = make(trunk=DenseTrunk((8,))).fit(X, Y)
+    params = {"trunk": DenseTrunk((8,), n_members=2), "checkpoint": tmp_path / "fit"}
+    expected = make(trunk=DenseTrunk((8,), n_members=2)).fit(X, Y)
     with monkeypatch.context() as patch:
         patch.setattr(fit, "calibrate", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -530,7 +530,7 @@ def test_a_folder_has_a_file_for_each_fit(tmp_path):
 @pytest.mark.parametrize("trunk", [own_trunk, Recomputing, Late])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fit_that_is_killed_goes_on(trunk, n, tmp_path):
-    n_epochs = 400 if n > 3 else 60
+    n_epochs = 400 if n > 3 else 24
     params = {"trunk": trunk(), "max_epochs": n_epochs, "early_stopping": True}
     params |= {"n_iter_no_change": n_epochs, "batch_size": 8}
     start = time.perf_counter()

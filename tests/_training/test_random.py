@@ -360,7 +360,11 @@ LATE = {
     "loss": lambda: {"loss": LateLoss()},
     "optimizer": lambda: {"optimizer": LateSGD},
     "callback": lambda: {"net_params": {"callbacks": [LateCallback()]}},
-    "module, several times a step": lambda: {"trunk": LateTrunk, "optimizer": "LBFGS"},
+    "module, several times a step": lambda: {
+        "trunk": LateTrunk,
+        "optimizer": "LBFGS",
+        "max_epochs": 2,
+    },
 }
 
 
@@ -369,7 +373,8 @@ def test_code_that_draws_late_draws_from_the_seed_too(name):
     """A step in which it is noticed is done again."""
 
     def fit(seed):
-        return make(random_state=seed, batch_size=10, max_epochs=20, **LATE[name]()).fit(X, Y)
+        params = {"batch_size": 10, "max_epochs": 10} | LATE[name]()
+        return make(random_state=seed, **params).fit(X, Y)
 
     torch.manual_seed(1)
     with assert_random_states_untouched():
@@ -387,7 +392,7 @@ def test_a_step_that_is_done_again_is_as_if_done_once(name, monkeypatch):
     """Equal to a fit that is watched all the time."""
 
     def fit():
-        return make(batch_size=10, max_epochs=20, **LATE[name]()).fit(X, Y)
+        return make(batch_size=10, max_epochs=10, **LATE[name]()).fit(X, Y)
 
     found = fit()
     monkeypatch.setattr("sklearn_mtl._training.random.CALM", 10**6)
@@ -428,7 +433,7 @@ def test_draws_of_somebody_else_are_not_taken_back():
 
     drawn, trunk = [], Beside(3, 8)
     torch.manual_seed(3)
-    make(trunk=trunk, batch_size=10, max_epochs=20).fit(X, Y)
+    make(trunk=trunk, batch_size=10, max_epochs=10).fit(X, Y)
     torch.manual_seed(3)
     assert drawn == [torch.randn(1).item() for _ in drawn]
 

@@ -204,7 +204,7 @@ def noise_of(losses: TaskLosses) -> list[float]:
 @pytest.mark.parametrize("n_members", [None, 3])
 def test_the_noise_is_learned_from_batches(n_members: int | None) -> None:
     """It ends where the likelihood has its maximum; only in training, and only with gradients."""
-    output, target, reach = batch(4000)
+    output, target, reach = batch(1000)
     reach[:, 1] = torch.where(target[:, 1] > 0.2, INF, 0.0)
     start = torch.where(target[:, 1] > 0.2, 0.2, target[:, 1])
     target[:, 1] = start
@@ -218,7 +218,7 @@ def test_the_noise_is_learned_from_batches(n_members: int | None) -> None:
     for _ in range(400):
         losses(raw.requires_grad_(), target, reach=reach)
     known = bounds_of(start.numpy(), reach[:, 1].numpy())
-    expected = fit_tobit(known, np.ones(4000), slope=0.0, shift=0.0, x=np.zeros(4000)).scale
+    expected = fit_tobit(known, np.ones(1000), slope=0.0, shift=0.0, x=np.zeros(1000)).scale
     assert noise_of(losses)[0] == pytest.approx(expected, rel=1e-3)
     assert expected == pytest.approx(1, rel=0.05)
     again = tasks()
@@ -247,8 +247,8 @@ def test_logprod_finds_the_mean_of_what_is_cut() -> None:
     losses = TaskLosses([CENSORED], [1], params=[{"scale": 1.0}]).train()
     combine, mean = LogProd(), torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([mean], lr=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2000)
-    for _ in range(2000):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    for _ in range(1000):
         rows = torch.from_numpy(rng.integers(4000, size=256))
         optimizer.zero_grad()
         found = losses(mean.expand(256, 1), start[rows, None], None, reach[rows, None])
