@@ -98,8 +98,9 @@ def test_another_loss_keeps_nothing_of_the_one_before() -> None:
 def test_what_is_frozen_stays_as_it_is(
     optimizer: str, way: Callable[..., Any], method: str, tmp_path: Path
 ) -> None:
-    decay = {} if optimizer == "LBFGS" else {"weight_decay": 0.5}
-    estimator = fitted(optimizer=optimizer, learning_rate=0.01, **decay)
+    own: Any = {"net_params": {"optimizer__max_iter": 4}}
+    own = own if optimizer == "LBFGS" else {"weight_decay": 0.5}
+    estimator = fitted(optimizer=optimizer, learning_rate=0.01, **own)
     estimator.module_.trunk.requires_grad_(False)
     before = {name: p.clone() for name, p in estimator.module_.named_parameters()}
     frozen = frozen_of(estimator.net_)

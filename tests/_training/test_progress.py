@@ -158,7 +158,10 @@ PLATEAU = LRScheduler("ReduceLROnPlateau", patience=1)
 STOP = EarlyStopping("valid_loss", patience=2, load_best=True, sink=lambda text: None)
 
 FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "the data say when": ({"trunk": DenseTrunk((8, 8), n_frequencies=2)}, {}),
+    "the data say when": (
+        {"trunk": DenseTrunk((8, 8), n_frequencies=2), "learning_rate": 0.02},
+        {},
+    ),
     "the default": ({"trunk": "auto"}, {}),
     "a number of epochs": ({"max_epochs": 6}, {}),
     "images": ({"trunk": ConvTrunk(4, 8), "max_epochs": 5}, {"X": IMAGES}),
@@ -166,7 +169,7 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rows held out": ({"early_stopping": ["y1"], "n_iter_no_change": 2, "max_epochs": 9}, {}),
     "validation data": ({"max_epochs": 5}, VALID),
     "weights and groups": (
-        {"task_weights": "n_observed", "class_weight": "balanced"},
+        {"task_weights": "n_observed", "class_weight": "balanced", "learning_rate": 0.02},
         {"sample_weight": np.linspace(0, 1, 60), "groups": np.arange(60) // 3},
     ),
     "module": ({"trunk": own_trunk(), "max_epochs": 5}, {}),
@@ -188,7 +191,11 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one batch": ({"batch_size": 100, "max_epochs": 6}, {}),
     "hidden heads": ({"head_hidden_units": 4, "max_epochs": 5}, {}),
     "SGD": ({"optimizer": "SGD", "net_params": {"optimizer__momentum": 0.9}, "max_epochs": 5}, {}),
-    "LBFGS": ({"optimizer": "LBFGS", "learning_rate": 0.1, "max_epochs": 4}, {}),
+    "LBFGS": (
+        {"optimizer": "LBFGS", "learning_rate": 0.1, "max_epochs": 4}
+        | {"net_params": {"optimizer__max_iter": 4}},
+        {},
+    ),
     "Adagrad": ({"optimizer": "Adagrad", "max_epochs": 5}, {}),
     "bfloat16": ({"precision": "bfloat16", "max_epochs": 5}, {}),
     "steps": ({"callbacks": [STEPS], "max_epochs": 6}, {}),
