@@ -16,7 +16,7 @@ from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._files.store import seal
 from sklearn_mtl.networks import DenseTrunk
 
-SMALL = DenseTrunk((4,))
+SMALL = DenseTrunk((4,), n_members=2)
 
 # Of header and tensors of a file, in place; what it returns is the text of the new header.
 Change = Callable[[dict[str, Any], dict[str, Tensor]], str | None]

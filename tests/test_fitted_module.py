@@ -146,7 +146,9 @@ class Decoded(RegressionTarget):
 def test_another_task_may_decode_without_a_link():
     y = pd.DataFrame({"on": [0, 1] * 30, "odd": ROWS[:, 0]})
     tasks = [Task("on", "classification"), Task("odd", Decoded())]
-    est = MultiTaskCNNEstimator(tasks, trunk=DenseTrunk((4,)), max_epochs=1).fit(ROWS, y)
+    est = MultiTaskCNNEstimator(tasks, trunk=DenseTrunk((4,), n_members=2), max_epochs=1).fit(
+        ROWS, y
+    )
     assert est.as_module("on")(torch.from_numpy(ROWS)).shape == (60, 2)
     with pytest.raises(ValueError, match="Task 'odd': Decoded cannot be exported"):
         est.as_module()

@@ -390,7 +390,9 @@ def test_scorers_of_probabilities_are_told_labels_that_rows_lack() -> None:
     X = np.random.default_rng(1).normal(size=(40, 2))
     y = np.where(X[:, 0] > 0, "pear", "plum")
     task = Task("fruit", "classification", categories=["fig", "pear", "plum"])
-    est = MultiTaskCNNEstimator([task], trunk=DenseTrunk((4,)), max_epochs=1, random_state=0)
+    est = MultiTaskCNNEstimator(
+        [task], trunk=DenseTrunk((4,), n_members=2), max_epochs=1, random_state=0
+    )
     est.fit(X, y)
     proba = est.predict_proba(X)
     code = np.where(y == "pear", 1, 2)
@@ -412,7 +414,9 @@ def test_scorers_of_probabilities_are_told_labels_that_rows_lack() -> None:
 def test_labels_that_fit_did_not_see_have_no_probability() -> None:
     X = np.random.default_rng(1).normal(size=(40, 2))
     y = np.where(X[:, 0] > 0, "pear", "plum")
-    est = MultiTaskCNNEstimator(trunk=DenseTrunk((4,)), max_epochs=1, random_state=0).fit(X, y)
+    est = MultiTaskCNNEstimator(
+        trunk=DenseTrunk((4,), n_members=2), max_epochs=1, random_state=0
+    ).fit(X, y)
     y[:3] = "fig"
     with pytest.warns(UndefinedMetricWarning, match=r"\['fig'\].*neg_log_loss is NaN.*categories="):
         assert np.isnan(task_scorer("y0", "neg_log_loss")(est, X, y))
@@ -423,7 +427,9 @@ def test_a_search_by_probabilities_whose_folds_hold_few_labels() -> None:
     X = np.random.default_rng(1).normal(size=(40, 2))
     y = np.array(["fig", "pear"])[np.arange(40) // 20]
     tasks = [Task("fruit", "classification", categories=["fig", "pear"])]
-    est = MultiTaskCNNEstimator(tasks, trunk=DenseTrunk((4,)), max_epochs=1, random_state=0)
+    est = MultiTaskCNNEstimator(
+        tasks, trunk=DenseTrunk((4,), n_members=2), max_epochs=1, random_state=0
+    )
     scores = cross_val_score(est, X, y, cv=KFold(4), scoring=task_scorer("fruit", "neg_log_loss"))
     assert np.isfinite(scores).all()
 

@@ -38,7 +38,11 @@ class Mistake(NamedTuple):
 
 
 def small(tasks: Any = None, **params: Any) -> MultiTaskCNNEstimator:
-    defaults: dict[str, Any] = {"max_epochs": 1, "random_state": 0, "trunk": DenseTrunk((4,))}
+    defaults: dict[str, Any] = {
+        "max_epochs": 1,
+        "random_state": 0,
+        "trunk": DenseTrunk((4,), n_members=2),
+    }
     return MultiTaskCNNEstimator(tasks, **(defaults | params))
 
 

@@ -78,13 +78,15 @@ def test_transformers_are_not_lost_in_a_file(how, tmp_path):
 
 def test_columns_of_probabilities_have_names_of_their_own():
     y = pd.DataFrame({"a": ["b_c", "d"] * 20, "a_b": ["c", "d"] * 20})
-    est = MultiTaskCNNEstimator(max_epochs=1, trunk=DenseTrunk((4,))).fit(X, y)
+    est = MultiTaskCNNEstimator(max_epochs=1, trunk=DenseTrunk((4,), n_members=2)).fit(X, y)
     with pytest.raises(ValueError, match="Two columns would be called 'a_b_c'"):
         est.predict_proba_frame(X)
 
 
 def test_probabilities_want_a_class_task():
-    est = MultiTaskCNNEstimator(max_epochs=1, trunk=DenseTrunk((4,))).fit(X, Y[["age"]])
+    est = MultiTaskCNNEstimator(max_epochs=1, trunk=DenseTrunk((4,), n_members=2)).fit(
+        X, Y[["age"]]
+    )
     with pytest.raises(ValueError, match=r"None of the tasks \['age'\] is a class task"):
         sklearn_mtl.predict_proba_frame(est, X)
     for name in ("predict_proba", "predict_log_proba", "predict_proba_frame"):
@@ -110,5 +112,7 @@ def test_logarithms_of_probabilities():
         np.testing.assert_array_equal(logs, np.log(proba))
     view = est.task_view("wet")
     np.testing.assert_array_equal(view.predict_log_proba(X), np.log(view.predict_proba(X)))
-    only = MultiTaskCNNEstimator(max_epochs=1, trunk=DenseTrunk((4,))).fit(X, Y[["wet"]])
+    only = MultiTaskCNNEstimator(max_epochs=1, trunk=DenseTrunk((4,), n_members=2)).fit(
+        X, Y[["wet"]]
+    )
     np.testing.assert_array_equal(only.predict_log_proba(X), np.log(only.predict_proba(X)))

@@ -446,7 +446,12 @@ class ChunkedArray:
 
 
 def small(**params: Any) -> MultiTaskCNNEstimator:
-    defaults = {"trunk": DenseTrunk((4,)), "max_epochs": 2, "random_state": 0, "batch_size": 16}
+    defaults = {
+        "trunk": DenseTrunk((4,), n_members=2),
+        "max_epochs": 2,
+        "random_state": 0,
+        "batch_size": 16,
+    }
     return MultiTaskCNNEstimator(**(defaults | params))
 
 

@@ -35,7 +35,13 @@ READER = InputReader(None, "channels_first", "An estimator").fit(
 
 def make(**params: Any) -> MultiTaskCNNEstimator:
     return MultiTaskCNNEstimator(
-        **{"trunk": DenseTrunk((4,)), "max_epochs": 2, "random_state": 0, "device": "cpu"} | params
+        **{
+            "trunk": DenseTrunk((4,), n_members=2),
+            "max_epochs": 2,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        | params
     )
 
 
@@ -198,7 +204,9 @@ class SharpTarget(ClassificationTarget):
         return super().proba(raw).round()
 
 
-@pytest.mark.parametrize("trunk", [DenseTrunk((4,)), EnsembleTrunk(3)], ids=["dense", "ensemble"])
+@pytest.mark.parametrize(
+    "trunk", [DenseTrunk((4,), n_members=2), EnsembleTrunk(3)], ids=["dense", "ensemble"]
+)
 def test_a_kind_of_the_user_with_a_link(trunk, tmp_path):
     X = np.random.default_rng(1).normal(size=(N, 3))
     X[:, 0] = NUMBER  # what cannot be predicted is a constant

@@ -32,7 +32,12 @@ TASKS = [
 
 
 def make(**params: Any) -> MultiTaskCNNEstimator:
-    known = {"trunk": DenseTrunk((8,)), "batch_size": 16, "random_state": 0, "device": "cpu"}
+    known = {
+        "trunk": DenseTrunk((8,), n_members=2),
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    }
     return MultiTaskCNNEstimator(**known | params)
 
 

@@ -95,7 +95,12 @@ def perfect(kind: Kind, codes: np.ndarray) -> np.ndarray:
 
 def small(**params: Any) -> MultiTaskCNNEstimator:
     """An estimator that fits in milliseconds, on full batches of float64."""
-    defaults = {"trunk": DenseTrunk((4,)), "max_epochs": 2, "batch_size": 1000, "random_state": 0}
+    defaults = {
+        "trunk": DenseTrunk((4,), n_members=2),
+        "max_epochs": 2,
+        "batch_size": 1000,
+        "random_state": 0,
+    }
     return MultiTaskCNNEstimator(**(defaults | params))
 
 
