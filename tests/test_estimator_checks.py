@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from torch import Tensor, nn
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
+from sklearn_mtl._training import recipe
 from sklearn_mtl.losses import LogProd
 from sklearn_mtl.networks import DenseTrunk, TabMTrunk
 
@@ -41,8 +42,8 @@ PLAIN = DenseTrunk(hidden_layer_sizes=(8,), n_members=1, n_frequencies=0)  # a q
 # nothing but rounding, which AdamW makes a step. Nor trunks of images, as all X are rows.
 CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
-    short(loss="weighted"),
-    short(loss="masked_mse"),
+    MultiTaskCNNEstimator(loss="weighted"),
+    MultiTaskCNNEstimator(loss="masked_mse"),
     short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False, head_hidden_units=4),
     short(task_weights="n_observed", class_weight="balanced"),
     short(precision="float64", conditional_output="expected"),
@@ -63,6 +64,14 @@ CONFIGURATIONS = [
 def array_api(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this variable, the check of array API input skips itself."""
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the data say when to stop, four epochs without a gain do, instead of 60 steps."""
+    patience = recipe.auto_patience(60)
+    assert patience.least == 4
+    monkeypatch.setattr(recipe, "auto_patience", lambda n_batches: patience)
 
 
 # The check of a single row fits one label, of which the estimator warns.
