@@ -16,7 +16,7 @@ N = 24
 
 def small(**params: Any) -> MultiTaskCNNEstimator:
     """An estimator that fits in milliseconds."""
-    defaults = {"trunk": DenseTrunk((4,), n_members=2), "max_epochs": 1, "random_state": 0}
+    defaults = {"trunk": DenseTrunk((4,), n_members=1), "max_epochs": 1, "random_state": 0}
     return MultiTaskCNNEstimator(**(defaults | params))
 
 

@@ -110,7 +110,9 @@ def test_a_rare_task_is_not_judged_by_a_few_rows_of_a_sample(monkeypatch):
     monkeypatch.setattr(line, "ENOUGH", 100)
     for values, tasks in ((10**6, {0, 1}), (600, {0})):
         monkeypatch.setattr(line, "VALUES", values)
-        fit = MultiTaskCNNEstimator(max_epochs=30, random_state=0).fit(X, y)
+        fit = MultiTaskCNNEstimator(trunk=DenseTrunk((32,)), max_epochs=30, random_state=0).fit(
+            X, y
+        )
         lines = found[-1]
         assert (lines.place >= 0).sum() == len(lines.X) == min(600, values // 4)
         assert set(lines.tasks) == tasks

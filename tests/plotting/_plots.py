@@ -45,8 +45,9 @@ def _table() -> tuple[np.ndarray, pd.DataFrame]:
 
 
 X, Y = _table()
+SMALL = DenseTrunk((8,), n_members=2)
 ESTIMATOR = MultiTaskCNNEstimator(
-    TASKS, trunk=DenseTrunk((8,), n_members=2), max_epochs=8, learning_rate=0.03, random_state=0
+    TASKS, trunk=SMALL, max_epochs=8, learning_rate=0.03, random_state=0
 ).fit(X, Y, X_val=X[:30], y_val=Y[:30])
 
 

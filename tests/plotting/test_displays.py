@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from _plots import ESTIMATOR, IMAGES, IMAGES_Y, NAMES, OF_IMAGES, TASKS, X, Y, many
+from _plots import ESTIMATOR, IMAGES, IMAGES_Y, NAMES, OF_IMAGES, SMALL, TASKS, X, Y, many
 from matplotlib import pyplot as plt
 from scipy import sparse
 from sklearn.frozen import FrozenEstimator
@@ -123,7 +123,9 @@ def test_the_same_behind_pipelines_searches_and_frozen(make: Make) -> None:
 
 @pytest.mark.parametrize("make", DISPLAYS.values(), ids=DISPLAYS)
 def test_searches_show_the_best_estimator(make: Make) -> None:
-    pipeline = make_pipeline(StandardScaler(), MultiTaskCNNEstimator(TASKS, random_state=0))
+    pipeline = make_pipeline(
+        StandardScaler(), MultiTaskCNNEstimator(TASKS, trunk=SMALL, random_state=0)
+    )
     grid = {"multitaskcnnestimator__max_epochs": [1, 2]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(X, Y)
     expected = numbers_in(make(search.best_estimator_, X, Y))
@@ -312,7 +314,7 @@ def test_a_boundary_is_drawn_only_where_there_is_one() -> None:
     from sklearn_mtl import Task
 
     tasks = [Task("a", "classification", threshold=None), Task("b", "regression", given=("a", 1))]
-    estimator = MultiTaskCNNEstimator(tasks, random_state=0).fit(X, y)
+    estimator = MultiTaskCNNEstimator(tasks, trunk=SMALL, random_state=0).fit(X, y)
     probability = estimator.predict_proba(X)[:, 1]
     holds = estimator.predict(X)[:, 0] == 1
     assert probability[~holds].max() < 0.5 or probability[holds].min() < probability[~holds].max()
@@ -378,7 +380,7 @@ def test_the_best_epoch_is_that_of_the_objective() -> None:
 
 
 def test_rows_left_out_have_a_line() -> None:
-    estimator = MultiTaskCNNEstimator(random_state=0).fit(X, X[:, 0])
+    estimator = MultiTaskCNNEstimator(trunk=SMALL, random_state=0).fit(X, X[:, 0])
     display = TrainingHistoryDisplay.from_estimator(estimator)
     assert list(display.lines_["y0"]) == ["train_loss", "oob_loss"]
     best = np.nanargmin(estimator.history_["oob_loss"][:, 0])  # one task: its loss is the objective
