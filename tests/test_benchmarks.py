@@ -827,11 +827,31 @@ def test_scale_of_a_server(bench, monkeypatch, capsys):
     assert "FAILED" not in table
 
 
+def test_scale_of_clusters(bench, monkeypatch, capsys):
+    for name in ("dask", "distributed", "ray"):
+        pytest.importorskip(name)
+    with script("scale") as module:
+        monkeypatch.setattr(sys, "argv", ["scale", "clusters", "--tiny"])
+        assert module.main() == 0
+    table = capsys.readouterr().out
+    assert "Ray: time" in table
+    assert "FAILED" not in table
+
+
 def test_scale_is_measured(bench, monkeypatch, capsys, tmp_path):
     with script("scale") as module:
         sections = [
             name
-            for name in ("reading", "cold", "sorting", "passes", "untold", "folds", "memory")
+            for name in (
+                "reading",
+                "cold",
+                "sorting",
+                "passes",
+                "untold",
+                "folds",
+                "memory",
+                "tasks",
+            )
             if name in module.SECTIONS
         ]
         arguments = ["scale", *sections, "--tiny", "--output", str(tmp_path / "table.txt")]
@@ -842,7 +862,13 @@ def test_scale_is_measured(bench, monkeypatch, capsys, tmp_path):
         noise = module.Figure("some passes", -0.1, most=0.3, least=0.0)
     table = (tmp_path / "table.txt").read_text()
     assert table == capsys.readouterr().out
-    for line in ("cold memmap", "64 blocks in a window", "closing by some rows", "GridSearchCV"):
+    for line in (
+        "cold memmap",
+        "64 blocks in a window",
+        "closing by some rows",
+        "GridSearchCV",
+        "us/cell",
+    ):
         assert line in table
     assert "nan" not in table
     assert missed.missed

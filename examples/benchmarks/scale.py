@@ -16,6 +16,10 @@ shuffled reads against a pass in order.
 
 *folds*. The private memory that a search adds over that of a fit, with an X in a file.
 
+*clusters*. Wall time of a search by two workers of Dask and of Ray, beside that in two processes by
+joblib alone, on a machine with nothing else to do; and whether scores are the same. It needs
+``pip install "sklearn-mtl[dask,ray]"``.
+
 *serving*. Answers of ``serve_fastapi.py`` over HTTP on the loopback: wall time, and whether they
 are right. It needs ``pip install "sklearn-mtl[serve,onnx]"``.
 
@@ -51,10 +55,12 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import h5py
+import joblib
 import numpy as np
 import torch
 import zarr
 from real_data import publish
+from sklearn.model_selection import GridSearchCV
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl._data.encoded import EncodedTargets
@@ -523,6 +529,62 @@ def tasks(args: Any, folder: Path) -> Iterator[Figure]:
     yield Figure(f"{what}: prediction of one row", 1e3 * of_row, "ms", most=50)
 
 
+# -- clusters --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dask_workers(*data: np.ndarray) -> Iterator[None]:
+    """Let joblib use two workers of Dask, to each of which data are sent once."""
+    from dask.distributed import Client, LocalCluster
+
+    one_core_each = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    cluster = LocalCluster(host="127.0.0.1", **one_core_each)
+    with cluster, Client(cluster), joblib.parallel_config("dask", n_jobs=2, scatter=[*data]):
+        yield
+
+
+@contextlib.contextmanager
+def ray_workers(*data: np.ndarray) -> Iterator[None]:
+    """Let joblib use two workers of Ray, which stores large data once itself."""
+    import ray
+    from ray.util.joblib import register_ray
+
+    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1")
+    register_ray()
+    try:
+        with joblib.parallel_config("ray", n_jobs=2):
+            yield
+    finally:
+        ray.shutdown()
+
+
+@section
+def clusters(args: Any, folder: Path) -> Iterator[Figure]:
+    """Searches by two workers, which are there already and have imported what they need."""
+    X, y = table(args.cluster_rows)
+
+    def search(max_epochs: int) -> GridSearchCV:
+        est = MultiTaskCNNEstimator(max_epochs=max_epochs, random_state=0)
+        return GridSearchCV(est, {"learning_rate": [0.001, 0.003]}, cv=2, refit=False).fit(X, y)
+
+    def timed() -> tuple[float, dict[str, Any]]:
+        search(max_epochs=1)
+        start = time.perf_counter()
+        found = search(args.cluster_epochs).cv_results_
+        return time.perf_counter() - start, found
+
+    with joblib.parallel_config("loky", n_jobs=2):
+        base, local = timed()
+    yield Figure("a fit of four", local["mean_fit_time"].mean(), "s", least=args.least_fit)
+    yield Figure("joblib alone, two processes", base, "s")
+    for name, workers in {"Dask": dask_workers, "Ray": ray_workers}.items():
+        with workers(X, y):
+            seconds, found = timed()
+        yield Figure(f"{name}: time, of that of joblib alone", seconds / base, most=args.most_time)
+        others = [k for k in local if k.endswith("score") and (found[k] != local[k]).any()]
+        yield Figure(f"{name}: columns of scores that differ", len(others), most=0)
+
+
 # -- serving ---------------------------------------------------------------------------------
 
 
@@ -621,6 +683,7 @@ TINY = {
     "most_untold": 9.0,
     "task_rows": 200, "tasks": 40, "score_rows": 100, "most_of_y": math.inf,
     "requests": 40,
+    "cluster_rows": 200, "cluster_epochs": 1, "least_fit": 0.0, "most_time": math.inf,
 }  # fmt: skip
 
 
@@ -646,6 +709,7 @@ def main() -> int:
         untold_rows=200_000, most_untold=0.02,
         score_rows=1000, most_of_y=2.5,
         requests=2000,
+        cluster_rows=20_000, cluster_epochs=40, least_fit=5.0, most_time=1.2,
     )  # fmt: skip
     vars(args).update(vars(parser.parse_args()))
     if args.tiny:
