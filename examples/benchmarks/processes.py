@@ -2,20 +2,25 @@
 
 The default trunk on images of 64 x 64 pixels, and on a table, in one process and in two of this
 machine, which talk by gloo. CPU seconds are of the fit alone, without what the process imports:
-the least of some turns. Predictions are compared in float64.
+the least of some turns. Predictions are compared in float64, and in float32 with what another order
+of the rows in each batch makes in one process: sums are rounded otherwise there too.
 
     python examples/benchmarks/processes.py
     python examples/benchmarks/processes.py --processes 2 3 --output docs/results/processes.txt
 """
 
 import argparse
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
+import unittest.mock
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -24,9 +29,11 @@ import torch
 from real_data import publish
 
 from sklearn_mtl import MultiTaskCNNEstimator, data_parallel
+from sklearn_mtl._training.batches import Batches
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MOST_CPU, MOST_APART, EPOCHS = 0.6, 1e-10, 3  # of one process; of predictions
+STARTS = 5  # in float32
 
 
 def data(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,13 +46,31 @@ def data(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def fit(kind: str, n: int, precision: str, epochs: int) -> MultiTaskCNNEstimator:
+def fit(kind: str, n: int, precision: str, epochs: int, seed: int = 0) -> MultiTaskCNNEstimator:
     """Train without what is drawn by each process for itself."""
     trunk = ConvTrunk(max_shift=0) if kind == "images" else DenseTrunk(n_members=1)
     estimator = MultiTaskCNNEstimator(
-        trunk=trunk, precision=precision, max_epochs=epochs, batch_size=64, random_state=0
+        trunk=trunk, precision=precision, max_epochs=epochs, batch_size=64, random_state=seed
     )
     return estimator.fit(*data(kind, n))
+
+
+def float32_predictions(kind: str) -> list[list[list[float]]]:
+    """Predict after ten epochs in float32, for each of some starts."""
+    X, _ = data(kind, 16)
+    return [fit(kind, 128, "float32", 10, seed).predict(X).tolist() for seed in range(STARTS)]
+
+
+@contextlib.contextmanager
+def reversed_batches() -> Iterator[None]:
+    """Turn the order of the rows in each batch round."""
+    together = Batches._together
+
+    def turned(self: Batches, parts: Any) -> Iterator[Any]:
+        return together(self, [part[::-1] for part in parts])
+
+    with unittest.mock.patch.object(Batches, "_together", turned):
+        yield
 
 
 def measure(n: int, n_turns: int) -> None:
@@ -67,8 +92,17 @@ def measure(n: int, n_turns: int) -> None:
                 "messages": (messages[-1] - messages[-2]) / (EPOCHS - 1),
                 "steps": -(-rows // 64),
                 "predictions": fit(kind, 128, "float64", 2).predict(X).tolist(),
+                "float32": float32_predictions(kind),
             }
+            if getattr(group, "size", 1) == 1:
+                with reversed_batches():
+                    found[kind]["reversed"] = float32_predictions(kind)
     print(json.dumps(found))
+
+
+def root_mean_square(one: list[list[list[float]]], other: list[list[list[float]]]) -> float:
+    """Return the size of differences of predictions (n_starts, n, n_tasks)."""
+    return float(np.sqrt(np.mean(np.subtract(one, other) ** 2)))
 
 
 def launch(n_processes: int, args: argparse.Namespace) -> list[dict]:
@@ -107,18 +141,22 @@ def main() -> None:
             share = seconds / alone[kind]["seconds"]
             apart = np.subtract(alone[kind]["predictions"], found[0][kind]["predictions"])
             alike = all(of[kind]["predictions"] == found[0][kind]["predictions"] for of in found)
+            rounded = root_mean_square(alone[kind]["float32"], found[0][kind]["float32"])
+            turned = root_mean_square(alone[kind]["float32"], alone[kind]["reversed"])
             per_step = (found[0][kind]["messages"] - 1) / found[0][kind]["steps"]
             checks = {
                 "CPU": kind == "table" or n > 2 or share <= MOST_CPU,
                 "messages": per_step == 1,
                 "predictions": np.abs(apart).max() <= MOST_APART and alike,
+                "float32": rounded <= turned,
             }
             missed += [f"{kind}, {n} processes: {name}" for name, ok in checks.items() if not ok]
             lines.append(
                 f"{kind:8s}{n} processes: {share:5.2f} of the CPU time of one process, which is "
                 f"{alone[kind]['seconds']:6.3f} s an epoch; messages per step {per_step:g}, and "
                 f"one per epoch; predictions {np.abs(apart).max():.1e} apart in float64, "
-                f"{'equal' if alike else 'DIFFERENT'} in all of them"
+                f"{'equal' if alike else 'DIFFERENT'} in all of them; in float32 {rounded:.1e}, "
+                f"root mean square, and {turned:.1e} where one process turns its batches round"
             )
     lines += [f"MISSED: {what}" for what in missed]
     publish("\n".join(lines), args.output)
