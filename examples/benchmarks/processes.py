@@ -33,7 +33,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MOST_CPU, MOST_APART, EPOCHS = 0.6, 1e-10, 3  # of one process; of predictions
-STARTS = 5  # in float32
+STARTS, MOST_ROUNDED = 5, 2.0  # in float32, where two roundings of a start are draws themselves
 
 
 def data(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,12 +85,13 @@ def measure(n: int, n_turns: int) -> None:
                 fit(kind, rows, "float32", epochs)
                 seconds.append(time.process_time() - start)
                 messages.append(getattr(group, "n_messages", 0) - sent)
+            _, y = data(kind, rows)
             per_epoch = (min(seconds[1::2]) - min(seconds[::2])) / (EPOCHS - 1)
             X, _ = data(kind, 16)
             found[kind] = {
                 "seconds": per_epoch,
                 "messages": (messages[-1] - messages[-2]) / (EPOCHS - 1),
-                "steps": -(-rows // 64),
+                "steps": -(-int(np.isfinite(y).any(axis=1).sum()) // 64),  # rows with a target
                 "predictions": fit(kind, 128, "float64", 2).predict(X).tolist(),
                 "float32": float32_predictions(kind),
             }
@@ -148,7 +149,7 @@ def main() -> None:
                 "CPU": kind == "table" or n > 2 or share <= MOST_CPU,
                 "messages": per_step == 1,
                 "predictions": np.abs(apart).max() <= MOST_APART and alike,
-                "float32": rounded <= turned,
+                "float32": rounded <= MOST_ROUNDED * turned,
             }
             missed += [f"{kind}, {n} processes: {name}" for name, ok in checks.items() if not ok]
             lines.append(
