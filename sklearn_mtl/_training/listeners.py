@@ -85,14 +85,14 @@ class CosineSchedule(Callback):
 
 
 class ConstantSchedule(CosineSchedule):
-    """Learning rate per step: a linear warm-up over two epochs, or 20 steps, then constant."""
+    """Learning rate per step: a linear warm-up over 20 steps, then constant."""
 
-    def __init__(self, n_batches: int) -> None:
-        self.n_warm_up = 2 * n_batches if n_batches > 10 else 20
+    def __init__(self) -> None:
+        """Have no end."""
 
     def factor(self, step: int) -> float:
         """Return the share of the highest rate, from 0 to 1."""
-        return min(1.0, (step + 1) / self.n_warm_up)
+        return min(1.0, (step + 1) / 20)
 
 
 class Stopper(Callback):

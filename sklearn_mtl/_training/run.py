@@ -87,7 +87,7 @@ def _own_callbacks(
     if recipe.patience is None:
         callbacks: list[Callback] = [CosineSchedule(n_batches * recipe.max_epochs)]
     else:
-        callbacks = [ConstantSchedule(n_batches)]
+        callbacks = [ConstantSchedule()]
     if any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_):
         callbacks = []
     if recipe.patience is not None:

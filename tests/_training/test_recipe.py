@@ -137,13 +137,25 @@ def test_most_epochs_are_those_of_twenty_thousand_steps(n_rows, epochs):
 def test_automatic_epochs_are_those_of_the_training_rows():
     """With the schedule, which ends with them, where nothing is left out or held out."""
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(2500, 2)), rng.normal(size=2500)
+    X = rng.normal(size=(2500, 2))
+    y = X[:, 0] + rng.normal(size=2500)
     assert MultiTaskCNNEstimator().max_epochs == "auto"
     recorder = Recorder()
     trunk = DenseTrunk((8,), n_members=1)
     rows = make([recorder], trunk=trunk, max_epochs="auto", batch_size=500).fit(X, y)
     assert rows.n_iter_ == 16  # 800 / sqrt(2500)
     assert recorder.rates[-1] < 0.01 * max(recorder.rates)
+
+
+@pytest.mark.parametrize("batch_size", [100, 5])
+def test_a_rate_that_stays_has_a_warm_up_of_twenty_steps(batch_size):
+    params = {"early_stopping": True, "n_iter_no_change": 99, "batch_size": batch_size}
+    estimator = make([], max_epochs=30, learning_rate=0.02, **params)
+    history = estimator.fit(X, Y, X_val=X, y_val=Y).net_.history
+    rates = np.concatenate(history[:, "batches", :, "event_lr"])
+    np.testing.assert_allclose(rates[:20], 0.001 * np.arange(1, 21))
+    assert len(rates) > 20
+    assert set(rates[20:]) == {0.02}
 
 
 def test_data_say_when_a_default_fit_ends():
