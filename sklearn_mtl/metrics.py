@@ -90,7 +90,7 @@ def task_scorer(task: str, metric: str | Scorer | None = None) -> Scorer:
     >>> from sklearn_mtl.metrics import task_scorer
     >>> X = np.random.default_rng(0).normal(size=(200, 3))
     >>> y = np.column_stack([X[:, 0] > 0, np.where(X[:, 0] > 0, X[:, 1], np.nan)])
-    >>> estimator = MultiTaskCNNEstimator(random_state=0)
+    >>> estimator = MultiTaskCNNEstimator(max_epochs=20, random_state=0)
     >>> scores = cross_val_score(estimator, X, y, scoring=task_scorer("y1", "r2"), cv=3)
     >>> bool(scores.mean() > 0.5)
     True
