@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -375,8 +374,7 @@ class Kind:
         params : dict of str to object
             By their names.
         """
-        kind: Any = type(self)
-        return {name: getattr(self, name) for name in _parameters_of(kind)}
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     def __eq__(self, other: object) -> bool:
         """Tell whether the other one is of the same class, with equal parameters."""
@@ -394,11 +392,6 @@ class Kind:
         """Show the class, and parameters that are not None."""
         params = [f"{k}={v!r}" for k, v in self.params().items() if v is not None]
         return f"{type(self).__name__}({', '.join(params)})"
-
-
-@cache
-def _parameters_of(kind: type[Kind]) -> tuple[str, ...]:
-    return tuple(signature(kind).parameters)
 
 
 def over_members(values: NDArray[Any]) -> NDArray[Any]:
