@@ -18,7 +18,7 @@ from sklearn_mtl.kinds import (
     RegressionTarget,
 )
 from sklearn_mtl.kinds.bounds import as_bounds, as_intervals, bounds_of, exact, reaching
-from sklearn_mtl.kinds.censored import censored
+from sklearn_mtl.kinds.censored import censored, least_of
 
 RNG = np.random.default_rng(0)
 Y = RNG.normal(3, 2, size=500)
@@ -29,6 +29,12 @@ WEIGHT = RNG.uniform(0.5, 2, size=500)
 
 def exp(bounds: np.ndarray, unit: float = 1.0) -> np.ndarray:
     return as_bounds(unit * np.exp(bounds["lower"]), unit * np.exp(bounds["upper"]))
+
+
+def test_amounts_are_still_known_to_be_positive() -> None:
+    kinds = RegressionTarget(), GammaTarget()
+    for kind in (*kinds, *map(censored, kinds)):
+        assert least_of(kind) == (0 if "Gamma" in repr(kind) else -np.inf)
 
 
 def test_the_likeliest_constant() -> None:

@@ -77,6 +77,20 @@ def test_no_order_is_known(truth: list[object]) -> None:
         assert np.isnan(concordance_index(truth, [1.0, 2.0]))
 
 
+@pytest.mark.parametrize(
+    ("guess", "weight", "message"),
+    [
+        ([1.0, 2.0, 3.0], None, "inconsistent numbers of samples"),
+        ([1.0, 2.0], [1.0], "inconsistent numbers of samples"),
+        ([1.0, 2.0], [1.0, -1.0], "sample_weight holds negative values or NaN"),
+        ([1.0, np.nan], None, "y_pred contains NaN"),
+    ],
+)
+def test_what_is_no_prediction_of_these_rows(guess: object, weight: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        concordance_index([1.0, 2.0], guess, weight)
+
+
 def test_many_rows() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=60_000)

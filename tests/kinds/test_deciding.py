@@ -88,6 +88,14 @@ def test_tuning_is_never_worse_than_not_tuning() -> None:
     assert always < 0.1
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_never_and_always_are_thresholds_too(sign: int) -> None:
+    proba = np.array([0.2, 0.4, 0.6, 0.8])
+    best = find_threshold(proba, np.array([0.0, 1, 0, 1]), np.ones(4), lambda _, p: sign * p.mean())
+    assert best is not None
+    assert (0 < best < 0.2) if sign > 0 else (0.8 < best < 1)
+
+
 @pytest.mark.parametrize("scoring", ["recall", "precision", "accuracy"])
 def test_a_threshold_is_a_probability_that_files_take(scoring: str) -> None:
     """Also where the probabilities are certain: 0 and 1 would be refused by `load`."""

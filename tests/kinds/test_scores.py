@@ -94,6 +94,14 @@ def test_a_kind_scores_what_was_measured(name: str, weighted: bool) -> None:
         assert np.isnan(kind.score(values, predicted, few, "a"))
 
 
+def test_as_few_rows_as_a_metric_needs_have_a_score() -> None:
+    values = [1.0, np.nan, 3.0]
+    assert masked_score(r2_score, values, [1.0, 9.0, 3.0], min_samples=2) == 1
+    with pytest.warns(UndefinedMetricWarning) as said:
+        assert np.isnan(masked_score(r2_score, values, [1.0, 9.0, 3.0], min_samples=3))
+    assert said[0].filename == __file__
+
+
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [

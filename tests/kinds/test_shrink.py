@@ -91,6 +91,14 @@ def test_outputs_are_never_stretched_nor_turned_around(factor, slope):
     assert np.average(found * raw[:, 0, 0] + shift[0], weights=WEIGHT) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("factor", "slope"), [(0.1, 1.0), (-1.0, 0.0)])
+@pytest.mark.parametrize("name", ["poisson", "ordinal"])
+def test_a_search_neither_stretches_nor_turns_around(name, factor, slope):
+    kind, codes = known(name)
+    raw = kind.constant(codes, WEIGHT) + factor * SIGNAL[:, None, None]
+    assert kind.shrink(raw, codes, WEIGHT)[0] == slope
+
+
 def test_a_search_finds_what_the_closed_form_says():
     """Where outputs have the mean of the targets, the only thing that a slope leaves alone."""
     kind, codes = known("regression")
