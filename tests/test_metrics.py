@@ -658,7 +658,7 @@ def test_scorer_of_a_wrong_type(metric: Any) -> None:
 )
 def test_scorer_of_an_unknown_task_says_the_known_ones(make: Any) -> None:
     known = re.escape(str(NAMES))
-    with pytest.raises(ValueError, match=f"'sise' is not a task. Use one of {known}"):
+    with pytest.raises(ValueError, match=f"task_scorer: 'sise' is not a task. Use one of {known}"):
         task_scorer("sise", "r2")(make(fitted()), rows(), targets())
 
 
@@ -867,6 +867,14 @@ def test_weights_reach_the_scorers_of_a_search() -> None:
     several = GridSearchCV(small(TWO), GRID, scoring=task_scorers(METRICS), refit=False, cv=2)
     several.fit(rows(), two(), sample_weight=WHOLE)
     assert_results_are(several.cv_results_, expected)
+
+
+def test_weights_reach_a_scorer_that_names_no_metric() -> None:
+    scorers = {"own": task_scorer("size", None), "r2": task_scorer("size", "r2")}
+    search = GridSearchCV(small(TWO, max_epochs=1), {}, scoring=scorers, refit=False, cv=2)
+    search.fit(rows(), two(), sample_weight=WHOLE)
+    own, r2 = (search.cv_results_[f"mean_test_{name}"] for name in scorers)
+    assert own == pytest.approx(r2, rel=1e-12)
 
 
 MAX_ERROR = make_scorer(max_error, greater_is_better=False)
