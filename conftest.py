@@ -1,9 +1,16 @@
 """What tests share with doctests, which `tests/conftest.py` does not reach."""
 
+import gc
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector a look at thousands of tests, time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

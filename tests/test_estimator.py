@@ -638,6 +638,7 @@ def test_a_name_of_a_trunk_has_no_parameters() -> None:
     assert est.set_params(trunk=ConvTrunk(), trunk__width=4).trunk.width == 4
 
 
+@pytest.mark.filterwarnings("ignore:Task 'y0' was not learned")  # in so few steps
 @pytest.mark.parametrize("way", ["pickle", "joblib", "deepcopy", "save"])
 def test_automatic_epochs_stay_automatic(way: str, tmp_path: Path) -> None:
     """In a fitted estimator, its clones and its copies, whose next fit has rows of its own."""

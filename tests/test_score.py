@@ -129,7 +129,7 @@ def test_nothing_grows_with_the_square_of_the_tasks(head_hidden_units, n_members
         "load": lambda est, X, Y: est.load(tmp_path / "model"),
     }
     params = {"head_hidden_units": head_hidden_units, "trunk": trunk}
-    few, more = (many(n, **params) for n in (240, 960))
+    few, more = (many(n, **params) for n in (150, 600))
     ratios = dict.fromkeys(jobs, np.inf)
     for _ in range(5):  # turns, as other processes may slow one of them down
         for name, job in jobs.items():
