@@ -180,7 +180,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     learning_rate : float, default=0.002
         Peak learning rate. Where the number of epochs is given, it warms up over the first 5 % of
         the steps, and falls to 0 along a cosine; where the data say when to stop, it warms up over
-        two epochs, and stays. An ``LRScheduler`` in `net_params` replaces this schedule.
+        20 steps, and stays. An ``LRScheduler`` in `net_params` replaces this schedule.
     optimizer : str or torch optimizer class, default='AdamW'
         A name in `torch.optim`, or a class.
     weight_decay : float or 'auto', default='auto'
@@ -507,7 +507,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
             If tasks have no observed value. The others train; theirs are NaN, in predictions and
             scores, and classes with `categories` equally probable.
         ConvergenceWarning
-            If a callback interrupted the training; the weights so far are kept.
+            If a callback interrupted the training; the weights so far are kept. And, with
+            ``max_epochs='auto'`` and no folds left out, if tasks were not learned: their training
+            losses ended no lower than those of the best constants.
         """
         if not (self.early_stopping or isinstance(self.early_stopping, bool | np.bool_)):
             raise ValueError("early_stopping names no task. Pass names, True or False.")

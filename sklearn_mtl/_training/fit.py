@@ -152,7 +152,7 @@ def _trained(
         with resting(net.module, plan.augmenter):
             run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
     if plan.parameters.max_epochs == "auto" and not (net.interrupted_ or plan.folds is not None):
-        warn_of_constants(net)
+        warn_of_constants(net, plan.recipe, plan.task_weights)
     del batches, valid  # room for the predictions
     with draws.predicting():
         fitted = learned(net)

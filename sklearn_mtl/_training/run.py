@@ -146,16 +146,21 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         )
 
 
-def warn_of_constants(net: TaskNet) -> None:
+def warn_of_constants(net: TaskNet, recipe: Recipe, task_weights: NDArray[np.float64]) -> None:
     """Warn of tasks that are predicted no better than by constants on what was trained on."""
-    ends = zip(net.task_names_, net.record_["train_loss"][-1], net.constant_losses_, strict=True)
+    losses = net.record_["train_loss"][-1]
+    known = zip(net.task_names_, losses, net.constant_losses_, task_weights, strict=True)
+    decay, patience = recipe.weight_decay, recipe.patience
+    lower = f"lower weight_decay (here {decay:.3g}), " if decay else ""
+    longer = f"max_epochs (here {recipe.max_epochs})"
+    if patience is not None:
+        longer = f"n_iter_no_change (here {patience.least})"
     not_learned = {
-        name: f"Task {name!r} was not learned: the loss on its training rows has stayed that of "
-        f"the best constant. If X has something to say about it, lower weight_decay (here "
-        f"{net.optimizer_.param_groups[0].get('weight_decay', 0):.3g}), raise max_epochs, or try "
-        "another random_state."
-        for name, loss, constant in ends
-        if 0 < constant * CONSTANT < loss
+        name: f"Task {name!r} was not learned: the loss on its training rows ended at "
+        f"{loss / constant:.3g} times that of the best constant. If X has something to say about "
+        f"it, {lower}raise {longer}, or try another learning_rate or random_state."
+        for name, loss, constant, weight in known
+        if weight > 0 and 0 < constant * CONSTANT < loss
     }
     warn_together(not_learned, ConvergenceWarning, stacklevel=5)
 

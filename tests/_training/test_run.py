@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 
@@ -343,12 +344,33 @@ SMALL = ConvTrunk(width=2, n_features=4)
 def test_tasks_that_stay_at_their_constants_are_named(two_images, early_stopping):
     images, y = two_images
     params = {"trunk": SMALL, "early_stopping": early_stopping, "random_state": 0}
+    estimator = MultiTaskCNNEstimator({"a": "regression"}, **params)
     with pytest.warns(ConvergenceWarning) as caught:
-        MultiTaskCNNEstimator({"a": "regression"}, **params).fit(images, y.drop(columns="one"))
+        estimator.fit(images, y.drop(columns="one"))
     (message,) = [str(w.message) for w in caught]
-    assert "Task 'a' was not learned" in message
+    share = estimator.history_["train_loss"][-1, 1] / estimator.net_.constant_losses_[1]
+    assert message.startswith("Task 'a' was not learned: the loss on its training rows ended at ")
+    assert f" {share:.3g} times that of the best constant" in message
     assert message.endswith("The like holds for 'b'.")
     assert "weight_decay (here 3)" in message
+
+
+def test_the_advice_is_of_what_was_set(two_images):
+    """There may be no decay to lower, and patience may have ended the training."""
+    images, y = two_images
+    params = {"trunk": SMALL, "optimizer": "Adam", "random_state": 0}
+    advice = {False: "raise max_epochs (here 100)", True: "raise n_iter_no_change (here 10)"}
+    for early_stopping, expected in advice.items():
+        estimator = MultiTaskCNNEstimator(early_stopping=early_stopping, **params)
+        with pytest.warns(ConvergenceWarning, match=re.escape(f"about it, {expected}, or try")):
+            estimator.fit(images, y[["b"]])
+
+
+def test_tasks_without_weight_are_not_to_be_learned(two_images):
+    images, y = two_images
+    weights = {"a": 0, "b": 0}
+    params = {"trunk": SMALL, "task_weights": weights, "random_state": 0}
+    MultiTaskCNNEstimator({"a": "regression"}, **params).fit(images, y[["shown", "a", "b"]])
 
 
 def test_who_chose_the_epochs_knows_that_they_may_be_few(two_images):
