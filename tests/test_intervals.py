@@ -211,7 +211,7 @@ def test_validation_rows_do_where_members_leave_out_none(given):
 def test_members_that_learned_rows_by_heart_do_not_mislead():
     """They are near one another on rows that they have seen, and far apart on new ones."""
     shares = []
-    for seed in range(2, 5):
+    for seed in range(5):
         X = np.random.default_rng(seed).normal(size=(2400, 6))
         y = X[:, 0] * X[:, 1] + X[:, 2] * X[:, 3]
         estimator = small(trunk=DenseTrunk((64, 64)), max_epochs=80).fit(X[:400], y[:400])
