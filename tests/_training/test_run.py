@@ -374,11 +374,16 @@ def test_tasks_without_weight_are_not_to_be_learned(two_images):
 
 
 def test_who_chose_the_epochs_knows_that_they_may_be_few(two_images):
-    """And constants are right where rows that were left out say so, or there is one label."""
+    """And constants are right where rows that were left out say so, or all targets are alike."""
     images, y = two_images
     numbers = {"a": "regression"}
     MultiTaskCNNEstimator(numbers, trunk=SMALL, max_epochs=1).fit(images, y[["a"]])
-    MultiTaskCNNEstimator(numbers, random_state=0).fit(images.reshape(64, -1)[:, :2], y[["a"]])
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2000, 3))
+    trunk = DenseTrunk((4,), n_members=2)
+    estimator = MultiTaskCNNEstimator(trunk=trunk, random_state=0).fit(noise[:, :2], noise[:, 2])
+    assert estimator.history_["train_loss"][-1] > 0.99 * estimator.net_.constant_losses_
+    MultiTaskCNNEstimator({"one": "regression"}, trunk=SMALL).fit(images, y[["shown", "one"]])
     with pytest.warns(UserWarning, match="one") as caught:
         MultiTaskCNNEstimator({"one": "classification"}, trunk=SMALL).fit(
             images, y[["shown", "one"]]
