@@ -151,7 +151,8 @@ def _trained(
         own = [callback for callback in (epochs, progress) if callback is not None]
         with resting(net.module, plan.augmenter):
             run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
-    if plan.parameters.max_epochs == "auto" and not (net.interrupted_ or plan.folds is not None):
+    was_stopped = net.interrupted_ or (epochs is not None and epochs.stopped)
+    if plan.parameters.max_epochs == "auto" and plan.folds is None and not was_stopped:
         warn_of_constants(net, plan.recipe, plan.task_weights)
     del batches, valid  # room for the predictions
     with draws.predicting():

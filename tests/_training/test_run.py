@@ -389,3 +389,19 @@ def test_who_chose_the_epochs_knows_that_they_may_be_few(two_images):
             images, y[["shown", "one"]]
         )
     assert not any(isinstance(w.message, ConvergenceWarning) for w in caught)
+
+
+def test_who_stops_a_fit_knows_that_it_was_brief(two_images):
+    class Stop:
+        def setup(self, estimator, context): ...
+
+        def teardown(self, estimator, context): ...
+
+        def on_fit_task_begin(self, estimator, context): ...
+
+        def on_fit_task_end(self, estimator, context):
+            return context.task_name == "epoch"
+
+    images, y = two_images
+    estimator = MultiTaskCNNEstimator({"a": "regression"}, trunk=SMALL).set_callbacks(Stop())
+    assert estimator.fit(images, y[["a"]]).n_iter_ == 1
