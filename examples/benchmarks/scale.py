@@ -709,7 +709,7 @@ def main() -> int:
         untold_rows=200_000, most_untold=0.02,
         score_rows=1000, most_of_y=2.5,
         requests=2000,
-        cluster_rows=20_000, cluster_epochs=40, least_fit=5.0, most_time=1.2,
+        cluster_rows=4000, cluster_epochs=60, least_fit=5.0, most_time=1.2,
     )  # fmt: skip
     vars(args).update(vars(parser.parse_args()))
     if args.tiny:
