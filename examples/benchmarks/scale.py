@@ -41,6 +41,7 @@ import http.client
 import json
 import math
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -535,10 +536,15 @@ def tasks(args: Any, folder: Path) -> Iterator[Figure]:
 @contextlib.contextmanager
 def dask_workers(*data: np.ndarray) -> Iterator[None]:
     """Let joblib use two workers of Dask, to each of which data are sent once."""
+    import dask
     from dask.distributed import Client, LocalCluster
 
+    kept = runpy.run_path(str(Path(__file__).resolve().parents[1] / "cluster_search_dask.py"))[
+        "KEPT"
+    ]
     one_core_each = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    cluster = LocalCluster(host="127.0.0.1", **one_core_each)
+    with dask.config.set(kept):
+        cluster = LocalCluster(host="127.0.0.1", **one_core_each)
     with cluster, Client(cluster), joblib.parallel_config("dask", n_jobs=2, scatter=[*data]):
         yield
 
