@@ -816,25 +816,25 @@ def test_larger_pictures_that_are_slow_or_need_memory_fail(speed, most, mean):
 # -- scale -----------------------------------------------------------------------------------
 
 
-def test_scale_of_a_server(bench, monkeypatch, capsys):
-    for name in ("fastapi", "uvicorn", "onnx", "onnxscript", "onnxruntime"):
+@pytest.mark.parametrize(
+    ("section", "needs", "line"),
+    [
+        (
+            "serving",
+            ("fastapi", "uvicorn", "onnx", "onnxscript", "onnxruntime"),
+            "8 clients: p99",
+        ),
+        ("clusters", ("dask", "distributed", "ray"), "Ray: time"),
+    ],
+)
+def test_scale_of_what_needs_more(bench, monkeypatch, capsys, section, needs, line):
+    for name in needs:
         pytest.importorskip(name)
     with script("scale") as module:
-        monkeypatch.setattr(sys, "argv", ["scale", "serving", "--tiny"])
+        monkeypatch.setattr(sys, "argv", ["scale", section, "--tiny"])
         assert module.main() == 0
     table = capsys.readouterr().out
-    assert "8 clients: p99" in table
-    assert "FAILED" not in table
-
-
-def test_scale_of_clusters(bench, monkeypatch, capsys):
-    for name in ("dask", "distributed", "ray"):
-        pytest.importorskip(name)
-    with script("scale") as module:
-        monkeypatch.setattr(sys, "argv", ["scale", "clusters", "--tiny"])
-        assert module.main() == 0
-    table = capsys.readouterr().out
-    assert "Ray: time" in table
+    assert line in table
     assert "FAILED" not in table
 
 
