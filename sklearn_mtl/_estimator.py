@@ -150,27 +150,27 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Images are changed at random in training, by parameters that can be searched, e.g.
         ``augment__rotation``; targets with a `geometry`, see `Task`, move with them. `max_shift` of
         a `ConvTrunk` rests then. None shifts images by that, and targets with a geometry too.
-    trunk : {'auto', 'dense', 'conv', 'sequence', 'tabm', 'fusion'}, spec, nn.Module or callable, \
-            default='auto'
+    trunk : {'auto', 'dense', 'conv', 'sequence', 'tabm', 'fusion', 'ensemble'}, spec, nn.Module \
+            or callable, default='auto'
         The shared part. 'auto' is 'dense' for rows, 'fusion' for X of several parts, and 'conv' for
         all else. A spec (`DenseTrunk`, `ConvTrunk`, `SequenceTrunk`, `Fusion`, `TabMTrunk`,
-        `TimmTrunk` and `FineTune` of `sklearn_mtl.networks`) has parameters that can be searched,
-        e.g. ``trunk__width``. A module is copied, and never trained in place; a callable without
-        arguments, such as a class, returns one. If its weights are pretrained, pass it by
+        `TimmTrunk`, `FineTune` and `Ensemble` of `sklearn_mtl.networks`) has parameters that can be
+        searched, e.g. ``trunk__width``. A module is copied, and never trained in place; a callable
+        without arguments, such as a class, returns one. If its weights are pretrained, pass it by
         `FineTune`. Trunks map (B, ...) to (B, F), or to (B, M, F) for an ensemble of M members over
         which loss and predictions are averaged.
     head_hidden_units : int, default=0
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
-        Passes over the training rows. With 'auto', the data say when to stop, if the trunk is a
-        `DenseTrunk` of several members, as it is for rows: each member of the ensemble leaves out a
-        fold of them, and training ends when the losses of the folds left out, which no member has
-        learned by heart, get no better. The learning rate is constant then, and the weights are
-        averages over about two epochs, those of the best one. With other trunks, 'auto' is a
-        number: 3700 over the square root of the number of images, sequences and volumes, from 30 to
-        100; 800 over that of rows, from 12 to 30. A number is what it says, with a learning rate
-        that falls to 0.
+        Passes over the training rows. With 'auto', the data say when to stop, if X has rows of
+        numbers and the trunk is a `DenseTrunk` of several members, as it is by default: each member
+        of the ensemble leaves out a fold of the rows, and training ends when the losses of the
+        folds left out, which no member has learned by heart, get no better. The learning rate is
+        constant then, and the weights are averages over about two epochs, those of the best one.
+        With other trunks, 'auto' is a number: 3700 over the square root of the number of images,
+        sequences and volumes, from 30 to 100; 800 over that of rows, from 12 to 30. A number is
+        what it says, with a learning rate that falls to 0.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
@@ -185,8 +185,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         A name in `torch.optim`, or a class.
     weight_decay : float or 'auto', default='auto'
         Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is for AdamW,
-        which multiplies it with the learning rate: 1 where members of a `DenseTrunk` leave out
-        folds (weights shrink by 0.2 % per step); else 0.3 for sequences, and 3, less for more than
+        which multiplies it with the learning rate: 1 where members leave out folds of the rows of a
+        table (weights shrink by 0.2 % per step); else 0.3 for sequences, and 3, less for more than
         1,111 images or volumes (100 over the root of their number); 0.01 for a `trunk` of your own
         and `TimmTrunk`, whose weights may be pretrained; and 0 for other optimizers.
     early_stopping : bool, str or list of str, default=False
@@ -267,16 +267,16 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Task weights, resolved.
     noise_std_ : ndarray of shape (n_tasks,)
         Typical error of each numeric task in the units of y: the root mean squared residual, NaN
-        for classes. It is that of rows that were not trained on, where members of a `DenseTrunk`
-        have left them out; else of the training rows, and biased low as far as the network
-        overfits.
+        for classes. It is that of rows that were not trained on, where members have left them out;
+        else of the training rows, and biased low as far as the network overfits.
     oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
-        Predictions of the training rows, each by the member of a `DenseTrunk` that has left it out
-        ("out of bag"), laid out as those of `predict`; a single member is somewhat worse than all
-        of them. The epoch was chosen by these rows, which with less than a hundred of them makes
-        scores a little better than those of new rows. NaN or None for rows that were not trained
-        on. Exists only where members have left out folds: not after `partial_fit`, a `fit` with
-        `warm_start` that went on, or with `groups` among which a task was observed in a single one.
+        Predictions of the training rows, each by the member of a `DenseTrunk` or an `Ensemble` that
+        has left it out ("out of bag"), laid out as those of `predict`; a single member is somewhat
+        worse than all of them. The epoch was chosen by these rows, which with less than a hundred
+        of them makes scores a little better than those of new rows. NaN or None for rows that were
+        not trained on. Exists only where members have left out folds: not after `partial_fit`, a
+        `fit` with `warm_start` that went on, or with `groups` among which a task was observed in a
+        single one.
     oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
         The same, as probabilities of the classes of each class task.
     oob_score_ : dict of str to float
@@ -750,7 +750,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ------
         AttributeError
             If no task is a number or an ordered class, or no rows were left out: there are neither
-            members of a `DenseTrunk` that leave out folds, nor `X_val`, nor `early_stopping`.
+            members that leave out folds, nor `X_val`, nor `early_stopping`.
         ValueError
             If `confidence` is not between 0 and 1.
 

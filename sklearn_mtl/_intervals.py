@@ -384,6 +384,6 @@ def _why_no_errors(what: str, errors: Errors) -> str | None:
     return (
         f"There are no {what}: the fit left out no rows on which to measure errors. Pass X_val and "
         "y_val to fit, or set early_stopping=True; a DenseTrunk of several members leaves out "
-        "folds by itself, but not where groups= has one label for all targets of a task, nor where "
-        "partial_fit or warm_start went on."
+        "folds by itself, and so does an Ensemble of another trunk, but not where groups= has one "
+        "label for all targets of a task, nor where partial_fit or warm_start went on."
     )

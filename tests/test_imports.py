@@ -98,8 +98,13 @@ HOUSE = {
     "networks.fusion": Room(
         ".build .dense .module", "sklearn.base sklearn.utils._param_validation"
     ),
+    "networks.ensemble": Room(
+        ".build .fusion .members", "sklearn.base sklearn.utils._param_validation"
+    ),
+    "networks.specs": Room(".build .ensemble .fusion"),
     "networks": Room(
-        ".build .conv .dense .extras .finetuning .fusion .given .members .module .sequences"
+        ".build .conv .dense .ensemble .extras .finetuning .fusion .given .members .module "
+        ".sequences .specs"
     ),
     "augmentation": Room(
         "_addresses networks.conv", "numpy torch sklearn.base sklearn.utils._param_validation"

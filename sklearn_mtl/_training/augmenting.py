@@ -298,10 +298,11 @@ def resting(module: nn.Module, augmenter: Augmenter | None) -> Iterator[None]:
 
     They become those of the augmenter, unless the user has said how far it shifts.
     """
-    if augmenter is not None and augmenter.images.part is not None:
+    within = [module]
+    if augmenter is not None and (part := augmenter.images.part) is not None:
         fused = [m for m in module.modules() if isinstance(m, Fused)]  # none in a trunk of your own
-        module = fused[0].trunk_of(augmenter.images.part) if fused else module
-    found = [m for m in module.modules() if isinstance(m, Shift)] if augmenter else []
+        within = [m.trunk_of(part) for m in fused] or within
+    found = [m for w in within for m in w.modules() if isinstance(m, Shift)] if augmenter else []
     layers = [layer for layer in found if len(layer.reach) == 2]
     reaches = [layer.reach for layer in layers]
     if augmenter is not None:

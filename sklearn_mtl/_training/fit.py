@@ -242,7 +242,7 @@ def _lacks_unseen(needs: dict[str, str], mend: str) -> str:
     name, what = next(iter(needs.items()))
     return (
         f"Task {name!r}: {what} needs rows that were not trained on, and there are none here: only "
-        f"a first fit with a dense trunk leaves rows out by itself. Use {mend}."
+        f"a first fit with a DenseTrunk or an Ensemble leaves rows out by itself. Use {mend}."
     )
 
 

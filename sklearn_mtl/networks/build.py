@@ -17,7 +17,7 @@ from sklearn_mtl.networks.dense import DenseTrunk
 from sklearn_mtl.networks.draws import DrawsFrom, Generators
 from sklearn_mtl.networks.extras import TabMTrunk
 from sklearn_mtl.networks.given import module_of
-from sklearn_mtl.networks.members import MemberTrunk
+from sklearn_mtl.networks.members import Members
 from sklearn_mtl.networks.module import in_channels_last
 from sklearn_mtl.networks.sequences import SequenceTrunk
 
@@ -134,6 +134,8 @@ def _flat(input_shape: InputShape) -> tuple[int, ...]:
 def _check_takes_parts(trunk: Any, input_shape: InputShape) -> None:
     """Refuse specs for one input where there are several, and the other way round."""
     takes_parts, name = getattr(trunk, "takes_parts", False), type(trunk).__name__
+    if takes_parts is None:  # whatever it is made of says so
+        return
     if isinstance(input_shape, Mapping) and not takes_parts:
         raise ValueError(
             f"trunk={trunk!r} is for one input, but X has the parts {list(input_shape)}. Pass "
@@ -190,7 +192,7 @@ def folds_of(trunk: Any, input_shape: InputShape) -> int:
     """
     if isinstance(trunk, str):
         trunk = named_spec(trunk, input_shape)
-    if isinstance(trunk, MemberTrunk):
+    if isinstance(trunk, Members):
         n_folds = trunk.n_members
     else:
         n_folds = 0 if isinstance(trunk, nn.Module | type) else getattr(trunk, "n_folds", 0)

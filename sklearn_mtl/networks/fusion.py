@@ -18,7 +18,7 @@ from sklearn_mtl.networks.build import TRUNKS, build_trunk, named_spec, takes_ch
 from sklearn_mtl.networks.dense import DenseTrunk, layer_sizes
 from sklearn_mtl.networks.module import in_channels_last
 
-__all__ = ["Fused", "Fusion", "is_data", "spelled_out", "trunk_of"]
+__all__ = ["Fused", "Fusion", "parts_of", "single_spec"]
 
 
 class Fusion(BaseEstimator):
@@ -75,7 +75,7 @@ class Fusion(BaseEstimator):
         """Return the parameters; `deep`, those of the trunks too, as ``image__width``."""
         params: dict[str, Any] = super().get_params(deep=False)
         if deep:
-            for name, part in _parts_of(self).items():
+            for name, part in parts_of(self).items():
                 params[name] = part
                 if hasattr(part, "get_params") and not isinstance(part, type):
                     params |= {f"{name}__{n}": v for n, v in part.get_params().items()}
@@ -91,12 +91,12 @@ class Fusion(BaseEstimator):
         """
         if "parts" in params:
             self.parts = params.pop("parts")
-        known = _parts_of(self)
+        known = parts_of(self)
         whole = {name: params.pop(name) for name in list(params) if name in known}
         if whole:
             self.parts = {**known, **whole}
         for name in params:
-            part = _parts_of(self).get(name.partition("__")[0])
+            part = parts_of(self).get(name.partition("__")[0])
             if part is not None and not hasattr(part, "get_params"):
                 raise ValueError(
                     f"{name} cannot be set: the trunk of this part is {part!r}, which has no "
@@ -164,12 +164,12 @@ class Fusion(BaseEstimator):
             )
         for name in input_shape:
             parts.setdefault(name, "auto")
-        return {n: _spec_of(spec, input_shape[n]) for n, spec in parts.items()}
+        return {n: single_spec(spec, input_shape[n]) for n, spec in parts.items()}
 
     def _check_names(self, input_shape: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse names that could be no parameters."""
         own = super().get_params(deep=False)
-        for name in [*_parts_of(self), *input_shape]:
+        for name in [*parts_of(self), *input_shape]:
             if not isinstance(name, str) or name in ("", *own) or "__" in name:
                 raise ValueError(
                     f"Fusion has a part called {name!r}. Pass a text without two underscores, and "
@@ -180,19 +180,17 @@ class Fusion(BaseEstimator):
 TRUNKS["fusion"] = Fusion
 
 
-def _parts_of(trunk: Any) -> Mapping[str, Any]:
+def parts_of(trunk: Any) -> Mapping[str, Any]:
     """Return the trunks by name that a trunk has; none if it is no Fusion, or not as described."""
     parts = trunk.parts if isinstance(trunk, Fusion) else None
     return parts if isinstance(parts, Mapping) else {}
 
 
-def _spec_of(trunk: Any, shape: tuple[int, ...]) -> Any:
-    """Return what a name stands for: a table beside others gets a single member."""
-    if not isinstance(trunk, str):
-        return trunk
-    return (
-        DenseTrunk(n_members=1) if trunk == "auto" and len(shape) == 1 else named_spec(trunk, shape)
-    )
+def single_spec(trunk: Any, shape: Any) -> Any:
+    """Return what a name stands for, where 'auto' is no ensemble: of a table, a single member."""
+    if trunk == "auto" and isinstance(shape, tuple) and len(shape) == 1:
+        return DenseTrunk(n_members=1)
+    return named_spec(trunk, shape) if isinstance(trunk, str) else trunk
 
 
 class _Part(nn.Module):
@@ -327,60 +325,3 @@ def _alike(features: list[Tensor]) -> list[Tensor]:
         )
     (n_members,) = sizes
     return [f if f.ndim == 3 else f.unsqueeze(1).expand(-1, n_members, -1) for f in features]
-
-
-def is_data(trunk: Any) -> bool:
-    """Tell trunks that have a name, or are one: what they build begins with random weights.
-
-    Parameters
-    ----------
-    trunk : 'auto', a name of `TRUNKS`, spec, nn.Module or callable
-        As in `build_trunk`.
-
-    Returns
-    -------
-    answer : bool
-        False for modules, and for specs of others.
-    """
-    if type(trunk) is Fusion:
-        return all(is_data(part) for part in _parts_of(trunk).values())
-    return isinstance(trunk, str) or type(trunk) in TRUNKS.values()
-
-
-def spelled_out(trunk: Any, input_shape: Any) -> Any:
-    """Return the spec that a trunk which is data stands for, without names in it.
-
-    Parameters
-    ----------
-    trunk : 'auto', a name of `TRUNKS`, or spec
-        See `is_data`.
-    input_shape : tuple of int, or dict of str to tuple of int
-        As in `build_trunk`.
-
-    Returns
-    -------
-    spec : object with a method ``build(input_shape)``
-        As it was, if it was one without names.
-    """
-    spec = named_spec(trunk, input_shape) if isinstance(trunk, str) else trunk
-    return spec.resolved(input_shape) if isinstance(spec, Fusion) else spec
-
-
-def trunk_of(trunk: Any, name: str | None) -> Any:
-    """Return what a trunk for several inputs has for one of them.
-
-    Parameters
-    ----------
-    trunk : 'auto', a name of `TRUNKS`, spec, nn.Module or callable
-        As in `build_trunk`.
-    name : str or None
-        Of the part; None for an X that has no parts.
-
-    Returns
-    -------
-    trunk : object
-        'auto' where nothing is said of the part; without parts, the trunk itself.
-    """
-    if name is None:
-        return trunk
-    return _parts_of(trunk).get(name, "auto")

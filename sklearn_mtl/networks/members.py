@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MemberHeads", "MemberLinear", "MemberTrunk"]
+__all__ = ["MemberHeads", "MemberLinear", "MemberTrunk", "Members"]
 
 
 class MemberLinear(nn.Module):
@@ -123,7 +123,30 @@ class MemberHeads(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), by_member, self.weight).transpose(0, 1)
 
 
-class MemberTrunk(nn.Module):
+class Members(nn.Module):
+    """A trunk of members that share no weights: each can leave out a fold of the rows.
+
+    It maps samples ``(B, *input_shape)`` to features (B, M, F), and so samples
+    ``(B, M, *input_shape)``, of which each member sees one.
+
+    Parameters
+    ----------
+    n_members : int
+        M.
+
+    Examples
+    --------
+    >>> from sklearn_mtl.networks import ConvTrunk, Ensemble, Members
+    >>> isinstance(Ensemble(ConvTrunk(), n_members=3).build((1, 16, 16)), Members)
+    True
+    """
+
+    def __init__(self, n_members: int) -> None:
+        super().__init__()
+        self.n_members = n_members
+
+
+class MemberTrunk(Members):
     """Members that see the same samples, or each one its own.
 
     Features of a member are its last hidden units, and the (clipped) inputs.
@@ -165,9 +188,8 @@ class MemberTrunk(nn.Module):
         sizes: Sequence[int],
         n_members: int,
     ) -> None:
-        super().__init__()
+        super().__init__(n_members)
         self.n_axes, self.width = len(input_shape), torch.Size(input_shape).numel()
-        self.n_members = n_members
         self.embedding = embedding
         widths = [n_embedded, *sizes]
         self.layers = nn.ModuleList(

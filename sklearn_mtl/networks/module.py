@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sklearn_mtl.networks.members import MemberHeads, MemberLinear, MemberTrunk
+from sklearn_mtl.networks.members import MemberHeads, MemberLinear, Members
 
 __all__ = ["HiddenHeads", "MultiTaskModule", "in_channels_last"]
 
@@ -172,7 +172,7 @@ class MultiTaskModule(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk, self.n_features, self.channels_last = trunk, n_features, channels_last
-        self.n_folds = n_members = trunk.n_members if isinstance(trunk, MemberTrunk) else 0
+        self.n_folds = n_members = trunk.n_members if isinstance(trunk, Members) else 0
         self.heads: LinearHeads | HiddenHeads | MemberHeads
         if head_hidden_units:
             self.heads = HiddenHeads(n_features, n_outputs, head_hidden_units, n_members)
