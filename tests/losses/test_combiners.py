@@ -203,6 +203,16 @@ def test_batches_add_up_to_the_objective(name):
     torch.testing.assert_close(torch.stack(values).mean(), combine.objective(losses, counts))
 
 
+@pytest.mark.parametrize("name", ["weighted", "masked_mse"])
+def test_a_target_that_was_not_expected_has_the_weight_of_its_task(name):
+    combine = RULES[name](torch.tensor([2.0, 3.0]))
+    combine.start(torch.ones(2), torch.tensor([4.0, 0.0]))
+    losses = torch.tensor([0.5, 0.25])
+    counts = torch.tensor([4.0, 1.0])
+    assert combine(losses, counts) == combine.objective(losses, counts) == 1.75
+    assert combine(losses, torch.tensor([4.0, 0.0])) == 1.0  # it has none in this batch
+
+
 @STARTED
 @COMBINERS
 def test_slopes_are_derivatives_by_the_losses(name, started):

@@ -237,6 +237,17 @@ def test_the_noise_of_a_task_that_is_absent_stays() -> None:
     assert second != 2.0
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_one_target_of_a_batch_is_enough_to_learn_the_noise(weight: float) -> None:
+    output, target, reach = batch()
+    target[1:, 1] = math.nan
+    losses = tasks().train()
+    losses(output.requires_grad_(), target, torch.full((40, 1), weight).double(), reach)
+    alone = tasks().train()
+    alone(output[:1].requires_grad_(), target[:1], None, reach[:1])
+    assert noise_of(losses)[0] == noise_of(alone)[0] != 1.0
+
+
 def test_logprod_finds_the_mean_of_what_is_cut() -> None:
     """A constant and its noise by mini-batches: those of the maximum likelihood."""
     rng = np.random.default_rng(1)
