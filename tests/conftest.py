@@ -1,3 +1,4 @@
+import os
 from collections import Counter, defaultdict
 
 import pytest
@@ -7,6 +8,7 @@ from _trials import Trials
 pytest.register_assert_rewrite("_asserts", "_fits")  # their asserts explain themselves, as tests do
 
 torch.set_num_threads(1)
+os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap compiles for longer than the tests need without
 
 
 # -- trials: see `_trials.several` ----------------------------------------------------------------

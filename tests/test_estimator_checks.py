@@ -35,6 +35,7 @@ class Rectifier(nn.Sequential):
 
 
 PLAIN = DenseTrunk(hidden_layer_sizes=(8,), n_members=1, n_frequencies=0)  # a quick one
+MEMBERS = DenseTrunk(hidden_layer_sizes=(8,))  # and waves
 
 # Not among them, as the check of sample weights repeats rows, and asks for the same predictions to
 # seven digits: early stopping and batches smaller than the data, which are drawn by rows; bfloat16;
@@ -42,11 +43,11 @@ PLAIN = DenseTrunk(hidden_layer_sizes=(8,), n_members=1, n_frequencies=0)  # a q
 # nothing but rounding, which AdamW makes a step. Nor trunks of images, as all X are rows.
 CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
-    MultiTaskCNNEstimator(loss="weighted"),
-    MultiTaskCNNEstimator(loss="masked_mse"),
-    short(trunk=DenseTrunk(hidden_layer_sizes=(8,)), early_stopping=False, head_hidden_units=4),
-    short(task_weights="n_observed", class_weight="balanced"),
-    short(precision="float64", conditional_output="expected"),
+    short(trunk=MEMBERS, loss="weighted"),
+    short(trunk=MEMBERS, loss="masked_mse"),
+    short(trunk=MEMBERS, early_stopping=False, head_hidden_units=4),
+    short(trunk=MEMBERS, task_weights="n_observed", class_weight="balanced"),
+    short(trunk=MEMBERS, precision="float64", conditional_output="expected"),
     short(trunk=PLAIN, loss="uncertainty", optimizer="SGD", learning_rate=0.01),
     short(trunk=PLAIN, loss=LogProd(), weight_decay=0.0),
     short(trunk=PLAIN, loss=MeanLoss(), batch_size=1000),

@@ -33,7 +33,12 @@ from sklearn_mtl.kinds.deciding import find_threshold, scale_logits
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 rng = np.random.default_rng(0)
-SMALL = DenseTrunk((32,))
+QUICK = {
+    "trunk": DenseTrunk((16,)),
+    "max_epochs": 12,
+    "learning_rate": 0.02,
+    "random_state": 0,
+}
 
 # -- thresholds by hand -----------------------------------------------------------------------
 
@@ -252,7 +257,7 @@ def tasks(**params: Any) -> list[Task]:
 @functools.cache
 def fitted(**params: Any) -> MultiTaskCNNEstimator:
     """Fit once for several tests, which leave it as it is."""
-    return MultiTaskCNNEstimator(tasks=tasks(**params), trunk=SMALL, random_state=0).fit(X, Y)
+    return MultiTaskCNNEstimator(tasks=tasks(**params), **QUICK).fit(X, Y)
 
 
 def tuned() -> MultiTaskCNNEstimator:
@@ -314,7 +319,7 @@ def test_weights_of_rows_count() -> None:
 
 def test_thresholds_are_searched_for() -> None:
     grid = {"tasks": [tasks(), tasks(threshold="f1"), tasks(threshold=0.3)]}
-    model = MultiTaskCNNEstimator(trunk=SMALL, max_epochs=5, random_state=0)
+    model = MultiTaskCNNEstimator(**QUICK).set_params(max_epochs=5)
     search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X, Y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
@@ -332,7 +337,7 @@ def test_files_keep_them(tmp_path: Path, params: Any) -> None:
 def test_calibrated_probabilities_know_nothing_of_class_weights() -> None:
     def mean_of(**params: Any) -> float:
         model = MultiTaskCNNEstimator(
-            tasks=tasks(**params), trunk=SMALL, class_weight={"sick": "balanced"}, random_state=0
+            tasks=tasks(**params), class_weight={"sick": "balanced"}, **QUICK
         )
         return float(model.fit(X, Y).predict_proba(X)[:, 1].mean())
 
@@ -344,10 +349,9 @@ def test_calibrated_probabilities_know_nothing_of_class_weights() -> None:
 def test_expected_values_count_calibrated_gates_once() -> None:
     weighted = MultiTaskCNNEstimator(
         tasks=tasks(calibration="sigmoid"),
-        trunk=SMALL,
         class_weight={"sick": "balanced"},
         conditional_output="expected",
-        random_state=0,
+        **QUICK,
     ).fit(X, Y)
     size = clone(weighted).set_params(conditional_output="estimate").fit(X, Y).predict(X)[:, 1]
     expected = weighted.predict(X)[:, 1].astype(float)
@@ -425,7 +429,7 @@ def test_a_fold_with_one_class_predicts_that() -> None:
 
 def test_class_weights_do_not_count_in_what_a_threshold_is_tuned_for() -> None:
     model = MultiTaskCNNEstimator(
-        tasks=tasks(threshold="f1"), trunk=SMALL, class_weight={"sick": "balanced"}, random_state=0
+        tasks=tasks(threshold="f1"), class_weight={"sick": "balanced"}, **QUICK
     ).fit(X, Y)
     truth, proba = Y["sick"] == "yes", model.oob_decision_function_[:, 1]
     precision, recall, _ = precision_recall_curve(truth, proba)  # at each threshold

@@ -84,7 +84,13 @@ def test_numbers_that_hardly_vary_leave_other_tasks_alone(kind: str) -> None:
     narrow = 1000 * (1 + 0.01 * (X[:, 3] + 0.5 * rng.normal(size=600)))
     y, scores = np.column_stack([other, narrow]), {}
     for name in ("regression", kind):
-        est = MultiTaskCNNEstimator(tasks={"y1": name}, trunk=DenseTrunk((32,)), random_state=0)
+        est = MultiTaskCNNEstimator(
+            tasks={"y1": name},
+            trunk=DenseTrunk((32,)),
+            max_epochs=20,
+            learning_rate=0.01,
+            random_state=0,
+        )
         scores[name] = est.fit(X[:400], y[:400]).score_tasks(X[400:], y[400:])
     assert scores["regression"]["y0"] > 0.8
     assert scores[kind]["y0"] > scores["regression"]["y0"] - 0.03
@@ -298,7 +304,8 @@ def test_expected_amounts_do_not_feel_class_weights() -> None:
     for class_weight in (None, "balanced", {"any": {"y": 30.0}}):
         est = MultiTaskCNNEstimator(
             tasks,
-            trunk=DenseTrunk((32,)),
+            trunk=DenseTrunk((16,)),
+            max_epochs=20,
             learning_rate=0.02,
             class_weight=class_weight,
             conditional_output="expected",

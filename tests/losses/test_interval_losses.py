@@ -215,7 +215,7 @@ def test_the_noise_is_learned_from_batches(n_members: int | None) -> None:
     for settled in (losses.eval(), losses.train()):
         settled(raw, target, reach=reach)
     assert noise_of(losses) == [1.0, 2.0]
-    for _ in range(400):
+    for _ in range(200):
         losses(raw.requires_grad_(), target, reach=reach)
     known = bounds_of(start.numpy(), reach[:, 1].numpy())
     expected = fit_tobit(known, np.ones(1000), slope=0.0, shift=0.0, x=np.zeros(1000)).scale
@@ -257,12 +257,12 @@ def test_logprod_finds_the_mean_of_what_is_cut() -> None:
     reach = torch.from_numpy(np.where(cut, INF, 0.0))
     losses = TaskLosses([CENSORED], [1], params=[{"scale": 1.0}]).train()
     combine, mean = LogProd(), torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([mean], lr=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
-    for _ in range(1000):
-        rows = torch.from_numpy(rng.integers(4000, size=256))
+    optimizer = torch.optim.Adam([mean], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
+    for _ in range(300):
+        rows = torch.from_numpy(rng.integers(4000, size=512))
         optimizer.zero_grad()
-        found = losses(mean.expand(256, 1), start[rows, None], None, reach[rows, None])
+        found = losses(mean.expand(512, 1), start[rows, None], None, reach[rows, None])
         combine(*found).backward()
         optimizer.step()
         schedule.step()
