@@ -150,13 +150,14 @@ def of_losses():
         yield f"holes {name}", functools.partial(fitted, X, with_holes(y), loss=loss, trunk=trunk)
 
 
-def others():
+def of_training():
     X, y = table()
-    yield "folds left out", lambda: fitted(X, with_holes(y, 0.2), max_epochs=12)
-    auto = {"max_epochs": "auto", "batch_size": 32, "learning_rate": 0.03}
+    yield "folds left out", lambda: fitted(X, with_holes(y, 0.2), max_epochs=6)
+    auto = {"max_epochs": "auto", "learning_rate": 0.03}
     yield "the data say when to stop", lambda: fitted(X, y, **auto)
-    yield "LBFGS", lambda: fitted(X, y, optimizer="LBFGS", learning_rate=0.1, batch_size=80)
-    early = {"early_stopping": True, "max_epochs": 20, "n_iter_no_change": 2, "learning_rate": 0.1}
+    few = {"learning_rate": 0.1, "batch_size": 80, "net_params": {"optimizer__max_iter": 5}}
+    yield "LBFGS", lambda: fitted(X, y, optimizer="LBFGS", **few)
+    early = {"early_stopping": True, "max_epochs": 20, "n_iter_no_change": 1, "learning_rate": 0.1}
     yield "early stopping", lambda: fitted(X, y, validation_fraction=0.1, **early)
     weight = np.random.default_rng(1).integers(0, 4, y.shape)
     yield "weights", lambda: fitted(X, y, sample_weight=weight, task_weights="n_observed")
@@ -165,6 +166,11 @@ def others():
     yield "validation", lambda: fitted(X, y, X_val=X[:2], y_val=y[:2], **early)
     bounds = to_intervals(["<1", "2", "3.5", ">4", "1"] * 12 + ["2"])
     yield "bounds", lambda: fitted(X, bounds, trunk=DenseTrunk(n_members=1))
+    yield "stream", stream
+    yield "pipeline", lambda: {"predictions": piped(X, y)}
+
+
+def of_images():
     pictures, z = images()
     plain = {"trunk": ConvTrunk(max_shift=0), "batch_size": 7}
     yield "images", lambda: fitted(pictures, z, **plain)
@@ -177,12 +183,10 @@ def others():
     moving = [Task("there", "classification"), Task("x", "regression", geometry=("x", -0.5, 7.5))]
     augment = Augment(shift=0.3, flip="horizontal", brightness=0.1, contrast=0.2, cutout=0.3)
     yield "augment", lambda: fitted(pictures, z, tasks=moving, augment=augment, **plain)
-    lacking = X[:30].copy()
+    lacking = table(30)[0]
     lacking[3] = np.nan
     parts = MultiInput(image=pictures, table=lacking)
     yield "several inputs", lambda: fitted(parts, z, batch_size=8, trunk="auto")
-    yield "stream", stream
-    yield "pipeline", lambda: {"predictions": piped(X, y)}
 
 
 def stream():
@@ -198,16 +202,20 @@ def piped(X, y):
 
 
 def same_fits(cases):
+    """What is found in this process, or in all of them together."""
     return {name: fit() for name, fit in cases}
 
 
 def losses_of_both():
-    """What is found in this process, or in all of them together."""
     return same_fits(of_losses())
 
 
-def others_of_both():
-    return same_fits(others())
+def training_of_both():
+    return same_fits(of_training())
+
+
+def images_of_both():
+    return same_fits(of_images())
 
 
 # -- what differs from process to process ----------------------------------------------------------

@@ -1,5 +1,6 @@
 """Several processes train one estimator: as one would, and none is left alone."""
 
+import functools
 import signal
 
 import _together
@@ -21,16 +22,26 @@ def distance(mine, theirs):
     return float(np.max(np.abs(mine[differ] - theirs[differ]), initial=0))
 
 
+@functools.cache
+def in_one_process(name):
+    return getattr(_together, name)()
+
+
 @pytest.mark.parametrize(
-    ("n_processes", "name"), [(2, "losses_of_both"), (3, "others_of_both"), (3, "losses_of_both")]
+    ("n_processes", "name"),
+    [
+        (2, "losses_of_both"),
+        (3, "losses_of_both"),
+        (3, "training_of_both"),
+        (3, "images_of_both"),
+    ],
 )
 def test_any_number_of_processes_learns_the_same(n_processes, name, tmp_path):
     """In float64 to 1e-10, and to the bit in each of them."""
-    alone = getattr(_together, name)()
     first, *rest = _together.launch(n_processes, name, tmp_path)
     assert isinstance(first, dict), first
     far = {}
-    for case, found in alone.items():
+    for case, found in in_one_process(name).items():
         for what, values in found.items():
             apart = distance(values, first[case][what])
             if apart > 1e-10:
