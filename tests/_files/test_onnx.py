@@ -23,7 +23,7 @@ from sklearn_mtl._fitted import fitted_of
 from sklearn_mtl._fitted_module import FittedModule
 from sklearn_mtl.kinds import KINDS, ClassificationTarget, Kind, RegressionTarget
 from sklearn_mtl.losses import KindLoss
-from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk, TabMTrunk
 
 N = 24
 CODE = np.arange(N) % 3
@@ -118,6 +118,15 @@ def test_features_of_two_values(n_flags, tmp_path):
     X[:, :n_flags] = X[:, :n_flags] > 0
     estimator = make().fit(X, np.column_stack([X.sum(axis=1), CODE > 0]))
     assert len(fitted_of(estimator).reader.two_valued_) == n_flags
+    estimator.to_onnx(tmp_path / "model.onnx")
+    assert_says_the_same(run(tmp_path / "model.onnx", X), estimator, X)
+
+
+def test_tabm(tmp_path):
+    pytest.importorskip("tabm", reason="the extra [tabm]")
+    X = np.random.default_rng(1).normal(size=(N, 3))
+    trunk = TabMTrunk(n_blocks=2, d_block=8, k=4)
+    estimator = make(trunk=trunk, head_hidden_units=3).fit(X, NUMBER)
     estimator.to_onnx(tmp_path / "model.onnx")
     assert_says_the_same(run(tmp_path / "model.onnx", X), estimator, X)
 

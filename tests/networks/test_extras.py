@@ -138,17 +138,6 @@ def test_parameters_of_tabm_are_searched():
     assert SMALL_TABM.k == 4
 
 
-@pytest.mark.usefixtures("tabm")
-def test_tabm_as_onnx(tmp_path):
-    pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the graphs")
-    estimator = make(trunk=SMALL_TABM, head_hidden_units=3).fit(X, Y[:, 1])
-    estimator.to_onnx(tmp_path / "model.onnx")
-    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    (out,) = session.run(None, {"X": X.astype(np.float32)})
-    np.testing.assert_allclose(out, estimator.predict(X), rtol=1e-4, atol=1e-4)
-
-
 # -- timm ----------------------------------------------------------------------------------------
 
 
