@@ -44,7 +44,9 @@ from skorch.callbacks import Callback
 
 import sklearn_mtl
 from sklearn_mtl import MultiTaskCNNEstimator, Task, datasets, losses, metrics, networks
+from sklearn_mtl._data.rows import Samples
 from sklearn_mtl._fitted import fitted_of
+from sklearn_mtl._training.plan import parameters_of, plan_fit
 from sklearn_mtl.losses import LOSSES, LogProd, Uncertainty
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
@@ -926,6 +928,34 @@ def test_noise_std(early_stopping: bool) -> None:
         w = np.where(np.isnan(residual), 0, weight[:, 1:])
         expected = np.sqrt((w * np.nan_to_num(residual) ** 2).sum(axis=0) / w.sum(axis=0))
         np.testing.assert_allclose(est.noise_std_[1:], expected, rtol=1e-5)
+
+
+def test_noise_std_is_that_of_validation_data() -> None:
+    """Where nothing else was left out; that of the training rows where they do not observe it."""
+    rng = np.random.default_rng(0)
+    X, X_val = rng.normal(size=(60, 8)), rng.normal(size=(40, 8))
+    y, y_val = rng.normal(size=(60, 3)), rng.normal(size=(40, 3))
+    y_val[:, 1], y_val[:20, 2] = np.nan, np.nan
+    weight = rng.random((40, 3))
+    model = small(trunk=DenseTrunk((32,), n_members=1), max_epochs=60, weight_decay=0.0)
+    model.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weight)
+    trained = np.sqrt(np.mean((model.predict(X) - y) ** 2, axis=0))
+    errors = model.predict(X_val) - y_val
+    w = np.where(np.isnan(errors), 0, weight)
+    unseen = np.sqrt((w * np.nan_to_num(errors) ** 2).sum(axis=0) / w.sum(axis=0).clip(1))
+    assert (trained < 0.9 * unseen)[[0, 2]].all()
+    np.testing.assert_allclose(model.noise_std_, [unseen[0], trained[1], unseen[2]], rtol=1e-4)
+
+
+def test_noise_std_is_that_of_rows_held_out() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 8)), rng.normal(size=(60, 2))
+    model = small(trunk=DenseTrunk((32,), n_members=1), early_stopping=True).fit(X, y)
+    samples = Samples(X, y, None, None)
+    rows = plan_fit(parameters_of(model), samples, hold_out=True).held_out
+    assert rows is not None
+    errors = model.predict(X[rows]) - y[rows]
+    np.testing.assert_allclose(model.noise_std_, np.sqrt(np.mean(errors**2, axis=0)), rtol=1e-4)
 
 
 def test_noise_std_finds_the_noise() -> None:

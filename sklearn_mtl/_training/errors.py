@@ -122,8 +122,16 @@ def errors_left_out(
 
 def errors_of_validation(
     plan: Plan, net: TaskNet, samples: Samples, validation: Samples | None
-) -> Errors:
-    """Measure the errors on validation data, or else on the rows held out; empty without both."""
+) -> tuple[Errors, FloatArray]:
+    """Measure the errors on validation data, or else on the rows held out; empty without both.
+
+    Returns
+    -------
+    errors : dict
+        What intervals are made of.
+    noise : ndarray of shape (n_tasks,)
+        As `TargetEncoder.noise_std` returns it; NaN where a task was not observed in these rows.
+    """
     if validation is not None:
         columns, weight = plan.encoder.read(validation.y, validation.sample_weight)
         targets = plan.encoder.encode(validation.y, validation.sample_weight)
@@ -135,11 +143,12 @@ def errors_of_validation(
         columns, weight = [column.take(rows) for column in columns], weights_of_rows(weight, rows)
         groups = check_groups(samples.groups, len(plan.targets))
     else:
-        return {}
+        return {}, np.full(len(plan.encoder.names), np.nan)
     alike = equal_rows(plan.reader, source, targets, rows, plan.group)
     raw = raw_of(plan, net, source, rows)
     together = alike if groups is None else groups[rows]
-    return measure_errors(plan.encoder, Unseen(columns, weight, together, alike, raw))
+    errors = measure_errors(plan.encoder, Unseen(columns, weight, together, alike, raw))
+    return errors, plan.encoder.noise_std(raw, targets.take(rows))
 
 
 def _draw_rows(encoder: TargetEncoder, columns: Sequence[Column], seed: int) -> NDArray[np.intp]:

@@ -301,7 +301,8 @@ def _learned(
             raw = raw + shift
         if valid is not None:
             encoder = _tuned_on(plan, valid, net)
-        errors = errors_of_validation(plan, net, samples, validation)
+        errors, noise = errors_of_validation(plan, net, samples, validation)
+        noise_std = np.where(np.isnan(noise), encoder.noise_std(raw, targets), noise)
     else:
         calibrated = calibrate(plan, net, raw)
         encoder = encoder.tuned(calibrated, targets)
@@ -311,7 +312,7 @@ def _learned(
         # Errors first: predictions of all rows are as large as y.
         errors = errors_left_out(plan, net, columns, weight, calibrated, samples.groups is not None)
         oob = out_of_bag(plan, encoder, columns, weight, calibrated)
-    noise_std = encoder.noise_std(raw if plan.folds is None else calibrated, targets)
+        noise_std = encoder.noise_std(calibrated, targets)
     history = net.task_history()
     return Fitted(encoder, plan.reader, net, plan.task_weights, noise_std, history, oob, errors, {})
 
