@@ -167,8 +167,8 @@ def test_groups_are_new_ones():
 
     X, y, groups = draw(60, 0)
     X_new, y_new, _ = draw(400, 1)
-    told = small(max_epochs=40).fit(X, y, groups=groups)
-    untold = small(max_epochs=40).fit(X, y)
+    told = small(max_epochs=20, learning_rate=0.02).fit(X, y, groups=groups)
+    untold = small(max_epochs=20, learning_rate=0.02).fit(X, y)
     assert inside(told.predict_interval(X_new), y_new).mean() > 0.86
     assert inside(untold.predict_interval(X_new), y_new).mean() < 0.86
     # 60 groups stand for 60 rows, however many there are.
@@ -214,7 +214,8 @@ def test_members_that_learned_rows_by_heart_do_not_mislead():
     for seed in range(5):
         X = np.random.default_rng(seed).normal(size=(2400, 6))
         y = X[:, 0] * X[:, 1] + X[:, 2] * X[:, 3]
-        estimator = small(trunk=DenseTrunk((64, 64)), max_epochs=80).fit(X[:400], y[:400])
+        estimator = small(trunk=DenseTrunk((64, 64)), max_epochs=40, learning_rate=0.02)
+        estimator.fit(X[:200], y[:200])
         shares.append(inside(estimator.predict_interval(X[400:]), y[400:]).mean())
     assert 0.85 < np.mean(shares) < 0.95
 

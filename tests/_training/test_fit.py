@@ -165,12 +165,12 @@ def test_labels_that_are_yet_to_come(classes: Any, labels: list[str]) -> None:
     X, numbers = make_table(60)
     color = np.where(numbers[:, 0] == 1, "green", "blue").astype(object)
     y = pd.DataFrame({"a": color, "b": numbers[:, 1]})
-    estimator = small(learning_rate=0.05).partial_fit(X, y, classes=classes)
+    estimator = small(learning_rate=0.2).partial_fit(X, y, classes=classes)
     assert estimator.classes_.tolist() == labels
     assert estimator.predict_proba(X).shape == (60, len(labels))
     later = y.assign(a="red")
     if "red" in labels:
-        for _ in range(60):
+        for _ in range(20):
             estimator.partial_fit(X, later)
         assert (estimator.predict(X)[:, 0] == "red").all()
     else:
@@ -549,10 +549,10 @@ def test_task_weights_are_those_in_use() -> None:
 def test_labels_that_the_type_of_y_cannot_hold(column: Any, classes: list[Any]) -> None:
     X, frame = make_table(30)[0], {"c": column}
     y = pl.DataFrame(frame) if isinstance(column, pl.Series) else pd.DataFrame(frame)
-    estimator = small(tasks={"c": "classification"}, learning_rate=0.05)
+    estimator = small(tasks={"c": "classification"}, learning_rate=0.2)
     estimator.partial_fit(X, y, classes=classes)
     later = type(y)({"c": [classes[-1]] * 30})
-    for _ in range(60):
+    for _ in range(20):
         estimator.partial_fit(X, later)
     assert set(estimator.predict_frame(X)["c"]) == {classes[-1]}
 
