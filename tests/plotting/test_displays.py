@@ -121,13 +121,16 @@ def test_the_same_behind_pipelines_searches_and_frozen(make: Make) -> None:
     np.testing.assert_equal(numbers_in(make(double, 2 * X, Y)), expected)
 
 
-@pytest.mark.parametrize("make", DISPLAYS.values(), ids=DISPLAYS)
-def test_searches_show_the_best_estimator(make: Make) -> None:
+@pytest.fixture(scope="module")
+def search() -> GridSearchCV:
     pipeline = make_pipeline(
         StandardScaler(), MultiTaskCNNEstimator(TASKS, trunk=SMALL, random_state=0)
     )
-    grid = {"multitaskcnnestimator__max_epochs": [1, 2]}
-    search = GridSearchCV(pipeline, grid, cv=2).fit(X, Y)
+    return GridSearchCV(pipeline, {"multitaskcnnestimator__max_epochs": [1, 2]}, cv=2).fit(X, Y)
+
+
+@pytest.mark.parametrize("make", DISPLAYS.values(), ids=DISPLAYS)
+def test_searches_show_the_best_estimator(make: Make, search: GridSearchCV) -> None:
     expected = numbers_in(make(search.best_estimator_, X, Y))
     np.testing.assert_equal(numbers_in(make(search, X, Y)), expected)
 
@@ -314,7 +317,8 @@ def test_a_boundary_is_drawn_only_where_there_is_one() -> None:
     from sklearn_mtl import Task
 
     tasks = [Task("a", "classification", threshold=None), Task("b", "regression", given=("a", 1))]
-    estimator = MultiTaskCNNEstimator(tasks, trunk=SMALL, random_state=0).fit(X, y)
+    brief = {"max_epochs": 60, "learning_rate": 0.1}
+    estimator = MultiTaskCNNEstimator(tasks, trunk=SMALL, random_state=0, **brief).fit(X, y)
     probability = estimator.predict_proba(X)[:, 1]
     holds = estimator.predict(X)[:, 0] == 1
     assert probability[~holds].max() < 0.5 or probability[holds].min() < probability[~holds].max()
@@ -323,7 +327,7 @@ def test_a_boundary_is_drawn_only_where_there_is_one() -> None:
     assert (display.boundary is not None) == parted
     two = [Task("a", "classification", threshold=0.2), Task("b", "regression", given=("a", 1))]
     y = np.column_stack([gate == 1, y[:, 1]])
-    estimator = MultiTaskCNNEstimator(two, random_state=0, max_epochs=3).fit(X, y)
+    estimator = MultiTaskCNNEstimator(two, trunk=SMALL, random_state=0, max_epochs=3).fit(X, y)
     display = ConditionalTargetDisplay.from_estimator(estimator, X, y)
     assert display.boundary is not None
     side = estimator.predict(X)[:, 0] == 1

@@ -178,7 +178,7 @@ def test_weights_of_zero_are_holes_in_the_map() -> None:
 
 
 def test_errors_are_observed_against_predicted_numbers() -> None:
-    estimator = MultiTaskCNNEstimator(TASKS, random_state=0).fit(X, Y)
+    estimator = MultiTaskCNNEstimator(TASKS, max_epochs=3, random_state=0).fit(X, Y)
     display = TaskErrorsDisplay.from_estimator(estimator, X, Y, confidence=0.5)
     assert list(display.points_) == ["size", "count"]
     frame, ends = estimator.predict_frame(X), predict_interval_frame(estimator, X, 0.5)
