@@ -24,6 +24,7 @@ from sklearn_mtl.networks.sequences import SequenceTrunk
 __all__ = [
     "TRUNKS",
     "build_trunk",
+    "features_of",
     "folds_of",
     "named_spec",
     "pixel_statistics_of",
@@ -102,8 +103,7 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
             )
     else:
         module = module_of(trunk, "trunk")
-    flat = _flat(input_shape)
-    features = _features_of(module, flat)
+    features = features_of(module, input_shape)
     if (
         not isinstance(features, Tensor)
         or features.ndim not in (2, 3)
@@ -117,8 +117,9 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
         )
         if isinstance(features, Tensor):
             found, mend = str(tuple(features.shape)), "Flatten its output"
+        flat = ", ".join(map(str, _flat(input_shape)))
         raise ValueError(
-            f"trunk maps a batch of shape (2, {', '.join(map(str, flat))}) to {found}, "
+            f"trunk maps a batch of shape (2, {flat}) to {found}, "
             f"expected features of shape (2, F), or (2, M, F) for an ensemble. {mend}."
         )
     return module, features.shape[-1]
@@ -150,18 +151,31 @@ def _check_takes_parts(trunk: Any, input_shape: InputShape) -> None:
         )
 
 
-def _features_of(module: nn.Module, input_shape: tuple[int, ...]) -> Any:
-    """Return what a trunk makes of two samples, in evaluation mode."""
-    training = module.training
+def features_of(module: nn.Module, input_shape: InputShape) -> Any:
+    """Return what a trunk makes of two samples, in evaluation mode.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The trunk; lazy layers learn their sizes.
+    input_shape : tuple of int, or dict of str to tuple of int
+        As in `build_trunk`.
+
+    Returns
+    -------
+    features : object
+        A tensor, if the trunk is one.
+    """
+    training, flat = module.training, _flat(input_shape)
     try:
         with torch.no_grad(), naming_memory("Make the trunk, or the samples, smaller."):
-            sample = _trial_shape(module, input_shape)
+            sample = _trial_shape(module, flat)
             features = module.eval()(torch.zeros(2, *sample, dtype=_dtype_of(module)))
     except MemoryError:
         raise
     except Exception as error:  # whatever a user's module raises
         raise ValueError(
-            f"trunk fails on a batch of shape (2, {', '.join(map(str, input_shape))}): "
+            f"trunk fails on a batch of shape (2, {', '.join(map(str, flat))}): "
             f"{str(error).removesuffix('.')}. "
             "Pass a trunk that takes samples of this shape, or another input_shape."
         ) from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from sklearn_mtl.networks.build import TRUNKS, build_trunk, folds_of
+from sklearn_mtl.networks.build import TRUNKS, build_trunk, features_of
 from sklearn_mtl.networks.fusion import Fusion, single_spec
 from sklearn_mtl.networks.members import Members
 
@@ -63,6 +63,33 @@ class Ensemble(BaseEstimator):
         self.trunk = trunk
         self.n_members = n_members
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, those of the trunk as ``trunk__width``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters and their values.
+
+        Returns
+        -------
+        self : Ensemble
+            The spec itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is unknown, or the trunk is a name or a module, which have none.
+        """
+        trunk = params.get("trunk", self.trunk)
+        nested = next((name for name in params if name.startswith("trunk__")), None)
+        if nested is not None and not hasattr(trunk, "set_params"):
+            raise ValueError(
+                f"{nested} cannot be set: the trunk of the Ensemble is {trunk!r}, which has no "
+                "parameters. Pass a spec instead, such as ConvTrunk() of sklearn_mtl.networks."
+            )
+        return super().set_params(**params)
+
     @property
     def n_folds(self) -> int:
         """Folds of the rows, of which each member leaves out one; 0 for none."""
@@ -91,12 +118,12 @@ class Ensemble(BaseEstimator):
         """
         self._validate_params()
         spec = single_spec(self.trunk, input_shape)
-        if folds_of(spec, input_shape):
+        built = [build_trunk(spec, input_shape, two_valued)[0] for _ in range(self.n_members)]
+        if features_of(built[0], input_shape).ndim == 3:
             raise ValueError(
                 f"Ensemble has trunk={self.trunk!r}, which is an ensemble itself. Pass that alone, "
                 "or with a single member: n_members=1."
             )
-        built = [build_trunk(spec, input_shape, two_valued)[0] for _ in range(self.n_members)]
         return _Copies(built, input_shape) if len(built) > 1 else built[0]
 
     def resolved(self, input_shape: Any) -> Ensemble:

@@ -118,6 +118,8 @@ def test_a_row_left_out_moves_no_weight_of_its_member():
         (Ensemble(DenseTrunk(), 3), (4,), "an ensemble itself.*n_members=1"),
         (Ensemble("dense", 3), (4,), "an ensemble itself"),
         (Ensemble(Ensemble(SMALL), 3), (1, 8, 8), "an ensemble itself"),
+        (Ensemble("tabm", 2), (4,), "an ensemble itself"),
+        (Ensemble(nn.Unflatten(1, (2, 2)), 2), (4,), "an ensemble itself"),
         (Ensemble(SMALL, 0), (1, 8, 8), "n_members"),
         (Ensemble("konv"), (1, 8, 8), "'konv' is unknown"),
         (Ensemble(SMALL), (4,), "ConvTrunk needs samples"),
@@ -193,6 +195,14 @@ def test_parameters_can_be_searched():
     ).fit(X, y)
     assert search.best_estimator_.module_.trunk.n_members == 2
     assert clone(search.best_estimator_).trunk.trunk.width in (2, 4)
+
+
+@pytest.mark.parametrize("spec", [Ensemble(), Ensemble("conv"), Ensemble(nn.Flatten())])
+def test_what_has_no_parameters_is_named(spec):
+    with pytest.raises(ValueError, match=r"trunk__width cannot be set: .*Pass a spec instead"):
+        MultiTaskCNNEstimator(trunk=spec).set_params(trunk__trunk__width=4)
+    spec.set_params(trunk=ConvTrunk(), trunk__width=4)
+    assert spec.trunk.width == 4
 
 
 @pytest.mark.parametrize("name", ["ensemble", "spec"])
