@@ -163,14 +163,14 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Hidden ReLU units in the head of each task, which no other task shares. With 0, heads are
         linear in what the trunk returns.
     max_epochs : int or 'auto', default='auto'
-        Passes over the training rows. With 'auto', the data say when to stop, if X has rows of
-        numbers and the trunk is a `DenseTrunk` of several members, as it is by default: each member
-        of the ensemble leaves out a fold of the rows, and training ends when the losses of the
-        folds left out, which no member has learned by heart, get no better. The learning rate is
-        constant then, and the weights are averages over about two epochs, those of the best one.
-        With other trunks, 'auto' is a number: 3700 over the square root of the number of images,
-        sequences and volumes, from 30 to 100; 800 over that of rows, from 12 to 30. A number is
-        what it says, with a learning rate that falls to 0.
+        Passes over the training rows. With 'auto', the data say when to stop, if the trunk is a
+        `DenseTrunk` of several members, as it is for rows, or an `Ensemble` for rows: each member
+        of the ensemble leaves out a fold of them, and training ends when the losses of the folds
+        left out, which no member has learned by heart, get no better. The learning rate is constant
+        then, and the weights are averages over about two epochs, those of the best one. With other
+        trunks, 'auto' is a number: 3700 over the square root of the number of images, sequences and
+        volumes, from 30 to 100; 800 over that of rows, from 12 to 30. A number is what it says,
+        with a learning rate that falls to 0.
     batch_size : int or 'auto', default='auto'
         Rows per step, at most; batches are of nearly equal size. 'auto' is about twice the square
         root of the number of rows, a power of two from 64 to 512; half of that, from 64 to 256, for
@@ -185,8 +185,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         A name in `torch.optim`, or a class.
     weight_decay : float or 'auto', default='auto'
         Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is for AdamW,
-        which multiplies it with the learning rate: 1 where members leave out folds of the rows of a
-        table (weights shrink by 0.2 % per step); else 0.3 for sequences, and 3, less for more than
+        which multiplies it with the learning rate: 1 where members leave out folds (weights shrink
+        by 0.2 % per step), but those of an `Ensemble` for images or sequences; else 0.3 for
+        sequences, and 3, less for more than
         1,111 images or volumes (100 over the root of their number); 0.01 for a `trunk` of your own
         and `TimmTrunk`, whose weights may be pretrained; and 0 for other optimizers.
     early_stopping : bool, str or list of str, default=False
@@ -273,11 +274,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
         Predictions of the training rows, each by the member of a `DenseTrunk` or an `Ensemble` that
         has left it out ("out of bag"), laid out as those of `predict`; a single member is somewhat
-        worse than all of them. The epoch was chosen by these rows, which with less than a hundred
-        of them makes scores a little better than those of new rows. NaN or None for rows that were
-        not trained on. Exists only where members have left out folds: not after `partial_fit`, a
-        `fit` with `warm_start` that went on, or with `groups` among which a task was observed in a
-        single one.
+        worse than all of them. Where the data said when to stop, the epoch was chosen by these
+        rows, which with less than a hundred of them makes scores a little better than those of new
+        rows. NaN or None for rows that were not trained on. Exists only where members have left out
+        folds: not after `partial_fit`, a `fit` with `warm_start` that went on, or with `groups`
+        among which a task was observed in a single one.
     oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
         The same, as probabilities of the classes of each class task.
     oob_score_ : dict of str to float
@@ -842,8 +843,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         features : ndarray of shape (n_samples, n_features)
-            Averaged over the members of an ensemble; those of a `DenseTrunk`, which share no
-            weights, stand side by side.
+            Averaged over the members of an ensemble; those of a `DenseTrunk` or an `Ensemble`,
+            which share no weights, stand side by side.
         """
         return tools.embed(self, X)
 

@@ -188,6 +188,16 @@ def test_epochs_are_those_of_the_trunk_alone():
     assert "oob_loss" not in histories[1]
 
 
+@pytest.mark.parametrize(
+    ("trunk", "axes"), [(DenseTrunk((4,), n_members=2), 3), (Ensemble(DenseTrunk((4,), 1), 2), 1)]
+)
+def test_the_data_say_when_to_end_where_epochs_are_short(trunk, axes):
+    """Of a `DenseTrunk` over anything, and of rows of numbers."""
+    X, y = images(40)
+    X = X if axes == 3 else X[:, 0, :, 4]
+    assert "oob_loss" in small(trunk, max_epochs="auto").fit(X, y).history_
+
+
 def test_parameters_can_be_searched():
     X, y = images(40)
     search = GridSearchCV(
