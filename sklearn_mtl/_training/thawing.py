@@ -39,15 +39,19 @@ class Thawing(OfOneTraining):
 
 def warn_of_frozen(module: nn.Module, max_epochs: int) -> None:
     """Warn of pretrained parts that a training ends before it has trained any of."""
-    for part in _parts_of(module):
-        if part.finetune != "heads" and int(part.n_epochs) + max_epochs <= part.frozen_epochs:
-            warnings.warn(
-                f"frozen_epochs={part.frozen_epochs} of the trunk is not less than max_epochs="
-                f"{max_epochs}, so that its pretrained weights are not trained. Lower it or raise "
-                "max_epochs; or pass finetune='heads', if that is meant.",
-                UserWarning,
-                stacklevel=5,
-            )
+    frozen = {
+        part.frozen_epochs
+        for part in _parts_of(module)
+        if part.finetune != "heads" and int(part.n_epochs) + max_epochs <= part.frozen_epochs
+    }
+    for frozen_epochs in sorted(frozen):  # once for all members of an ensemble
+        warnings.warn(
+            f"frozen_epochs={frozen_epochs} of the trunk is not less than max_epochs="
+            f"{max_epochs}, so that its pretrained weights are not trained. Lower it or raise "
+            "max_epochs; or pass finetune='heads', if that is meant.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _pretrained(net: NeuralNet) -> list[Pretrained]:

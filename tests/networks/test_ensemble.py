@@ -282,6 +282,13 @@ def test_pretrained_members_know_their_pixels():
     assert np.isfinite(estimator.oob_score_["y0"])
 
 
+def test_members_that_no_epoch_trains_are_told_once():
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+    with pytest.warns(UserWarning, match="frozen_epochs=1 of the trunk") as told:
+        small(Ensemble(FineTune(body), 2), max_epochs=1).fit(*images(40))
+    assert len(told) == 1
+
+
 def test_a_stream_teaches_all_members_all_rows():
     X, y = images(40)
     estimator = small().partial_fit(X, y)
