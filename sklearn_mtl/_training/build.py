@@ -84,7 +84,7 @@ def build_net(
         raise ValueError(
             f"trunk={parameters.trunk!r} has n_folds={n_folds}, but its module has "
             f"{module.n_folds} members with weights of their own. Let `build` return a MemberTrunk "
-            "of so many members."
+            "or other Members of so many."
         )
     with contextlib.nullcontext() if isinstance(parameters.loss, str) else draws.drawing():
         combine = _rule_of(parameters.loss, task_weights, dtype)

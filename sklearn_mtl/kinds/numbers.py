@@ -202,9 +202,9 @@ class _LogMean(_Number):
     overall mean: that of the best constant predictor is 1, however heavy the tails are.
 
     At the end of `fit` (not of `partial_fit`), a constant is added to the raw outputs with which
-    predicted and observed targets have the same sum over the training rows; where members of a
-    `DenseTrunk` have left out folds of them, what each predicts of its own fold. A deviance alone
-    does not see to that [1]_, and a gamma deviance tends to put the total too low.
+    predicted and observed targets have the same sum over the training rows; where members of an
+    ensemble have left out folds of them, what each predicts of its own fold. A deviance alone does
+    not see to that [1]_, and a gamma deviance tends to put the total too low.
 
     References
     ----------
