@@ -393,6 +393,84 @@ def test_ordered_benchmark_needs_classes(ordered, tmp_path, capsys):
     assert "depth has no list of classes" in capsys.readouterr().err
 
 
+# -- sequences -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sequences(bench):
+    with script("sequences") as module:
+        yield module
+
+
+def test_windows_hold_what_they_are_made_of(sequences):
+    X, y, tasks = sequences.windows(seed=1)
+    assert X.shape == (280, 4, 100)
+    assert y["slope"].notna().equals(y["frequency"] == 2)
+    assert [task.name for task in tasks] == list(y)
+    power = np.abs(np.fft.rfft(X, axis=2)).mean(axis=1)
+    found = power[:, [4, 6, 8]].argmax(axis=1)
+    assert (found == y["frequency"]).mean() > 0.9
+    noise = sequences.noise(seed=1)
+    np.testing.assert_array_equal(noise.X, X)
+    assert np.abs(np.corrcoef(noise.y.T.to_numpy(), y["amplitude"])[-1, :-1]).max() < 0.2
+
+
+def test_sets_are_read_from_two_files(sequences, tmp_path):
+    for name, targets in (("GunPoint", ["1", "2", "2"]), ("Covid3Month", ["0.5", "1.5", "2.0"])):
+        (tmp_path / name).mkdir()
+        for part, some in (("TRAIN", targets[:2]), ("TEST", targets[2:])):
+            lines = [f"1,2,3:4,5,{target}:{target}" for target in some]
+            text = "\n".join(["#said", "@problemName x", "@data", *lines])
+            (tmp_path / name / f"{name}_{part}.ts").write_text(text)
+        X, y, tasks = sequences.read_set(tmp_path, name)
+        assert X.shape == (3, 2, 3)
+        np.testing.assert_array_equal(X[:, 1, 2], np.array(targets, dtype=float))
+        is_number = name == "Covid3Month"
+        assert y["target"].tolist() == ([0.5, 1.5, 2.0] if is_number else targets)
+        assert tasks[0].kind == ("regression" if is_number else "classification")
+
+
+def test_sequences_fail_where_numbers_are_below_their_mean(sequences):
+    sets = {"windows": sequences.windows(), "noise": sequences.noise()}
+    columns = [str(method) for method in sequences.METHODS]
+    good = pd.DataFrame(0.5, index=["frequency", "amplitude", "slope", "seconds"], columns=columns)
+    noise = pd.DataFrame(-0.04, index=["a", "b", "seconds"], columns=columns)
+    found = {"windows": [good, good], "noise": [noise, noise]}
+    assert [v.split(":")[0] for v in sequences.verdicts(found, sets)] == ["passed"] * 3
+    bad, below = good.copy(), noise.copy()
+    bad.loc["frequency", "1:0.3"], below.loc["b", "5:0.3"] = 0.4, -0.09
+    found = {"windows": [good, bad], "noise": [noise, below]}
+    verdicts = [v.split(":")[0] for v in sequences.verdicts(found, sets)]
+    assert verdicts == ["FAILED", "passed", "FAILED"]
+    lines = sequences.table("noise", [noise, below])
+    assert "-0.065 (-0.090)" in lines[2]
+
+
+def test_sequences_are_compared(sequences, monkeypatch, capsys, tmp_path):
+    data = sequences.noise()
+    data = data._replace(X=data.X[:40, :, :16], y=data.y[:40])
+    monkeypatch.setattr(sequences, "noise", lambda: data)
+    monkeypatch.setattr(sequences, "folder_of_aeon", lambda: None)
+    fit = sequences.MultiTaskCNNEstimator.fit
+    monkeypatch.setattr(
+        sequences.MultiTaskCNNEstimator,
+        "fit",
+        lambda self, X, y: fit(self.set_params(max_epochs=1), X, y),
+    )
+
+    arguments = ["--sets", "noise", "--splits", "2", "--methods", "1:0.3", "2:0.3"]
+    assert sequences.main([*arguments, "--output", str(tmp_path / "out.txt")]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        "$ python examples/benchmarks/sequences.py "
+        + " ".join(["--sets", "noise", "--methods", "1:0.3", "2:0.3", "--splits", "2"])
+    )
+    assert text == (tmp_path / "out.txt").read_text()
+    with pytest.raises(SystemExit):
+        sequences.main(["--sets", "GunPoint"])
+    assert "come with aeon" in capsys.readouterr().err
+
+
 # -- sines -----------------------------------------------------------------------------------
 
 
