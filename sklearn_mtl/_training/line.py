@@ -109,7 +109,7 @@ def find_lines(plan: Plan, net: TaskNet) -> Lines | None:
         return None
     tasks = [k for group in alike.values() for k in group]
     coefficients = np.concatenate([of_group for _, of_group in found], axis=2)
-    intercepts = np.concatenate([-center @ of_group for center, of_group in found], axis=1)
+    intercepts = np.concatenate([of_group for of_group, _ in found], axis=1)
     kept = None
     if len(places) * len(tasks) <= KEPT:
         kept = np.hstack([_left_out(X, folds, *of_group) for of_group in found])
@@ -117,12 +117,12 @@ def find_lines(plan: Plan, net: TaskNet) -> Lines | None:
 
 
 def _left_out(
-    X: FloatArray, folds: NDArray[np.intp], center: FloatArray, coefficients: FloatArray
+    X: FloatArray, folds: NDArray[np.intp], intercepts: FloatArray, coefficients: FloatArray
 ) -> FloatArray:
     """Predict rows (n, n_tasks) of X, each by the regressions that left it out."""
     out = np.empty((len(X), coefficients.shape[2]))
     for m, without in enumerate(coefficients):
-        out[folds == m] = (X[folds == m] - center) @ without
+        out[folds == m] = X[folds == m] @ without + intercepts[m]
     return out
 
 
@@ -156,9 +156,13 @@ def _ridges(
 
     Returns
     -------
-    center : ndarray of shape (d,)
-        Of X.
+    intercepts : ndarray of shape (n_folds, len(tasks))
     coefficients : ndarray of shape (n_folds, d, len(tasks))
+
+    Notes
+    -----
+    Means are those without the fold too: around the means of all rows, the rows of a fold are the
+    negative sum of the others, and where X is wide, a line through these predicts that.
     """
     seen, _, weight, _ = targets.cells(tasks[0])
     Y = np.column_stack([targets.cells(k).values for k in tasks])
@@ -172,6 +176,11 @@ def _ridges(
         weighted = Z[m] * w[of_fold, None]
         grams[m], products[m] = weighted.T @ Z[m], weighted.T @ truth[m]
     grams, products = grams.sum(axis=0) - grams, products.sum(axis=0) - products
+    of_X, of_Y = (_means_without(part, w, rows) for part in (X - center, Y))
+    for m, of_fold in enumerate(rows):
+        weighted = w[~of_fold].sum() * of_X[m, :, None]
+        grams[m] -= weighted * of_X[m]
+        products[m] -= weighted * of_Y[m]
     least = np.full(Y.shape[1], np.inf)
     coefficients = np.empty_like(products)
     predicted = np.empty_like(Y)
@@ -180,11 +189,19 @@ def _ridges(
         pairs = zip(system, products, strict=True)
         found = np.stack([solve(a, b, assume_a="pos") for a, b in pairs])
         for m, of_fold in enumerate(rows):
-            predicted[of_fold] = Z[m] @ found[m]
+            predicted[of_fold] = (Z[m] - of_X[m]) @ found[m] + of_Y[m]
         errors = w @ (Y - predicted) ** 2
         better = errors < least
         least[better], coefficients[..., better] = errors[better], found[..., better]
-    return center, coefficients
+    return of_Y - np.einsum("md,mdk->mk", of_X + center, coefficients), coefficients
+
+
+def _means_without(
+    values: FloatArray, weight: FloatArray, folds: list[NDArray[np.bool_]]
+) -> FloatArray:
+    """Weighted means (n_folds, ...) of the rows outside of each fold; 0 where there are none."""
+    rest = [weight * ~of_fold for of_fold in folds]
+    return np.stack([w @ values / (w.sum() or 1.0) for w in rest])
 
 
 def mix(

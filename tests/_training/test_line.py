@@ -21,7 +21,7 @@ def table(n=90, d=4, noise=0.5, seed=0):
 
 
 def ridges(X, Y, weight, folds, n_folds):
-    """Center and coefficients (n_folds, d, n_tasks) for the columns of Y."""
+    """Intercepts (n_folds, n_tasks) and coefficients (n_folds, d, n_tasks) for the columns of Y."""
     weights = np.repeat(weight[:, None], Y.shape[1], axis=1)
     return lines._ridges(X, EncodedTargets(Y, weights), [*range(Y.shape[1])], folds, n_folds)
 
@@ -37,27 +37,27 @@ def test_lines_are_ridge_regressions_without_a_fold(weighted):
     """The penalty is in units of the mean square, and the folds left out choose each task's."""
     X, signal = table()
     rng = np.random.default_rng(1)
-    both = np.column_stack([signal - signal.mean(), rng.normal(size=90)])
+    both = np.column_stack([signal, rng.normal(size=90)])
     weight = rng.integers(0, 4, size=90).astype(float) if weighted else np.ones(90)
     folds = np.arange(90) % 3
-    mean = np.average(X, axis=0, weights=weight)
     chosen = []
-    center, coefficients = ridges(X, both, weight, folds, 3)
-    for y, found in zip(both.T, coefficients.transpose(2, 0, 1), strict=True):
+    intercepts, coefficients = ridges(X, both, weight, folds, 3)
+    found = zip(both.T, intercepts.T, coefficients.transpose(2, 0, 1), strict=True)
+    for y, intercept, coefficient in found:
         errors = []
         for penalty in lines.PENALTIES:
             out = np.empty(90)
             for m in range(3):
                 rest = (folds != m) & (weight > 0)
-                ridge = Ridge(alpha=penalty * weight.sum(), fit_intercept=False)
-                ridge.fit(X[rest] - mean, y[rest], sample_weight=weight[rest])
-                out[folds == m] = ridge.predict(X[folds == m] - mean)
+                ridge = Ridge(alpha=penalty * weight.sum())
+                ridge.fit(X[rest], y[rest], sample_weight=weight[rest])
+                out[folds == m] = ridge.predict(X[folds == m])
             errors.append((np.average((y - out) ** 2, weights=weight), penalty, out))
         _, penalty, out = min(errors, key=lambda of_penalty: of_penalty[0])
         chosen.append(penalty)
         for m in range(3):
             np.testing.assert_allclose(
-                (X[folds == m] - center) @ found[m], out[folds == m], rtol=1e-6
+                X[folds == m] @ coefficient[m] + intercept[m], out[folds == m], rtol=1e-6
             )
     assert chosen[0] < chosen[1]
 
@@ -73,6 +73,16 @@ def test_a_weight_of_two_is_the_row_twice_for_lines():
     np.testing.assert_allclose(weighted, repeated, rtol=1e-8)
     _, scaled = ridges(X, y, 1e-3 * times, folds, 5)
     np.testing.assert_allclose(weighted, scaled, rtol=1e-8)
+
+
+def test_a_fold_left_out_is_not_what_the_others_lack():
+    """Around the means of all rows it would be, where there are more inputs than rows."""
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(6), 10)
+    X = rng.normal(size=(6, 200))[person] + 0.5 * rng.normal(size=(60, 200))
+    y = rng.normal(size=(6, 8))[person] + 0.1 * rng.normal(size=(60, 8))
+    estimator = make(tasks=None, trunk="dense", max_epochs=1).fit(X, y, groups=person)
+    assert np.mean([*estimator.oob_score_.values()]) < 0
 
 
 def error(shares, network, line, y, weight):
