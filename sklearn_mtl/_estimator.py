@@ -269,8 +269,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     noise_std_ : ndarray of shape (n_tasks,)
         Typical error of each numeric task in the units of y: the root mean squared residual, NaN
         for classes. It is that of rows that were not trained on, where members have left them out
-        or validation data have observed the task; else of the training rows, and biased low as far
-        as the network overfits.
+        or validation data have at least ten targets of the task; else of the training rows, and
+        biased low as far as the network overfits.
     oob_prediction_ : ndarray of shape (n_samples, n_tasks) or (n_samples,)
         Predictions of the training rows, each by the member of a `DenseTrunk` or an `Ensemble` that
         has left it out ("out of bag"), laid out as those of `predict`; a single member is somewhat

@@ -46,6 +46,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 ENOUGH = 10_000  # rows of a task: of more, coverage could not be known better
+FEW = 10  # targets of a task: of less, its noise is known by chance
 N_FOLDS = 5  # of rows on which a network was validated
 # How much nearer the members of an ensemble may be to one another on rows that they have seen than
 # on others, as a ratio of squares: beyond, what is said of the others is a guess.
@@ -130,7 +131,8 @@ def errors_of_validation(
     errors : dict
         What intervals are made of.
     noise : ndarray of shape (n_tasks,)
-        As `TargetEncoder.noise_std` returns it; NaN where a task was not observed in these rows.
+        As `TargetEncoder.noise_std` returns it; NaN where hardly any target of a task is observed
+        in these rows, from which its noise would be known by chance.
     """
     if validation is not None:
         columns, weight = plan.encoder.read(validation.y, validation.sample_weight)
@@ -148,7 +150,9 @@ def errors_of_validation(
     raw = raw_of(plan, net, source, rows)
     together = alike if groups is None else groups[rows]
     errors = measure_errors(plan.encoder, Unseen(columns, weight, together, alike, raw))
-    return errors, plan.encoder.noise_std(raw, targets.take(rows))
+    targets = targets.take(rows)
+    noise = plan.encoder.noise_std(raw, targets)
+    return errors, np.where(targets.counts >= FEW, noise, np.nan)
 
 
 def _draw_rows(encoder: TargetEncoder, columns: Sequence[Column], seed: int) -> NDArray[np.intp]:

@@ -311,7 +311,8 @@ def _trial_shape(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, .
 
     So it costs neither time nor memory to know the features of a `ConvTrunk` of large images.
     """
-    if not isinstance(trunk, PooledConv):
+    copies = getattr(trunk, "trunks", [trunk]) if isinstance(trunk, Members) else [trunk]
+    if not all(isinstance(each, PooledConv) for each in copies):
         return input_shape
     return (input_shape[0], *(min(side, 4) for side in input_shape[1:]))
 
