@@ -111,7 +111,7 @@ def test_sizes_are_compared_before_anything_is_built(name, path):
         tracemalloc.stop()
     assert peak < 10 * size + 50 * MB
     assert resident() - before < 10 * size + 50 * MB
-    assert seconds < 10  # of a slow processor, under the eyes of tracemalloc; others take minutes
+    assert seconds < 10  # of a slow processor, under the eyes of tracemalloc
 
 
 def resident() -> int:
