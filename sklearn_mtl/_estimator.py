@@ -39,7 +39,7 @@ from sklearn_mtl.augmentation import Augment
 from sklearn_mtl.losses import LOSSES
 from sklearn_mtl.losses.combiners import LossLike
 from sklearn_mtl.networks import MultiTaskModule
-from sklearn_mtl.networks.given import TrunkLike
+from sklearn_mtl.networks.given import TrunkLike, check_nested
 
 if TYPE_CHECKING:  # the rooms of files are imported where files are: most processes have none
     from sklearn_mtl._files.checkpoint import Checkpoint
@@ -439,13 +439,7 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ValueError
             If a parameter is unknown, or `trunk` is a name, or `augment` None, which have none.
         """
-        trunk = params.get("trunk", self.trunk)
-        nested = next((name for name in params if name.startswith("trunk__")), None)
-        if isinstance(trunk, str) and nested is not None:
-            raise ValueError(
-                f"{nested} cannot be set: trunk={trunk!r} is a name and has no parameters. Pass a "
-                "spec instead, such as trunk=ConvTrunk() of sklearn_mtl.networks."
-            )
+        check_nested(params.get("trunk", self.trunk), params)
         nested = next((name for name in params if name.startswith("augment__")), None)
         augment = params.get("augment", self.augment)
         if nested is not None and not isinstance(augment, Augment):

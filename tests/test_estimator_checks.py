@@ -43,8 +43,8 @@ MEMBERS = DenseTrunk(hidden_layer_sizes=(8,))  # and waves
 # nothing but rounding, which AdamW makes a step. Nor trunks of images, as all X are rows.
 CONFIGURATIONS = [
     MultiTaskCNNEstimator(),  # `loss='logprod'`, as users meet it
-    short(trunk=MEMBERS, loss="weighted"),
-    short(trunk=MEMBERS, loss="masked_mse"),
+    MultiTaskCNNEstimator(loss="weighted"),
+    MultiTaskCNNEstimator(loss="masked_mse"),
     short(trunk=MEMBERS, early_stopping=False, head_hidden_units=4),
     short(trunk=MEMBERS, task_weights="n_observed", class_weight="balanced"),
     short(trunk=MEMBERS, precision="float64", conditional_output="expected"),

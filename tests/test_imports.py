@@ -99,7 +99,7 @@ HOUSE = {
         ".build .dense .module", "sklearn.base sklearn.utils._param_validation"
     ),
     "networks.ensemble": Room(
-        ".build .fusion .members", "sklearn.base sklearn.utils._param_validation"
+        ".build .fusion .given .members", "sklearn.base sklearn.utils._param_validation"
     ),
     "networks.specs": Room(".build .ensemble .fusion"),
     "networks": Room(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sklearn_mtl.networks.build import TRUNKS, build_trunk, features_of
 from sklearn_mtl.networks.fusion import Fusion, single_spec
+from sklearn_mtl.networks.given import check_nested
 from sklearn_mtl.networks.members import Members
 
 __all__ = ["Ensemble"]
@@ -81,13 +82,7 @@ class Ensemble(BaseEstimator):
         ValueError
             If a parameter is unknown, or the trunk is a name or a module, which have none.
         """
-        trunk = params.get("trunk", self.trunk)
-        nested = next((name for name in params if name.startswith("trunk__")), None)
-        if nested is not None and not hasattr(trunk, "set_params"):
-            raise ValueError(
-                f"{nested} cannot be set: the trunk of the Ensemble is {trunk!r}, which has no "
-                "parameters. Pass a spec instead, such as ConvTrunk() of sklearn_mtl.networks."
-            )
+        check_nested(params.get("trunk", self.trunk), params)
         return super().set_params(**params)
 
     @property

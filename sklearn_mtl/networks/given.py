@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["TrunkLike", "TrunkSpec", "module_of"]
+__all__ = ["TrunkLike", "TrunkSpec", "check_nested", "module_of"]
 
 
 class TrunkSpec(Protocol):
@@ -48,6 +48,30 @@ class TrunkSpec(Protocol):
 
 # What may be passed as `trunk`: the name of a spec, a spec, a module, or what makes one.
 TrunkLike = str | TrunkSpec | nn.Module | Callable[[], nn.Module]
+
+
+def check_nested(trunk: Any, params: Iterable[str]) -> None:
+    """Refuse to set parameters of a trunk, such as ``trunk__width``, if it has none.
+
+    Parameters
+    ----------
+    trunk : object
+        As it will be then.
+    params : iterable of str
+        Names of what is set.
+
+    Raises
+    ------
+    ValueError
+        If one of them is a parameter of the trunk, and that is a name or a module.
+    """
+    nested = next((name for name in params if name.startswith("trunk__")), None)
+    if nested is not None and not hasattr(trunk, "set_params"):
+        name = "is a name and " if isinstance(trunk, str) else ""
+        raise ValueError(
+            f"{nested} cannot be set: trunk={trunk!r} {name}has no parameters. Pass a spec "
+            "instead, such as trunk=ConvTrunk() of sklearn_mtl.networks."
+        )
 
 
 def module_of(given: Any, name: str) -> nn.Module:

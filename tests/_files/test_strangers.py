@@ -5,6 +5,7 @@ Files that are damaged in thousands of ways are tried in `tests/reliability`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -96,22 +97,23 @@ def test_sizes_are_compared_before_anything_is_built(name, path):
     rewrite(path, SIZES[name])
     size = path.stat().st_size
     MultiTaskCNNEstimator.load(Path(__file__).parents[1] / "golden" / "format_5.safetensors")
+    refused = pytest.raises(ValueError, match="is damaged")
+    expected = contextlib.nullcontext() if name in NO_LARGER_THAN_THEY_ARE else refused
     tracemalloc.start()
-    start = time.process_time()
     before = resident()
     try:
-        if name in NO_LARGER_THAN_THEY_ARE:
+        with expected:
             MultiTaskCNNEstimator.load(path)
-        else:
-            with pytest.raises(ValueError, match="is damaged"):
-                MultiTaskCNNEstimator.load(path)
-        seconds = time.process_time() - start
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 10 * size + 50 * MB
     assert resident() - before < 10 * size + 50 * MB
-    assert seconds < 10  # of a slow processor, under the eyes of tracemalloc
+    start = time.process_time()
+    with contextlib.suppress(ValueError):  # as before, but for the eyes of tracemalloc
+        MultiTaskCNNEstimator.load(path)
+    seconds = time.process_time() - start
+    assert seconds < 3
 
 
 def resident() -> int:
