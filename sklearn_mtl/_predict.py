@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sklearn_mtl._data.inputs import Rows, Source
 from sklearn_mtl._memory import naming_memory
 
-__all__ = ["CHUNK_ROWS", "Inputs", "infer", "predict_raw", "raw_chunks"]
+__all__ = ["CHUNK_ROWS", "Inputs", "chunk_places", "infer", "predict_raw", "raw_chunks"]
 
 # Input values or features, and rows, per chunk. In larger ones, what is between the layers leaves
 # the processor's cache, which is half as fast, and the memory that the process holds grows.
@@ -88,6 +88,13 @@ def _trains(module: nn.Module) -> bool:
     )
 
 
+def chunk_places(module: Any, source: Source, n_rows: int) -> list[tuple[int, int]]:
+    """Where chunks begin and end, of nearly equal size."""
+    widest = max(math.prod(source.shape), module.n_features, module.heads.bias.shape[-1])
+    n_chunks = math.ceil(n_rows / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
+    return list(itertools.pairwise(k * n_rows // n_chunks for k in range(n_chunks + 1)))
+
+
 def raw_chunks(
     module: Any,
     source: Source,
@@ -104,10 +111,7 @@ def raw_chunks(
         module.eval()  # all of its parts, whatever they were set to since
     dtype = module.heads.weight.dtype
     inputs = Inputs(source, dtype, torch.device(device))
-    widest = max(math.prod(source.shape), module.n_features, module.heads.bias.shape[-1])
-    n_chunks = math.ceil(len(rows) / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
-    starts = [k * len(rows) // n_chunks for k in range(n_chunks + 1)]  # of nearly equal size
-    places = list(itertools.pairwise(starts))
+    places = chunk_places(module, source, len(rows))
     parts = inputs.parts(rows[start:stop] for start, stop in places)
     for place in places:
         memory = naming_memory("Pass X in parts, or fit a smaller trunk.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve
 
 from sklearn_mtl._data.encoded import EncodedTargets
-from sklearn_mtl._predict import Inputs
+from sklearn_mtl._predict import Inputs, chunk_places
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl.networks import MemberHeads, MemberTrunk
@@ -132,8 +132,10 @@ def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> Floa
     inputs = Inputs(plan.source, module.heads.weight.dtype, torch.device(net.device))
 
     def read(places: NDArray[np.intp]) -> FloatArray:
-        parts = (module.trunk.straight(inputs(plan.rows[p])) for p in plan.reader.chunks(places))
-        return np.concatenate([part.double().cpu().numpy() for part in parts])
+        rows = plan.rows[places]
+        parts = chunk_places(module, plan.source, len(rows))
+        found = (module.trunk.straight(inputs(rows[start:stop])) for start, stop in parts)
+        return np.concatenate([part.double().cpu().numpy() for part in found])
 
     with torch.no_grad():
         return plan.group.read(read, places)

@@ -9,9 +9,10 @@ import torch
 from _fits import make
 from sklearn.linear_model import Ridge
 
+from sklearn_mtl import _predict
 from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._training import line as lines
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import DenseTrunk, MemberTrunk
 
 
 def table(n=90, d=4, noise=0.5, seed=0):
@@ -154,3 +155,15 @@ def test_inputs_of_the_heads_are_those_of_lines():
     net = SimpleNamespace(module=trunk)
     features = net.module(x)
     assert torch.equal(features[:, 0, -3:], trunk.straight(x))
+
+
+def test_inputs_go_through_waves_in_the_chunks_of_predictions(monkeypatch):
+    """A million rows at once would need gigabytes."""
+    straight, sizes = MemberTrunk.straight, []
+    monkeypatch.setattr(_predict, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(
+        MemberTrunk, "straight", lambda trunk, x: sizes.append(len(x)) or straight(trunk, x)
+    )
+    fitted(120)
+    assert sum(sizes) == 120
+    assert max(sizes) <= 50
