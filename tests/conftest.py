@@ -3,12 +3,20 @@ from collections import Counter, defaultdict
 
 import pytest
 import torch
+from _inputs import make_small
 from _trials import Trials
+from joblib import Parallel, delayed
 
 pytest.register_assert_rewrite("_asserts", "_fits")  # their asserts explain themselves, as tests do
 
 torch.set_num_threads(1)
 os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap compiles for longer than the tests need without
+
+
+@pytest.fixture(scope="session")
+def other_processes():
+    """Those of ``n_jobs=2``, started, which takes seconds, and with the package imported."""
+    Parallel(n_jobs=2)(delayed(make_small().get_params)() for _ in range(2))
 
 
 # -- trials: see `_trials.several` ----------------------------------------------------------------

@@ -52,6 +52,7 @@ def test_a_scorer_of_no_task(scoring, tasks):
         cross_validate(estimator(tasks=tasks), X, Y, scoring=scoring, cv=2)
 
 
+@pytest.mark.usefixtures("other_processes")
 def test_in_a_search_over_a_pipeline_and_other_processes():
     search = GridSearchCV(
         make_pipeline(StandardScaler(), estimator()),

@@ -99,9 +99,13 @@ def test_searches_and_folds():
     search = GridSearchCV(small(max_epochs=1), grid, cv=2).fit(holed(), Y)
     assert search.best_params_["trunk__table__hidden_layer_sizes"] == (4,)
     assert search.predict(holed()[:3]).shape == (3, 2)
+    assert cross_val_predict(small(max_epochs=1), X, Y, cv=2).shape == (N, 2)
+
+
+@pytest.mark.usefixtures("other_processes")
+def test_folds_in_other_processes():
     scores = cross_validate(small(max_epochs=1), X, Y, cv=2, n_jobs=2)["test_score"]
     assert np.isfinite(scores).all()
-    assert cross_val_predict(small(max_epochs=1), X, Y, cv=2).shape == (N, 2)
 
 
 def test_views_and_pickles(fitted):

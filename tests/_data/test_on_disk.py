@@ -183,6 +183,7 @@ def scores_of_the_array() -> list[float]:
     return scores_of_a_search(VALUES)
 
 
+@pytest.mark.usefixtures("other_processes")
 @pytest.mark.parametrize("store", STORES)
 def test_searches_have_the_scores_of_the_array(store: str, tmp_path: Path) -> None:
     X = STORES[store](tmp_path, VALUES)
