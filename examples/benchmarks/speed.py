@@ -555,7 +555,9 @@ def imports(n_turns: int) -> list[Table]:
         "import sklearn_mtl\n"
         "print(time.perf_counter() - start)\n"
     )
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    environment = {
+        key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"
+    }
     seconds = []
     with tempfile.TemporaryDirectory() as compiled:  # as modules of an installed package are
         command = [sys.executable, "-X", f"pycache_prefix={compiled}", "-c", code]
