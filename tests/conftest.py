@@ -3,9 +3,7 @@ from collections import Counter, defaultdict
 
 import pytest
 import torch
-from _inputs import make_small
 from _trials import Trials
-from joblib import Parallel, delayed
 
 pytest.register_assert_rewrite("_asserts", "_fits")  # their asserts explain themselves, as tests do
 
@@ -16,6 +14,9 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap compiles for longer than the tests
 @pytest.fixture(scope="session")
 def other_processes():
     """Those of ``n_jobs=2``, started, which takes seconds, and with the package imported."""
+    from _inputs import make_small  # filters of warnings that it brings belong to modules of tests
+    from joblib import Parallel, delayed
+
     Parallel(n_jobs=2)(delayed(make_small().get_params)() for _ in range(2))
 
 
