@@ -32,6 +32,7 @@ from sklearn_mtl._training.thawing import Thawing
 __all__ = ["rescale_outputs", "run", "run_one_pass", "warn_of_constants"]
 
 CONSTANT = 0.99  # of the loss of the best constant: what ends above was not learned
+DIVERGED = 10  # times that: a network, or one of its members, has run away
 
 _SMALLER = "Lower batch_size, which is {}, or make the trunk smaller."
 
@@ -146,23 +147,54 @@ def _check_outcome(net: TaskNet, recipe: Recipe) -> None:
         )
 
 
-def warn_of_constants(net: TaskNet, recipe: Recipe, task_weights: NDArray[np.float64]) -> None:
-    """Warn of tasks that are predicted no better than by constants on what was trained on."""
-    losses = net.record_["train_loss"][-1]
-    known = zip(net.task_names_, losses, net.constant_losses_, task_weights, strict=True)
+def warn_of_constants(
+    net: TaskNet, recipe: Recipe, task_weights: NDArray[np.float64], learns: bool
+) -> None:
+    """Warn of tasks whose loss on what was trained on ended far above that of the best constant.
+
+    If nobody else has said how long to train, and nothing whether to believe it, so that the net
+    `learns` what there is: of tasks that are predicted no better than by constants, too.
+    """
+    kept = -1
+    if recipe.patience is not None:
+        kept = int(np.argmin(net.history[:, recipe.patience.watched]))
+    known = zip(
+        *(net.task_names_, net.record_["train_loss"][kept], net.constant_losses_, task_weights),
+        strict=True,
+    )
+    above = {
+        name: loss / constant for name, loss, constant, weight in known if weight > 0 < constant
+    }
+    said = (
+        "Task {!r} was not learned: the loss on its training rows ended at {:.3g} times that of "
+        "the best constant. {}"
+    )
+    not_learned = {
+        name: said.format(name, ratio, _shorter(net) if ratio > DIVERGED else _longer(recipe))
+        for name, ratio in above.items()
+        if ratio > (CONSTANT if learns else DIVERGED)
+    }
+    warn_together(not_learned, ConvergenceWarning, stacklevel=5)
+
+
+def _shorter(net: TaskNet) -> str:
+    """Say what may help where a network, or one of its members, has run away."""
+    search = '{"optimizer__line_search_fn": "strong_wolfe"}'
+    lengths = f"pass net_params={search}, " * isinstance(net.optimizer_, torch.optim.LBFGS)
+    return f"Lower learning_rate (here {net.lr:.3g}), {lengths}or try another optimizer."
+
+
+def _longer(recipe: Recipe) -> str:
+    """Say what may help where a task stays at its constant."""
     decay, patience = recipe.weight_decay, recipe.patience
     lower = f"lower weight_decay (here {decay:.3g}), " if decay else ""
     longer = f"max_epochs (here {recipe.max_epochs})"
     if patience is not None:
         longer = f"n_iter_no_change (here {patience.least})"
-    not_learned = {
-        name: f"Task {name!r} was not learned: the loss on its training rows ended at "
-        f"{loss / constant:.3g} times that of the best constant. If X has something to say about "
-        f"it, {lower}raise {longer}, or try another learning_rate or random_state."
-        for name, loss, constant, weight in known
-        if weight > 0 and 0 < constant * CONSTANT < loss
-    }
-    warn_together(not_learned, ConvergenceWarning, stacklevel=5)
+    return (
+        f"If X has something to say about it, {lower}raise {longer}, or try another learning_rate "
+        "or random_state."
+    )
 
 
 def rescale_outputs(net: TaskNet, slope: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:

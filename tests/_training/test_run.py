@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl.networks import ConvTrunk, DenseTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk, Ensemble
 
 # -- interruption --------------------------------------------------------------------------------
 
@@ -364,6 +364,60 @@ def test_the_advice_is_of_what_was_set(two_images):
         estimator = MultiTaskCNNEstimator(early_stopping=early_stopping, **params)
         with pytest.warns(ConvergenceWarning, match=re.escape(f"about it, {expected}, or try")):
             estimator.fit(images, y[["b"]])
+
+
+class RunAway(Callback):
+    """At the begin of an epoch, the outputs of one member are a thousand times as large."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            with torch.no_grad():
+                net.module_.heads.bias[-1] += 1000
+
+
+@pytest.mark.parametrize(
+    ("trunk", "max_epochs"),
+    [
+        (Ensemble(SMALL, 3), 3),
+        (DenseTrunk((4,), n_members=2), 3),
+        (SMALL, 3),
+        (DenseTrunk((4,), n_members=2), "auto"),
+    ],
+)
+def test_who_runs_away_is_told_of_whatever_the_trunk_and_the_epochs(two_images, trunk, max_epochs):
+    """Rows left out shrink what it says, so that scores alone would look like those of noise."""
+    images, y = two_images
+    params = {"trunk": trunk, "max_epochs": max_epochs, "random_state": 0}
+    params["net_params"] = {"callbacks": [RunAway(1)]}
+    with pytest.warns(
+        ConvergenceWarning, match=r"'shown' was not learned.*Lower learning_rate \(here 0.002\)"
+    ):
+        MultiTaskCNNEstimator({"shown": "regression"}, **params).fit(images, y[["shown"]])
+
+
+def test_lbfgs_that_runs_away_is_told_to_search_along_lines(two_images):
+    images, y = two_images
+    params = {"optimizer": "LBFGS", "learning_rate": 0.1, "max_epochs": 2, "random_state": 0}
+    params["net_params"] = {"callbacks": [RunAway(2)], "optimizer__max_iter": 1}
+    estimator = MultiTaskCNNEstimator({"shown": "regression"}, trunk=Ensemble(SMALL, 2), **params)
+    with pytest.warns(ConvergenceWarning, match=r"\(here 0.1\), pass net_params={.*strong_wolfe"):
+        estimator.fit(images, y[["shown"]])
+    searches = {"optimizer__line_search_fn": "strong_wolfe"}
+    estimator.set_params(net_params=searches).fit(images, y[["shown"]])
+    assert estimator.history_["train_loss"][-1] < estimator.net_.constant_losses_
+
+
+def test_who_runs_away_after_the_epoch_that_is_kept_is_not():
+    table = np.random.default_rng(0).normal(size=(64, 2))
+    trunk, net_params = DenseTrunk((8,), n_members=2), {"callbacks": [RunAway(9)]}
+    params = {"trunk": trunk, "learning_rate": 0.02, "random_state": 0}
+    estimator = MultiTaskCNNEstimator(net_params=net_params, **params).fit(table, table.sum(axis=1))
+    loss = estimator.history_["train_loss"]
+    assert loss[-1] > 1000 * loss[0]
+    assert estimator.oob_score_["y0"] > 0.5
 
 
 def test_tasks_without_weight_are_not_to_be_learned(two_images):
