@@ -282,7 +282,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
     oob_decision_function_ : ndarray of shape (n_samples, n_classes) or list of ndarray
         The same, as probabilities of the classes of each class task.
     oob_score_ : dict of str to float
-        Score of each task by `oob_prediction_`, NaN where it has too few targets.
+        Score of each task by `oob_prediction_`, of rows that have one, NaN where it has too few
+        targets. A row has none if all of its targets weigh nothing: those of a class of weight 0.
     net_ : skorch.NeuralNet
         The net, trained. Its `predict` and `forward` take X as the estimator does, and return raw
         outputs; its `history` has the objective and the loss of each task per epoch.

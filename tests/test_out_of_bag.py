@@ -29,7 +29,7 @@ from sklearn_mtl._training import calibrate
 from sklearn_mtl._training.copies import copied
 from sklearn_mtl._training.plan import parameters_of, plan_fit
 from sklearn_mtl.kinds import RegressionTarget
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import DenseTrunk, Ensemble
 
 X, Y = make_table(90)
 OOB = ["oob_prediction_", "oob_decision_function_", "oob_score_"]
@@ -201,6 +201,30 @@ def test_callbacks_that_watch_rows_which_are_not_there(params):
     estimator = by_the_data(EarlyStopping("oob_loss"), **params)
     with pytest.raises(ValueError, match=r"Those of folds left out ask for max_epochs='auto'"):
         estimator.fit(X, Y)
+
+
+def test_advice_on_watching_rows_left_out_can_be_followed():
+    """An ensemble has them of rows, and of images it has not; a dense trunk has them of both."""
+    images = X[:, :, None, None]
+    stopping = EarlyStopping("oob_loss", patience=1, sink=noop)
+    trunk = Ensemble(DenseTrunk((4,), n_members=1), 2)
+    with pytest.raises(ValueError, match="DenseTrunk of several members; or, if X is rows of n"):
+        by_the_data(stopping, trunk=trunk).fit(images, Y)
+    for inputs, advised in ((images, DenseTrunk((4,), n_members=2)), (X, trunk)):
+        assert "oob_loss" in by_the_data(stopping, trunk=advised).fit(inputs, Y).history_
+
+
+def test_a_row_that_weighs_nothing_has_no_prediction_and_no_score():
+    """It counts where another of its targets weighs something."""
+    label = np.where(X[:, 0] > 0.5, "a", np.where(X[:, 0] < -0.5, "b", "x"))
+    params = {"class_weight": {"label": {"x": 0}}, "max_epochs": 40}
+    alone = by_the_data(**params).fit(X, pd.DataFrame({"label": label}))
+    pair = by_the_data(**params).fit(X, pd.DataFrame({"label": label, "number": X[:, 1]}))
+    known, predicted = label != "x", alone.oob_prediction_[:, 0]
+    np.testing.assert_array_equal(pd.notna(predicted), known)
+    right = predicted[known] == label[known]
+    assert alone.oob_score_["label"] == pytest.approx(right.mean())
+    assert pair.oob_score_["label"] == pytest.approx((pair.oob_prediction_[:, 0] == label).mean())
 
 
 def test_lines_that_are_printed_have_the_loss_of_rows_left_out():

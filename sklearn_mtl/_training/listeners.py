@@ -205,7 +205,10 @@ def _check_watched(net: NeuralNet, name: str, watched: str, prefixes: list[str])
         if "valid_loss" not in prefixes:
             advice += " Those of validation data ask for X_val or early_stopping."
         if "oob_loss" not in prefixes:
-            advice += " Those of folds left out ask for max_epochs='auto' and a DenseTrunk."
+            advice += (
+                " Those of folds left out ask for max_epochs='auto' without early_stopping, and a "
+                "DenseTrunk of several members; or, if X is rows of numbers, an Ensemble."
+            )
         raise ValueError(
             f"net_params holds the callback {name}, which watches {watched!r}. The losses are "
             f"{losses}.{advice}"

@@ -117,7 +117,7 @@ class Ensemble(BaseEstimator):
         if features_of(built[0], input_shape).ndim == 3:
             raise ValueError(
                 f"Ensemble has trunk={self.trunk!r}, which is an ensemble itself. Pass that alone, "
-                "or with a single member: n_members=1."
+                "or let it have a single member, such as DenseTrunk(n_members=1)."
             )
         return _Copies(built, input_shape) if len(built) > 1 else built[0]
 
