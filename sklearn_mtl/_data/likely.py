@@ -53,6 +53,8 @@ def look(
     samples = reader.glance(X, rows, masked)
     if len(samples) == 0:  # the first ones lack this part of X
         return
+    if masked and len(reader.input_shape_) == 2:
+        texts.append(_mask_says(reader.glance(X, rows)[:, -1]))
     table = len(reader.input_shape_) == 1
     if table and auto and not told and looks_flat(samples[:256]):
         texts.append(
@@ -82,6 +84,19 @@ def _codes_say(reader: InputReader, codes: dict[float, list[int]]) -> str | None
         f"X holds {', '.join(f'{code:g}' for code in sorted(codes))} again and again, far from all "
         f"other values, in {of} {listed(places)}. If that means 'not measured', impute it first, "
         "for example by SimpleImputer(missing_values=...) in a Pipeline."
+    )
+
+
+def _mask_says(mask: FloatArray) -> str | None:
+    """Say that a channel (n, L) is none that tells where sequences end, if so."""
+    n = int(((mask[:, 1:] != mask[:, :-1]).sum(axis=1) > 1).sum())
+    if not n:
+        return None
+    return (
+        "The last channel of X is read as a mask, of one value up to the end of a sequence and "
+        f"another one behind it, but it changes more than once in {n} of {len(mask)} sequences, "
+        "which are cut where it does first. Pass what SequencePad of sklearn_mtl.datasets makes; "
+        "or, for sequences of equal length without a mask, trunk='conv'."
     )
 
 

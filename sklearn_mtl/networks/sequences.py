@@ -80,7 +80,7 @@ class SequenceTrunk(BaseEstimator):
             raise ValueError(
                 f"SequenceTrunk needs samples of shape (C + 1, L), the last channel a mask, got "
                 f"{input_shape}. Pass what SequencePad of sklearn_mtl.datasets makes, and its "
-                "shape as input_shape=X.shape[1:]."
+                "shape as input_shape=X.shape[1:]; of a part of X, as input_shape={name: shape}."
             )
         n_stages = max(1, round(math.log2(max(input_shape[1] / 4, 2))))
         stages, channels = nn.ModuleList(), input_shape[0] - 1

@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl.datasets import MultiInput, SequencePad
-from sklearn_mtl.networks import Fusion, SequenceTrunk
+from sklearn_mtl.networks import Ensemble, Fusion, SequenceTrunk
 
 N = 60
 
@@ -142,6 +142,22 @@ def test_a_fit_does_not_see_the_padding(trunk: Any) -> None:
         found.append(est.predict(padded).astype(float))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_allclose(found[0], found[2], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_channel_that_is_no_mask_is_told_of(several: bool) -> None:
+    """Each sequence would end at its second step; where the mask has other numbers, all is well."""
+    waves = np.random.default_rng(0).normal(size=(20, 3, 30))
+    waves[1::2, -1] = np.where(np.arange(30) < 12, 0.7, -2)
+    X: Any = MultiInput(wave=waves) if several else waves
+    trunk: Any = Ensemble(SequenceTrunk(4, 8), 2)
+    shape: Any = (3, 30)
+    if several:
+        trunk, shape = Fusion({"wave": SequenceTrunk(4, 8)}), {"wave": shape}
+    est = MultiTaskCNNEstimator(trunk=trunk, input_shape=shape, max_epochs=1)
+    with pytest.warns(UserWarning, match=r"more than once in 10 of 20 .*trunk='conv'") as told:
+        est.fit(X, waves[:, 0].mean(axis=1))
+    assert len(told) == 1
 
 
 def test_sequences_beside_a_table_do_not_see_the_padding() -> None:
