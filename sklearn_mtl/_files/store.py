@@ -214,7 +214,7 @@ def blaming(
     except Exception as error:  # whatever a damaged file, or a user's trunk, brings about
         if trunk is not None:
             raise ValueError(
-                f"{path} cannot be loaded with this trunk, a {type(trunk).__name__}: {error} "
+                f"{path} cannot be loaded with this trunk, of type {type(trunk).__name__}: {error} "
                 "Pass the trunk that the estimator was fitted with."
             ) from error
         if version < FORMAT_VERSION:

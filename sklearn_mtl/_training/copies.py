@@ -125,7 +125,8 @@ def _take_weights(net: TaskNet, weights: Mapping[str, Any]) -> None:
     try:
         net.module.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the fitted weights do not fit the trunk or heads: {error}.") from error
+        said = str(error).removesuffix(".")
+        raise ValueError(f"the fitted weights do not fit the trunk or heads: {said}.") from error
 
 
 def _take_rule(rule: nn.Module, known: nn.Module, absent: Tensor) -> None:

@@ -45,7 +45,8 @@ class Fusion(BaseEstimator):
     *Ensembles.* Where the trunk of a part has members, such as ``DenseTrunk()`` with five, each of
     them meets the features of the other parts, and loss and predictions are averaged over them.
     Members leave out no rows here, as they share the trunks of other parts: there are no
-    `oob_prediction_` and no intervals without validation data.
+    `oob_prediction_` and no intervals without validation data. Those of an `Ensemble` of the whole
+    `Fusion` do.
 
     Examples
     --------

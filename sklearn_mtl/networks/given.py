@@ -70,7 +70,7 @@ def check_nested(trunk: Any, params: Iterable[str]) -> None:
         name = "is a name and " if isinstance(trunk, str) else ""
         raise ValueError(
             f"{nested} cannot be set: trunk={trunk!r} {name}has no parameters. Pass a spec "
-            "instead, such as trunk=ConvTrunk() of sklearn_mtl.networks."
+            "instead, such as trunk=ConvTrunk() or trunk=Ensemble() of sklearn_mtl.networks."
         )
 
 
