@@ -59,7 +59,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
-from sklearn_mtl.metrics import masked_score, task_scorer, task_scorers
+from sklearn_mtl.metrics import concordance_index, masked_score, task_scorer, task_scorers
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 N = 30
@@ -411,15 +411,45 @@ def test_scorers_of_probabilities_are_told_labels_that_rows_lack() -> None:
         task_scorer("fruit", "roc_auc")(est, X, y)
 
 
+def area(score: np.ndarray, positive: np.ndarray) -> float:
+    """Share of pairs in which the positive row scores higher."""
+    ahead = score[positive][:, None] - score[~positive]
+    return float(np.mean((ahead > 0) + (ahead == 0) / 2))
+
+
+def test_areas_where_rows_lack_a_label() -> None:
+    """It is in no pair, and has no weight; only the plain mean over all labels is not defined."""
+    answers, seen, true = by_hand("color")
+    here = true != 9
+    X, y = rows()[seen][here], targets()[seen][here]
+    three, proba = true[here] == 3, answers.predict_proba(None)[here]
+    of_three, of_five = area(proba[:, 0], three), area(proba[:, 1], ~three)
+    share = three.mean()
+    expected = {
+        "roc_auc_ovo": (of_three + of_five) / 2,
+        "roc_auc_ovo_weighted": (of_three + of_five) / 2,
+        "roc_auc_ovr": np.nan,
+        "roc_auc_ovr_weighted": share * of_three + (1 - share) * of_five,
+    }
+    assert expected["roc_auc_ovo"] != pytest.approx(expected["roc_auc_ovr_weighted"])
+    found = {name: outcome(task_scorer("color", name), fitted(), X, y) for name in expected}
+    assert {name: score for name, (score, _) in found.items()} == pytest.approx(
+        expected, nan_ok=True
+    )
+    assert [name for name, (_, said) in found.items() if said] == [*expected][2:]
+
+
 def test_labels_that_fit_did_not_see_have_no_probability() -> None:
     X = np.random.default_rng(1).normal(size=(40, 2))
     y = np.where(X[:, 0] > 0, "pear", "plum")
     est = MultiTaskCNNEstimator(
         trunk=DenseTrunk((4,), n_members=2), max_epochs=1, random_state=0
     ).fit(X, y)
-    y[:3] = "fig"
-    with pytest.warns(UndefinedMetricWarning, match=r"\['fig'\].*neg_log_loss is NaN.*categories="):
+    y[:3] = ["kaki", "fig", "fig"]
+    said = r"\['fig', 'kaki'\].*neg_log_loss is NaN.*categories="
+    with pytest.warns(UndefinedMetricWarning, match=said) as record:
         assert np.isnan(task_scorer("y0", "neg_log_loss")(est, X, y))
+    assert record[0].filename == __file__  # points at the caller
     assert np.isfinite(task_scorer("y0", "accuracy")(est, X, y))
 
 
@@ -567,6 +597,16 @@ def test_scorer_without_observed_rows_warns_and_gives_nan(
     assert record[0].filename == __file__  # points at the caller
 
 
+@pytest.mark.parametrize("metric", ["r2", None])
+def test_scorer_of_a_number_that_fit_did_not_observe(metric: str | None) -> None:
+    """Its score is NaN also where y holds it."""
+    tasks, y = [Task("size", "regression"), TASKS[5]], targets()[["size", "wait"]]
+    with pytest.warns(UserWarning, match="'size'"):
+        est = small(tasks, max_epochs=1).fit(rows(), y.assign(size=np.nan))
+    with pytest.warns(UndefinedMetricWarning, match="'size' had no observed value in fit"):
+        assert np.isnan(task_scorer("size", metric)(est, rows(), y))
+
+
 def test_scorer_made_by_make_scorer() -> None:
     made = make_scorer(fbeta_score, beta=2, pos_label="yes")
     answers, _, true = by_hand("word")
@@ -590,6 +630,48 @@ def test_scorer_that_is_a_function() -> None:
         task_scorer("word", share_of_no)(fitted(), rows(), targets())
         == (targets()["word"].value_counts(normalize=True)["no"])
     )
+
+
+def minus_absolute_error(view: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    """A scorer that was not made by scikit-learn."""
+    return -mean_absolute_error(y, view.predict(X), sample_weight=sample_weight)
+
+
+@cache
+def within_bounds() -> tuple[MultiTaskCNNEstimator, pd.DataFrame]:
+    """An estimator of a number of which some are only known to be above one, and its targets."""
+    rng = np.random.default_rng(5)
+    number, end = rows()[:, 0] + rng.normal(size=ROWS), rng.normal(0.5, 1.0, size=ROWS)
+    y = pd.DataFrame(
+        {"least": np.minimum(number, end), "most": np.where(number > end, np.inf, number)}
+    )
+    y.loc[::7] = np.nan
+    task = Task("size", "regression", lower="least", upper="most")
+    return small([task], max_epochs=5).fit(rows(), y), y
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scorer_of_order_takes_bounds_and_others_what_is_exact(weighted: bool) -> None:
+    est, y = within_bounds()
+    guess = est.predict(rows())[:, 0]
+    weight = WHOLE if weighted else None
+    weights = WHOLE if weighted else np.ones(ROWS)
+    known = np.less.outer(y["most"].to_numpy(), y["least"].to_numpy())  # the first is less
+    known = known * np.multiply.outer(weights, weights)
+    order = np.sum(known * np.less.outer(guess, guess)) / np.sum(known)
+    for metric in (None, make_scorer(concordance_index)):
+        assert task_scorer("size", metric)(est, rows(), y, weight) == pytest.approx(order)
+    exact = (y["least"] == y["most"]).to_numpy()
+    error = np.average(np.abs(y["least"] - guess)[exact], weights=weights[exact])
+    for other in ("neg_mean_absolute_error", MADE, minus_absolute_error):
+        assert task_scorer("size", other)(est, rows(), y, weight) == pytest.approx(-error)
+
+
+def test_scorer_of_exact_numbers_where_there_are_none() -> None:
+    est, y = within_bounds()
+    above = (y["least"] < y["most"]).to_numpy()
+    with pytest.warns(UndefinedMetricWarning, match="'size' has no observed rows"):
+        assert np.isnan(task_scorer("size", "r2")(est, rows()[above], y[above]))
 
 
 def test_scorer_changes_nothing_that_is_passed() -> None:
