@@ -195,6 +195,7 @@ class Trials:
         """Run the tests as it is, then for each mutant."""
         start = time.monotonic()
         modules = {mutant.path: named(mutant.path) for mutant in self.mutants}
+        gc.unfreeze()  # what was collected is frozen by `conftest.py`, and would not be seen
         live = {path: functions_of(module) for path, module in modules.items()}
         gc.collect()
         gc.freeze()  # from here on, `functions_of` sees new functions alone
