@@ -66,12 +66,17 @@ class Inputs:
         return whole
 
 
-def infer(module: Callable[..., Tensor], x: Tensor, amp_dtype: torch.dtype | None) -> Tensor:
+def infer(
+    module: Callable[..., Tensor],
+    x: Tensor,
+    amp_dtype: torch.dtype | None,
+    seen: Tensor | None = None,
+) -> Tensor:
     """Raw outputs of each member, in full precision."""
     if amp_dtype is None:
-        return module(x, by_member=True)
+        return module(x, by_member=True, seen=seen)
     with torch.autocast(x.device.type, dtype=amp_dtype):
-        return module(x, by_member=True).float()
+        return module(x, by_member=True, seen=seen).float()
 
 
 def _without_autocast(device: str) -> contextlib.AbstractContextManager[Any]:

@@ -257,7 +257,8 @@ class TaskNet(Sharing, PlainNet):
         """Go forwards and backwards; once more, if unknown code is found to draw."""
         if self.group_ is not None:
             return self._shared_step(batch)
-        return self._evaluated(super().train_step_single, batch, **fit_params)
+        step, seen = super().train_step_single, batch[1].members
+        return self._evaluated(step, batch, seen=seen, **fit_params)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> Any:
         """Evaluate a batch; once more, if unknown code is found to draw."""
@@ -272,19 +273,19 @@ class TaskNet(Sharing, PlainNet):
         act = functools.partial(evaluate, *args, **kwargs)
         return draws.run("evaluation", act, lambda: undoing_step(self))
 
-    def infer(self, x: Any, **fit_params: Any) -> Tensor:
-        """Raw outputs in full precision."""
+    def infer(self, x: Any, seen: Tensor | None = None, **fit_params: Any) -> Tensor:
+        """Raw outputs in full precision; of rows that members have `seen`, if told which."""
         module = self.module_
         if self.averaged_ is not None and not module.training:
             module = self.averaged_
-        return self._run(module, x.to(self.device, non_blocking=True))
+        return self._run(module, x.to(self.device, non_blocking=True), seen)
 
-    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
+    def _run(self, module: nn.Module, x: Tensor, seen: Tensor | None = None) -> Tensor:
         draws = self.own_draws_
         if draws is None or draws.is_idle:  # without a context, which takes 1 % of a small step
-            return infer(module, x, self.amp_dtype_)
+            return infer(module, x, self.amp_dtype_, seen)
         with draws.forward():
-            return infer(module, x, self.amp_dtype_)
+            return infer(module, x, self.amp_dtype_, seen)
 
     def get_loss(self, y_pred: Tensor, y_true: Cells, *args: Any, **kwargs: Any) -> Tensor:
         """Combine the task losses of a batch, and tally them."""

@@ -137,7 +137,7 @@ class Sharing:
 
     def _losses_of(self, X: Any, cells: Cells) -> tuple[Tensor, Tensor]:
         """Return raw outputs, and what this process adds to the losses of a batch."""
-        raw = self.infer(X)
+        raw = self.infer(X, seen=cells.members)
         return raw, self._plain_criterion().task_losses.compare(raw, cells)
 
     def _ruled(self, total: Tensor, cells: Cells) -> Tensor:

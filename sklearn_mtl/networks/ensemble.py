@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -143,15 +144,27 @@ class Ensemble(BaseEstimator):
 class _Copies(Members):
     """Trunks side by side: samples (B, ...), or one for each, (B, M, ...), to (B, M, F)."""
 
+    spares_rows = True
+
     def __init__(self, trunks: Sequence[nn.Module], input_shape: Any) -> None:
         super().__init__(len(trunks))
         self.trunks = nn.ModuleList(trunks)
         self.n_axes = 1 if isinstance(input_shape, Mapping) else len(input_shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features of each trunk."""
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return the features of each trunk; 0 for samples that it has not `seen`, if told so."""
+        if seen is not None:
+            return torch.stack([*map(functools.partial(_of_some, x), self.trunks, seen.T)], dim=1)
         each = x.unbind(1) if x.ndim > self.n_axes + 1 else [x] * self.n_members
         return torch.stack([t(s) for t, s in zip(self.trunks, each, strict=True)], dim=1)
+
+
+def _of_some(x: Tensor, trunk: nn.Module, seen: Tensor) -> Tensor:
+    rows = seen.nonzero().squeeze(1)
+    if len(rows) < 2:  # too few for layers that normalise over a batch
+        return trunk(x)
+    features = trunk(x[rows])
+    return features.new_zeros(len(x), features.shape[1]).index_copy(0, rows, features)
 
 
 TRUNKS["ensemble"] = Ensemble

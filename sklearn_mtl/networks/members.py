@@ -134,12 +134,20 @@ class Members(nn.Module):
     n_members : int
         M.
 
+    Attributes
+    ----------
+    spares_rows : bool
+        Whether it takes, in training, a second argument `seen` (B, M), and spares itself the
+        features of samples for which a member has 0 there.
+
     Examples
     --------
     >>> from sklearn_mtl.networks import ConvTrunk, Ensemble, Members
     >>> isinstance(Ensemble(ConvTrunk(), n_members=3).build((1, 16, 16)), Members)
     True
     """
+
+    spares_rows = False
 
     def __init__(self, n_members: int) -> None:
         super().__init__()

@@ -203,7 +203,9 @@ class MultiTaskModule(nn.Module):
             return features.flatten(1)
         return features.mean(dim=1) if features.ndim == 3 else features
 
-    def forward(self, x: Tensor, by_member: bool | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, by_member: bool | None = None, seen: Tensor | None = None
+    ) -> Tensor:
         """Raw outputs of all tasks, side by side.
 
         Parameters
@@ -213,13 +215,15 @@ class MultiTaskModule(nn.Module):
         by_member : bool, default=None
             Whether to return those of each member of an ensemble, or their mean. None is True in
             training mode, where losses are averaged, and False in evaluation mode.
+        seen : Tensor of shape (B, M), default=None
+            0 where a member does not learn from a sample: its output may be anything there.
 
         Returns
         -------
         raw : Tensor of shape (B, sum(n_outputs)), or (B, M, sum(n_outputs))
             With an axis for M members where they are asked for.
         """
-        features = self._features(x)
+        features = self._features(x, seen)
         if features.ndim == 2 or self.n_folds:
             raw = self.heads(features)
         else:  # Members as rows: three axes would be compiled for one size of batches only.
@@ -228,8 +232,11 @@ class MultiTaskModule(nn.Module):
             return raw
         return raw.mean(dim=1)
 
-    def _features(self, x: Tensor) -> Tensor:
-        return self.trunk(in_channels_last(x) if self.channels_last else x)
+    def _features(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        x = in_channels_last(x) if self.channels_last else x
+        if seen is not None and isinstance(self.trunk, Members) and self.trunk.spares_rows:
+            return self.trunk(x, seen)
+        return self.trunk(x)
 
 
 def in_channels_last(x: Tensor) -> Tensor:

@@ -78,6 +78,46 @@ def test_members_see_the_same_samples_or_each_its_own(trunk, shape):
     assert not torch.allclose(same[:, 0], same[:, 1])
 
 
+LEARNED = torch.tensor([[1, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 0, 1.0]])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 12), {"image": (1, 8, 8), "table": (3,)}])
+def test_members_compute_what_they_have_seen(shape):
+    """Features and gradients are those of all rows, of which some count for nothing."""
+    torch.manual_seed(0)
+    module, n_features = build_trunk(Ensemble("auto", 3), shape)
+    module.double().eval()  # without shifts, which are others for other rows
+    x = torch.rand(5, *(shape if isinstance(shape, tuple) else (67,)), dtype=torch.float64)
+    found = []
+    for features in (module(x) * LEARNED.unsqueeze(2), module(x, LEARNED)):
+        module.zero_grad()
+        (features**2).sum().backward()
+        found.append([features.detach(), *(p.grad for p in module.parameters())])
+    torch.testing.assert_close(*found)
+    assert found[0][0].shape == (5, 3, n_features)
+
+
+def test_fits_spare_members_the_rows_that_they_leave_out():
+    rows = []
+
+    class Counted(nn.Flatten):
+        def forward(self, x):
+            if self.training:
+                rows.append(len(x))
+            return super().forward(x)
+
+    small(Ensemble(nn.Sequential(Counted(), nn.Linear(64, 8)), 3)).fit(*images(90))
+    assert sum(rows) == 3 * 3 * 60  # epochs, members, rows
+
+
+@pytest.mark.parametrize("seen", [[1, 0, 0, 0], [0, 0, 0, 0]])
+def test_batch_statistics_have_two_rows(seen):
+    norm = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
+    module, _ = build_trunk(Ensemble(norm, 2), (1, 8, 8))
+    both = torch.tensor([seen, [1, 1, 1, 0]]).T
+    assert torch.isfinite(module.train()(torch.rand(4, 1, 8, 8), both)).all()
+
+
 def test_copies_of_a_module_begin_alike_and_are_trained_apart():
     body = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU())
     before = body[1].weight.detach().clone()
