@@ -1533,6 +1533,66 @@ def test_never_worse_from_fits_to_a_table(never, bench, tmp_path, monkeypatch, c
     assert capsys.readouterr().out == table
 
 
+# -- members ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def members(never):
+    with script("members") as module:
+        yield module
+
+
+def kept_of(score, skill, noise):
+    """Records of three splits of a set of a class and a number."""
+    return [
+        {
+            "test_share": 0.4,
+            "scores": {"class": score + jitter, "number": score},
+            "skills": {"class": score, "number": skill + jitter},
+            "noise": {"number": [noise, 1.0]},
+            "seconds": 2.0,
+        }
+        for jitter in (-0.001, 0, 0.001)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("three", "words"),
+    [
+        ((0.5, 0.0, 1.0), ["passed", "passed", "passed"]),
+        ((0.47, 0.0, 1.0), ["FAILED", "passed", "passed"]),
+        ((0.5, -0.1, 1.0), ["passed", "FAILED", "passed"]),
+        ((0.5, 0.0, 0.4), ["passed", "passed", "FAILED"]),
+        ((0.5, 0.0, 1.2), ["passed", "passed", "FAILED"]),
+    ],
+)
+def test_members_are_judged(members, three, words):
+    found = {"one": kept_of(0.5, -0.3, 0.2), "three": kept_of(*three)}
+    text, holds = members.report("set", 90, found)
+    lines = text.splitlines()
+    assert [line.partition(":")[0] for line in lines[-3:]] == words
+    assert holds == (words == ["passed"] * 3)
+    row = " ".join(lines[3].split())
+    assert row == "one 0.500 0.100 -0.300 0.20, 0.20, 0.20 2"
+    assert ("number -0.100 ± 0.00" in text) == (three[1] < 0)
+
+
+def test_members_from_fits_to_a_table(members, never, bench, tmp_path, monkeypatch, capsys):
+    write_images(tmp_path, "coffee_leaf")
+    model = bench.make_model
+    monkeypatch.setattr(never, "make_model", lambda data, loss, _, seed: model(data, loss, 1, seed))
+    where = ["--data", str(tmp_path), "--cache", str(tmp_path / "kept.jsonl")]
+    arguments = ["coffee_leaf", *where, "--splits", "2", "--output", str(tmp_path / "out.txt")]
+    members.main(arguments)
+    out = capsys.readouterr().out
+    assert out == (tmp_path / "out.txt").read_text()
+    assert out.startswith("$ python examples/benchmarks/members.py --data DIR --cache FILE coffee")
+    assert "coffee_leaf: 96 images, 2 splits" in out
+    monkeypatch.setattr(never, "_fit", None)  # all is kept
+    members.main(arguments)
+    assert capsys.readouterr().out == out
+
+
 def test_never_worse_keeps_an_error_of_a_method(never, tmp_path, monkeypatch, capsys):
     def broken(*args):
         raise ValueError("rare class")

@@ -48,7 +48,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,18 @@ Predictions = dict[str, Any]  # numbers, or labels and their probabilities
 Method = Callable[..., tuple[Predictions, Record]]
 
 
-def joint(data: DataSet, train: Rows, test: Rows, seed: int, epochs: int | None = None) -> Any:
+def joint(
+    data: DataSet,
+    train: Rows,
+    test: Rows,
+    seed: int,
+    epochs: int | None = None,
+    trunk: Any = "auto",
+) -> Any:
     """One network for all tasks."""
     y = data.y[[task.name for task in data.tasks]]
     together = {} if data.group is None else {"net__groups": data.group[train]}
-    model = make_model(data, "logprod", epochs, seed)
+    model = make_model(data, "logprod", epochs, seed).set_params(net__trunk=trunk)
     model.fit(_rows(data.X, train), y.iloc[train], **together)
     inputs, net = model[:-1].transform(_rows(data.X, test)), model[-1]
     found: dict[str, Any] = {}
@@ -275,13 +282,20 @@ def _share(error: NDArray[Any], error_of_mean: NDArray[Any]) -> float:
 # -- the cache -------------------------------------------------------------------------------
 
 
-def measure(name: str, data: DataSet, n_splits: int, rows: int, cache: Path) -> Kept:
+def measure(
+    name: str,
+    data: DataSet,
+    n_splits: int,
+    rows: int,
+    cache: Path,
+    methods: Mapping[str, Method] = METHODS,
+) -> Kept:
     """Return the records of each method, in order of the splits; fit what is absent."""
     lines = cache.read_text(encoding="utf-8").splitlines() if cache.exists() else []
     kept = [record for record in map(json.loads, lines) if record["data"] == name]
-    records: Kept = {method: [] for method in METHODS}
+    records: Kept = {method: [] for method in methods}
     for seed, (train, test, share) in enumerate(folds(data, n_splits)):
-        for method, fit in METHODS.items():
+        for method, fit in methods.items():
             key = {"data": name, "rows": rows, "split": seed, "method": method}
             found = next((record for record in kept if key.items() <= record.items()), None)
             if found is None:
