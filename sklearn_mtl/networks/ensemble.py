@@ -27,8 +27,8 @@ class Ensemble(BaseEstimator):
     member leaves out its fold of the rows, as in cross-validation; predictions are the mean of the
     members' [1]_. What they predict of the rows that they left out says how much to believe: a task
     that cannot be predicted is shrunk to its mean. There are `oob_prediction_` and `oob_score_`,
-    `noise_std_` is the error on new rows, and intervals need no validation data. A fit takes
-    `n_members` times as long.
+    `noise_std_` is the error on new rows, and intervals need no validation data. As members compute
+    nothing of what they leave out, a fit takes `n_members` - 1 times as long as one of a single.
 
     Parameters
     ----------
