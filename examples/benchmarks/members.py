@@ -65,7 +65,7 @@ def report(name: str, n_rows: int, found: Kept) -> tuple[str, bool]:
         skills[method], noise[method] = values(records, "skills"), ratios(records)
         by_task = np.nanmean(skills[method], axis=0)
         least, middle, most = np.quantile(noise[method], [0, 0.5, 1])
-        seconds = np.median([record["seconds"] for record in records])
+        seconds = np.nanmedian(np.array([record["seconds"] for record in records], dtype=float))
         lines.append(
             f"{method:<8}{means[method].mean():>8.3f}{by_task.mean():>8.3f}{by_task.min():>8.3f}"
             f"{f'{least:.2f}, {middle:.2f}, {most:.2f}':>22}{seconds:>9.0f}"
