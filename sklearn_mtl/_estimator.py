@@ -506,7 +506,8 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         ConvergenceWarning
             If a callback interrupted the training; the weights so far are kept. And, with
             ``max_epochs='auto'`` and no folds left out, if tasks were not learned: their training
-            losses ended no lower than those of the best constants.
+            losses ended no lower than those of the best constants. With folds left out, or 'auto',
+            if the training ran away: with a loss of more than ten times that.
         """
         if not (self.early_stopping or isinstance(self.early_stopping, bool | np.bool_)):
             raise ValueError("early_stopping names no task. Pass names, True or False.")

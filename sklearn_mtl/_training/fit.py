@@ -152,9 +152,9 @@ def _trained(
         with resting(net.module, plan.augmenter):
             run(net, plan.recipe, batches, valid, own, plan.task_weights, draws, ctrl_c)
     was_stopped = net.interrupted_ or (epochs is not None and epochs.stopped)
-    if not was_stopped:
-        learns = plan.parameters.max_epochs == "auto" and plan.folds is None
-        warn_of_constants(net, plan.recipe, plan.task_weights, learns)
+    automatic = plan.parameters.max_epochs == "auto"
+    if not was_stopped and (automatic or plan.folds is not None):
+        warn_of_constants(net, plan.recipe, plan.task_weights, automatic and plan.folds is None)
     del batches, valid  # room for the predictions
     with draws.predicting():
         fitted = learned(net)

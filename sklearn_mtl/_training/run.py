@@ -33,6 +33,7 @@ __all__ = ["rescale_outputs", "run", "run_one_pass", "warn_of_constants"]
 
 CONSTANT = 0.99  # of the loss of the best constant: what ends above was not learned
 DIVERGED = 10  # times that: a network, or one of its members, has run away
+NOISE, ROUNDING = 0.1, 1e-6  # losses of constants that are too small to compare others with, or any
 
 _SMALLER = "Lower batch_size, which is {}, or make the trunk smaller."
 
@@ -152,36 +153,41 @@ def warn_of_constants(
 ) -> None:
     """Warn of tasks whose loss on what was trained on ended far above that of the best constant.
 
-    If nobody else has said how long to train, and nothing whether to believe it, so that the net
-    `learns` what there is: of tasks that are predicted no better than by constants, too.
+    `learns` says that the number of epochs is automatic, and that no rows are left out: then of
+    tasks that are no better than constants, too. Where a callback has put back the weights of an
+    epoch of its own choice, nothing is said of running away.
     """
     kept = -1
     if recipe.patience is not None:
         kept = int(np.argmin(net.history[:, recipe.patience.watched]))
+    restored = any(getattr(callback, "load_best", False) for _, callback in net.callbacks_)
     known = zip(
         *(net.task_names_, net.record_["train_loss"][kept], net.constant_losses_, task_weights),
         strict=True,
     )
-    above = {
-        name: loss / constant for name, loss, constant, weight in known if weight > 0 < constant
-    }
-    said = (
-        "Task {!r} was not learned: the loss on its training rows ended at {:.3g} times that of "
-        "the best constant. {}"
-    )
-    not_learned = {
-        name: said.format(name, ratio, _shorter(net) if ratio > DIVERGED else _longer(recipe))
-        for name, ratio in above.items()
-        if ratio > (CONSTANT if learns else DIVERGED)
-    }
+    not_learned = {}
+    for name, loss, constant, weight in known:
+        ran_away = not restored and loss > DIVERGED * max(constant, NOISE)
+        if (
+            weight > 0
+            and constant > ROUNDING
+            and (ran_away or (learns and loss > CONSTANT * constant))
+        ):
+            not_learned[name] = (
+                f"Task {name!r} was not learned: the loss on its training rows ended at "
+                f"{loss / constant:.3g} times that of the best constant. "
+                f"{_shorter(net) if ran_away else _longer(recipe)}"
+            )
     warn_together(not_learned, ConvergenceWarning, stacklevel=5)
 
 
 def _shorter(net: TaskNet) -> str:
     """Say what may help where a network, or one of its members, has run away."""
-    search = '{"optimizer__line_search_fn": "strong_wolfe"}'
-    lengths = f"pass net_params={search}, " * isinstance(net.optimizer_, torch.optim.LBFGS)
-    return f"Lower learning_rate (here {net.lr:.3g}), {lengths}or try another optimizer."
+    groups = net.optimizer_.param_groups
+    if isinstance(net.optimizer_, torch.optim.LBFGS) and not groups[0]["line_search_fn"]:
+        search = '{"optimizer__line_search_fn": "strong_wolfe"}'
+        return f"Lower learning_rate (here {net.lr:.3g}), or pass net_params={search}."
+    return f"Lower learning_rate (here {net.lr:.3g}), or try another optimizer."
 
 
 def _longer(recipe: Recipe) -> str:

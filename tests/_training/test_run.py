@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from _fits import Recorder, X, Y, assert_consistent, make, weights_of
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_mtl import MultiTaskCNNEstimator, Task
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk, Ensemble
@@ -383,11 +384,11 @@ class RunAway(Callback):
     [
         (Ensemble(SMALL, 3), 3),
         (DenseTrunk((4,), n_members=2), 3),
-        (SMALL, 3),
         (DenseTrunk((4,), n_members=2), "auto"),
+        (SMALL, "auto"),
     ],
 )
-def test_who_runs_away_is_told_of_whatever_the_trunk_and_the_epochs(two_images, trunk, max_epochs):
+def test_who_runs_away_is_told_of(two_images, trunk, max_epochs):
     """Rows left out shrink what it says, so that scores alone would look like those of noise."""
     images, y = two_images
     params = {"trunk": trunk, "max_epochs": max_epochs, "random_state": 0}
@@ -403,11 +404,45 @@ def test_lbfgs_that_runs_away_is_told_to_search_along_lines(two_images):
     params = {"optimizer": "LBFGS", "learning_rate": 0.1, "max_epochs": 2, "random_state": 0}
     params["net_params"] = {"callbacks": [RunAway(2)], "optimizer__max_iter": 1}
     estimator = MultiTaskCNNEstimator({"shown": "regression"}, trunk=Ensemble(SMALL, 2), **params)
-    with pytest.warns(ConvergenceWarning, match=r"\(here 0.1\), pass net_params={.*strong_wolfe"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"\(here 0.1\), or pass net_params={.*strong_wolfe"
+    ):
         estimator.fit(images, y[["shown"]])
     searches = {"optimizer__line_search_fn": "strong_wolfe"}
     estimator.set_params(net_params=searches).fit(images, y[["shown"]])
     assert estimator.history_["train_loss"][-1] < estimator.net_.constant_losses_
+
+
+NEARLY = 1e9 + 1e-6 * np.random.default_rng(0).normal(size=64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("regression", np.tile([0.3, 0.1 + 0.2], 32)),
+        ("regression", NEARLY),
+        ("poisson", 1e6 + np.tile([0, 1], 32)),
+        ("gamma", 1e6 + np.tile([0, 1], 32)),
+    ],
+)
+@pytest.mark.parametrize("trunk", [DenseTrunk((4,), n_members=2), SMALL])
+def test_targets_that_hardly_vary_do_not_run_away(two_images, kind, values, trunk):
+    """The loss of their constant is next to nothing, and others are many times that."""
+    images, y = two_images
+    estimator = MultiTaskCNNEstimator({"shown": "regression", "x": kind}, trunk=trunk)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator.set_params(random_state=0).fit(images, y[["shown"]].assign(x=values))
+    assert not [w for w in caught if "Lower learning_rate" in str(w.message)]
+
+
+def test_who_is_put_back_has_not_run_away(two_images):
+    images, y = two_images
+    best = EarlyStopping("train_loss", load_best=True)
+    params = {"max_epochs": 3, "random_state": 0, "net_params": {"callbacks": [best, RunAway(2)]}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultiTaskCNNEstimator(trunk=Ensemble(SMALL, 2), **params).fit(images, y[["shown"]])
 
 
 def test_who_runs_away_after_the_epoch_that_is_kept_is_not():
