@@ -96,7 +96,7 @@ def _trains(module: nn.Module) -> bool:
 def chunk_places(module: Any, source: Source, n_rows: int) -> list[tuple[int, int]]:
     """Where chunks begin and end, of nearly equal size."""
     widest = max(math.prod(source.shape), module.n_features, module.heads.bias.shape[-1])
-    n_chunks = math.ceil(n_rows / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest)))
+    n_chunks = max(1, math.ceil(n_rows / min(CHUNK_ROWS, max(1, CHUNK_VALUES // widest))))
     return list(itertools.pairwise(k * n_rows // n_chunks for k in range(n_chunks + 1)))
 
 

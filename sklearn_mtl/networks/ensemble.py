@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -28,7 +27,8 @@ class Ensemble(BaseEstimator):
     members' [1]_. What they predict of the rows that they left out says how much to believe: a task
     that cannot be predicted is shrunk to its mean. There are `oob_prediction_` and `oob_score_`,
     `noise_std_` is the error on new rows, and intervals need no validation data. As members compute
-    nothing of what they leave out, a fit takes `n_members` - 1 times as long as one of a single.
+    nothing of what they leave out, a fit takes `n_members` - 1 times as long as that of one
+    network, from two on.
 
     Parameters
     ----------
@@ -152,18 +152,19 @@ class _Copies(Members):
         self.n_axes = 1 if isinstance(input_shape, Mapping) else len(input_shape)
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Return the features of each trunk; 0 for samples that it has not `seen`, if told so."""
-        if seen is not None:
-            return torch.stack([*map(functools.partial(_of_some, x), self.trunks, seen.T)], dim=1)
+        """Return the features of each trunk; anything for samples that it has not `seen`."""
+        if seen is not None:  # in training, where members share the samples
+            pairs = zip(self.trunks, seen.unbind(1), strict=True)
+            return torch.stack([_of_some(trunk, x, its) for trunk, its in pairs], dim=1)
         each = x.unbind(1) if x.ndim > self.n_axes + 1 else [x] * self.n_members
         return torch.stack([t(s) for t, s in zip(self.trunks, each, strict=True)], dim=1)
 
 
-def _of_some(x: Tensor, trunk: nn.Module, seen: Tensor) -> Tensor:
+def _of_some(trunk: nn.Module, x: Tensor, seen: Tensor) -> Tensor:
     rows = seen.nonzero().squeeze(1)
     if len(rows) < 2:  # too few for layers that normalise over a batch
         return trunk(x)
-    features = trunk(x[rows])
+    features = trunk(x[rows])  # channels last, if x is, which those of `index_select` are not
     return features.new_zeros(len(x), features.shape[1]).index_copy(0, rows, features)
 
 

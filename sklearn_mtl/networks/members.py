@@ -138,7 +138,7 @@ class Members(nn.Module):
     ----------
     spares_rows : bool
         Whether it takes, in training, a second argument `seen` (B, M), and spares itself the
-        features of samples for which a member has 0 there.
+        features of samples for which a member has 0 there; they may be anything.
 
     Examples
     --------

@@ -349,7 +349,8 @@ def test_tasks_that_stay_at_their_constants_are_named(two_images, early_stopping
     with pytest.warns(ConvergenceWarning) as caught:
         estimator.fit(images, y.drop(columns="one"))
     (message,) = [str(w.message) for w in caught]
-    share = estimator.history_["train_loss"][-1, 1] / estimator.net_.constant_losses_[1]
+    kept = np.argmin(estimator.net_.history[:, "valid_loss"]) if early_stopping else -1
+    share = estimator.history_["train_loss"][kept, 1] / estimator.net_.constant_losses_[1]
     assert message.startswith("Task 'a' was not learned: the loss on its training rows ended at ")
     assert f" {share:.3g} times that of the best constant" in message
     assert message.endswith("The like holds for 'b'.")
