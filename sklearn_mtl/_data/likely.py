@@ -96,7 +96,8 @@ def _mask_says(mask: FloatArray) -> str | None:
         "The last channel of X is read as a mask, of one value up to the end of a sequence and "
         f"another one behind it, but it changes more than once in {n} of {len(mask)} sequences "
         "looked at, which are cut where it does first. Pass what SequencePad of "
-        "sklearn_mtl.datasets makes; or, for sequences of equal length without a mask, trunk='conv'."
+        "sklearn_mtl.datasets makes; or, for sequences of equal length without a mask, "
+        "trunk='conv'."
     )
 
 
