@@ -13,11 +13,12 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"  # shap compiles for longer than the tests
 
 @pytest.fixture(scope="session")
 def other_processes():
-    """Those of ``n_jobs=2``, started, which takes seconds, and with the package imported."""
+    """Those of ``n_jobs=2``, started, which takes seconds, and with all that a fit imports."""
     from _inputs import make_small  # filters of warnings that it brings belong to modules of tests
     from joblib import Parallel, delayed
 
-    Parallel(n_jobs=2)(delayed(make_small().get_params)() for _ in range(2))
+    rows = [[0.0], [1.0]] * 5
+    Parallel(n_jobs=2)(delayed(make_small().fit)(rows, rows) for _ in range(2))
 
 
 # -- trials: see `_trials.several` ----------------------------------------------------------------

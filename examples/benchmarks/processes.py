@@ -33,7 +33,7 @@ from sklearn_mtl._training.batches import Batches
 from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 MOST_CPU, MOST_APART, EPOCHS = 0.6, 1e-10, 3  # of one process; of predictions
-STARTS = 5  # in float32
+STARTS = 20  # in float32
 
 
 def data(kind: str, n: int) -> tuple[np.ndarray, np.ndarray]:
