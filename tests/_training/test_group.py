@@ -27,6 +27,11 @@ def in_one_process(name):
     return getattr(_together, name)()
 
 
+@pytest.fixture
+def alone(name):
+    return in_one_process(name)
+
+
 @pytest.mark.parametrize(
     ("n_processes", "name"),
     [
@@ -36,12 +41,12 @@ def in_one_process(name):
         (3, "images_of_both"),
     ],
 )
-def test_any_number_of_processes_learns_the_same(n_processes, name, tmp_path):
+def test_any_number_of_processes_learns_the_same(n_processes, name, alone, tmp_path):
     """In float64 to 1e-10, and to the bit in each of them."""
     first, *rest = _together.launch(n_processes, name, tmp_path)
     assert isinstance(first, dict), first
     far = {}
-    for case, found in in_one_process(name).items():
+    for case, found in alone.items():
         for what, values in found.items():
             apart = distance(values, first[case][what])
             if apart > 1e-10:
