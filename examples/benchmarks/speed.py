@@ -666,11 +666,8 @@ def draw(found: dict[int, tuple[float, ...]], file: Path) -> None:
     sizes = np.array(list(found))
     for axis, values, what in [
         (left, [s for s, _ in found.values()], "seconds, fit of one epoch"),
-        (
-            right,
-            [mb or np.nan for _, mb in found.values()],
-            "MB added by fit",
-        ),  # 0: no more than 500 rows
+        # 0, which has no logarithm: no more than the 500 rows before
+        (right, [mb or np.nan for _, mb in found.values()], "MB added by fit"),
     ]:
         axis.plot(sizes, values, "o-", label="measured")
         axis.plot(sizes, values[-1] * sizes / sizes[-1], ":", color="0.5", label="proportional")
