@@ -355,7 +355,10 @@ class TaskLosses(nn.Module):
 def _mean(cell: Tensor, share: Tensor, members: Tensor | None) -> Tensor:
     """Mean over members and rows, of each task."""
     if cell.ndim > share.ndim:
-        cell = cell.mean(dim=1) if members is None else torch.einsum("bmk,bm->bk", cell, members)
+        if members is None:
+            cell = cell.mean(dim=1)
+        else:  # as einsum would, in a third of its calls
+            cell = torch.bmm(cell.transpose(1, 2), members.unsqueeze(2)).squeeze(2)
     return (cell * share).sum(dim=0)
 
 

@@ -206,9 +206,10 @@ class _Waves(_SoftClip):
     ) -> Tensor:
         """Return (B, d + 4 n), or (B, M, d + 4 n) by the waves of all members."""
         waved = x if self.waved is None else x.index_select(-1, self.waved)
-        by_feature = waved.movedim(0, -1).unsqueeze(-1)  # (n, B, 1): a matrix product for each
+        # (n, B, 1): a matrix product for each. In this order in memory, and so is all that follows.
+        by_feature = waved.movedim(0, -1).unsqueeze(-1).contiguous()
         turns = torch.addcmul(phase.unsqueeze(-2), by_feature, frequency.unsqueeze(-2))
-        cosines = torch.cos(2 * math.pi * turns).flatten(0, -3)
+        cosines = torch.cos(turns.mul_(2 * math.pi)).flatten(0, -3)
         mixtures = torch.bmm(cosines, mixture.flatten(0, -3))
         mixtures = mixtures.view(*turns.shape[:-1], self.n_mixtures).movedim(-2, 0).flatten(-2)
         if mixtures.ndim > x.ndim:

@@ -163,3 +163,19 @@ def test_targets_can_be_prepared_once(members):
     full = Cells.of(target.nan_to_num(), None, torch.float32)
     expected = task_losses.compare(output, full)
     assert torch.equal(task_losses.compare(output, full._replace(observed=None)), expected)
+
+
+def test_shares_of_members_count_as_a_product_to_the_bit():
+    """The mean over members is one product, with the gradients of one."""
+    members = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
+    target, share = torch.randn(2, 4), torch.full((2, 4), 0.5)
+    cells = Cells(target, None, share, share.sum(dim=0), members)
+    task_losses, found = TaskLosses(["regression"] * 4, [1] * 4), []
+    output = torch.randn(2, 3, 4, requires_grad=True)
+    cell = (output - target.unsqueeze(1)) * (output - target.unsqueeze(1))
+    expected = (torch.einsum("bmk,bm->bk", cell, members) * share).sum(dim=0)
+    for losses in (expected, task_losses.compare(output, cells)):
+        found.append([losses, *torch.autograd.grad(losses.sum(), output)])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+    assert (found[0][1][members == 0] == 0).all()

@@ -9,6 +9,7 @@ import torch
 from _asserts import assert_finite
 from _samples import random_inputs
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_mtl.networks import DenseTrunk, MultiTaskModule, build_trunk, dense
 from sklearn_mtl.networks.dense import _SoftClip, _Waves
@@ -85,6 +86,31 @@ def test_waves_of_all_members_at_once_are_those_of_one_after_the_other(
     for others in found[1:]:
         for at_once, each in zip(found[0], others, strict=True):
             torch.testing.assert_close(at_once, each)
+
+
+class Copies(TorchDispatchMode):
+    """Number of values of each copy that is made of a tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.clone.default:
+            self.sizes.append(args[0].numel())
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("own_samples", [False, True])
+@pytest.mark.parametrize("n_members", [None, 2])
+def test_cosines_of_waves_stand_in_memory_as_their_product_takes_them(n_members, own_samples):
+    """They are most of what is computed before the layers: no copy is made of them."""
+    waves, x = _Waves(3, 16, 0.7, [0, 1, 2], n_members), random_inputs((3,), n=8)
+    if own_samples and n_members:
+        x = torch.stack([x, x.flip(0)], dim=1)
+    with Copies() as copies:
+        waves(x)
+    assert max(copies.sizes) == 8 * (n_members or 1) * 3 * waves.n_mixtures
 
 
 @pytest.mark.parametrize("training", [False, True])
