@@ -42,8 +42,9 @@ y = pd.DataFrame(
 # %%
 # Fit
 # ---
-# The trunk is a convolutional network over time. Several windows come from one person: ``groups``
-# would keep them together where rows are held out.
+# The trunk has five convolutional networks over time, each of which leaves out a fifth of the
+# windows, so that there are scores of windows that a network has not seen. Several windows come
+# from one person: ``groups`` would keep them together where they are left out.
 
 est = MultiTaskCNNEstimator(
     tasks=[
@@ -59,6 +60,7 @@ est.fit(X[:900].astype("float32"), y[:900])
 X_new, y_new = X[900:].astype("float32"), y[900:]
 print(est.tasks_)
 print({name: round(score, 3) for name, score in est.score_tasks(X_new, y_new).items()})
+print({name: round(score, 3) for name, score in est.oob_score_.items()})
 
 # %%
 # Look

@@ -227,6 +227,7 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "bfloat16": lambda: of_table(precision="bfloat16"),
     "defaults": lambda: of_images((5,), max_epochs="auto", batch_size="auto"),
     "sequences": lambda: of_images((2, 12), (2, 12)),
+    "sequences, one network": lambda: of_images((2, 12), (2, 12), trunk="conv"),
     "images": lambda: of_images((12, 12)),
     "images, channels last": lambda: of_images((12, 12, 3), data_format="channels_last"),
     "several inputs": several_inputs,

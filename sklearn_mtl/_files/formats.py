@@ -175,17 +175,19 @@ def _ninth(saved: Saved) -> Saved:
 
 
 def _tenth(saved: Saved) -> Saved:
-    """Say that large images went into the stages of a `ConvTrunk` as they were."""
+    """Say that large images went into the stages of a `ConvTrunk` as they were.
+
+    Names of it become the spec: 'auto' is another one for sequences since then.
+    """
     trunk, shape = saved.params.get("trunk"), saved.fitted["reader"].input_shape_
-    if trunk in ("auto", "conv") and len(shape) > 1:
-        trunk = ConvTrunk()
-    if (
-        not isinstance(trunk, ConvTrunk)
-        or not isinstance(shape, tuple)
-        or auto_stride(shape[1:]) == 1
-    ):
+    if not isinstance(shape, tuple) or len(shape) == 1:
         return saved
-    trunk = ConvTrunk(**trunk.get_params() | {"stride": 1})
+    if trunk in ("auto", "conv"):
+        trunk = ConvTrunk()
+    elif not isinstance(trunk, ConvTrunk):
+        return saved
+    if auto_stride(shape[1:]) > 1:
+        trunk = ConvTrunk(**trunk.get_params() | {"stride": 1})
     return saved._replace(params=saved.params | {"trunk": trunk})
 
 

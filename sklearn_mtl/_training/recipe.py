@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sklearn_mtl.networks import DenseTrunk, Ensemble, is_data
+from sklearn_mtl.networks import DenseTrunk, Ensemble, is_data, named_spec
 
 __all__ = [
     "DTYPES",
@@ -89,17 +89,18 @@ def resolve(
     """Resolve every 'auto' among the parameters of the estimator.
 
     Several inputs count as images if one of them does. `left_out` says whether members of an
-    ensemble leave out folds of the rows: these say when to end, but for an `Ensemble` of images,
-    the epochs of which are long. Of several processes on a machine, each takes the GPU of its
-    number, `rank`.
+    ensemble leave out folds of the rows: these say when to end, but for an `Ensemble` of images or
+    sequences, the epochs of which are long. Of several processes on a machine, each takes the GPU
+    of its number, `rank`.
     """
     max_epochs, batch_size = parameters.max_epochs, parameters.batch_size
     precision, weight_decay = parameters.precision, parameters.weight_decay
     shapes = [*input_shape.values()] if isinstance(input_shape, Mapping) else [input_shape]
     n_axes = max(map(len, shapes))
     images = n_axes > 1
-    several = isinstance(parameters.trunk, Ensemble) or parameters.trunk == "ensemble"
-    left_out = left_out and not (several and images)
+    spec = parameters.trunk
+    spec = named_spec(spec, input_shape) if isinstance(spec, str) else spec
+    left_out = left_out and not (isinstance(spec, Ensemble) and images)
     if batch_size == "auto":
         batch_size = auto_batch_size(n_rows, shapes)
     n_batches, patience = math.ceil(n_rows / int(batch_size)), None

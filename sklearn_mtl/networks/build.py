@@ -36,7 +36,7 @@ __all__ = [
 InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 
 # Names of specs, and the specs that a file may hold: making one must not read or run anything else.
-# `Fusion`, which builds trunks of its parts here, puts itself into it.
+# `Fusion` and `Ensemble`, which build trunks of their parts here, put themselves into it.
 TRUNKS: dict[str, Callable[[], Any]] = {
     "dense": DenseTrunk,
     "conv": ConvTrunk,
@@ -51,9 +51,9 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
     Parameters
     ----------
     trunk : 'auto', a name of `TRUNKS`, a spec with ``build(input_shape)``, nn.Module, callable
-        ``'auto'`` is dense for rows, fusion for several inputs, and conv for all else. A module is
-        copied; a callable without arguments, such as a class of modules, returns a module. Lazy
-        layers learn their sizes from the dry run.
+        ``'auto'`` is dense for rows, ensemble for sequences, fusion for several inputs, and conv
+        for all else. A module is copied; a callable without arguments, such as a class of
+        modules, returns a module. Lazy layers learn their sizes from the dry run.
     input_shape : tuple of int, or dict of str to tuple of int
         Shape of one sample, channels first. A dict has those of several inputs: the trunk gets flat
         rows (B, d), in which they stand side by side, and those that are missing are NaN. A spec
@@ -274,7 +274,8 @@ def named_spec(name: str, input_shape: InputShape) -> Any:
     Parameters
     ----------
     name : 'auto' or a name of `TRUNKS`
-        ``'auto'`` is dense for rows, fusion for several inputs, and conv for all else.
+        ``'auto'`` is dense for rows, ensemble for sequences (samples of two axes), fusion for
+        several inputs, and conv for all else.
     input_shape : tuple of int, or dict of str to tuple of int
         As in `build_trunk`.
 
@@ -291,13 +292,13 @@ def named_spec(name: str, input_shape: InputShape) -> Any:
     Examples
     --------
     >>> from sklearn_mtl.networks import named_spec
-    >>> named_spec("auto", (4,)), named_spec("auto", (1, 16, 16))
-    (DenseTrunk(), ConvTrunk())
+    >>> named_spec("auto", (4,)), named_spec("auto", (3, 128)), named_spec("auto", (1, 16, 16))
+    (DenseTrunk(), Ensemble(), ConvTrunk())
     """
     if name == "auto" and isinstance(input_shape, Mapping):
         name = "fusion"
     elif name == "auto":
-        name = "dense" if len(input_shape) == 1 else "conv"
+        name = {1: "dense", 2: "ensemble"}.get(len(input_shape), "conv")
     if name not in TRUNKS:
         raise ValueError(
             f"trunk={name!r} is unknown. Use one of {['auto', *TRUNKS]}; for a model of timm, "

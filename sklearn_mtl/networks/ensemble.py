@@ -22,22 +22,23 @@ __all__ = ["Ensemble"]
 class Ensemble(BaseEstimator):
     """Several of the same trunk, with weights of their own, each of which leaves out some rows.
 
-    It gives images, sequences and several inputs what `DenseTrunk` gives tables. In `fit`, each
-    member leaves out its fold of the rows, as in cross-validation; predictions are the mean of the
-    members' [1]_. What they predict of the rows that they left out says how much to believe: a task
-    that cannot be predicted is shrunk to its mean. There are `oob_prediction_` and `oob_score_`,
-    `noise_std_` is the error on new rows, and intervals need no validation data. As members compute
-    nothing of what they leave out, a fit takes `n_members` - 1 times as long as that of one
-    network, from two on.
+    It gives images, sequences and several inputs what `DenseTrunk` gives tables, and is the default
+    for sequences. In `fit`, each member leaves out its fold of the rows, as in cross-validation;
+    predictions are the mean of the members' [1]_. What they predict of the rows that they left out
+    says how much to believe: a task that cannot be predicted is shrunk to its mean. There are
+    `oob_prediction_` and `oob_score_`, `noise_std_` is the error on new rows, and intervals need no
+    validation data. As members compute nothing of what they leave out, a fit takes `n_members` - 1
+    times as long as that of one network, from two on, and as many times the memory for what lies
+    between the layers. Predictions take `n_members` times as long.
 
     Parameters
     ----------
     trunk : str, spec, nn.Module or callable, default='auto'
         What each member is, as `trunk` of the estimator; with weights drawn anew for each, but
         those of a module, which is copied. Parameters of a spec can be searched:
-        ``trunk__trunk__width``. For tables, 'auto' is a `DenseTrunk` of a single member; take a
-        `DenseTrunk` alone, which has members already, is several times faster, and has lines mixed
-        into its heads.
+        ``trunk__trunk__width``. For sequences, 'auto' is a `ConvTrunk`. For tables, it is a
+        `DenseTrunk` of a single member; take a `DenseTrunk` alone, which has members already, is
+        several times faster, and has lines mixed into its heads.
     n_members : int, default=5
         Members, and folds of the rows. A single one leaves out nothing.
 

@@ -189,8 +189,10 @@ def parts_of(trunk: Any) -> Mapping[str, Any]:
 
 def single_spec(trunk: Any, shape: Any) -> Any:
     """Return what a name stands for, where 'auto' is no ensemble: of a table, a single member."""
-    if trunk == "auto" and isinstance(shape, tuple) and len(shape) == 1:
-        return DenseTrunk(n_members=1)
+    if trunk == "auto" and isinstance(shape, tuple):
+        if len(shape) == 1:
+            return DenseTrunk(n_members=1)
+        trunk = "conv"
     return named_spec(trunk, shape) if isinstance(trunk, str) else trunk
 
 

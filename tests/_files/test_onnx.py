@@ -93,6 +93,7 @@ def assert_says_the_same(
     [
         ((3,), {"trunk": EnsembleTrunk(3), "head_hidden_units": 2}),
         ((2, 9), {"trunk": ConvTrunk(2, 4, max_shift=0.5), "input_shape": (2, 9)}),
+        ((2, 9), {"trunk": "auto", "input_shape": (2, 9)}),
         ((9, 7, 3), {"trunk": ConvTrunk(2, 4), "data_format": "channels_last"}),
         ((2, 9, 6, 3), {"trunk": ConvTrunk(2, 4, max_shift=0.5)}),
     ],

@@ -23,6 +23,7 @@ from sklearn_mtl.networks import ConvTrunk, DenseTrunk
 
 X, Y = make_table(90)
 IMAGES = np.random.default_rng(0).normal(size=(90, 1, 24, 24)).astype(np.float32)
+SEQUENCES = IMAGES[:, 0, :2, :12]
 PARTS = np.array_split(np.arange(90), 3)
 TASKS = [
     Task("y0", "classification"),
@@ -48,6 +49,7 @@ def own_trunk() -> torch.nn.Module:
 STREAMS: dict[str, dict[str, Any]] = {
     "dense": {},
     "the default": {"trunk": "auto"},
+    "the default of sequences": {"trunk": "auto", "X": SEQUENCES, "input_shape": (2, 12)},
     "images": {"trunk": ConvTrunk(4, 8), "X": IMAGES},
     "own trunk": {"trunk": own_trunk},
     "conditional": {"tasks": TASKS},

@@ -164,6 +164,10 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "the default": ({"trunk": "auto"}, {}),
     "a number of epochs": ({"max_epochs": 6}, {}),
+    "the default of sequences": (
+        {"trunk": "auto", "input_shape": (2, 12), "max_epochs": 3},
+        {"X": IMAGES[:, 0, :2, :12]},
+    ),
     "images": ({"trunk": ConvTrunk(4, 8), "max_epochs": 5}, {"X": IMAGES}),
     "early stopping": ({"early_stopping": True, "n_iter_no_change": 3, "max_epochs": 9}, VALID),
     "rows held out": ({"early_stopping": ["y1"], "n_iter_no_change": 2, "max_epochs": 9}, {}),

@@ -8,7 +8,7 @@ from torch import nn
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._training import recipe as recipes
-from sklearn_mtl.networks import ConvTrunk, DenseTrunk, TabMTrunk, TimmTrunk
+from sklearn_mtl.networks import ConvTrunk, DenseTrunk, Ensemble, TabMTrunk, TimmTrunk
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,17 @@ def test_rows_and_images_have_their_recipes(shape, epochs, batch, decay):
     recipe = recipes.resolve(estimator, shape, n_rows=10_000)
     assert recipe.patience is None
     assert (recipe.max_epochs, recipe.batch_size, recipe.weight_decay) == (epochs, batch, decay)
+
+
+@pytest.mark.parametrize("trunk", ["auto", "ensemble", Ensemble(), Ensemble(ConvTrunk(), 3)])
+def test_sequences_have_one_recipe_whoever_leaves_out_what(trunk):
+    """Their epochs are long, and no decay keeps noise from being learned by heart."""
+    one, members = (
+        recipes.resolve(MultiTaskCNNEstimator(trunk=each), (2, 50), n_rows=300, left_out=out)
+        for each, out in (("conv", False), (trunk, True))
+    )
+    assert members == one
+    assert (one.max_epochs, one.patience, one.weight_decay) == (100, None, 0.3)
 
 
 @pytest.mark.parametrize("max_epochs", ["auto", 7])

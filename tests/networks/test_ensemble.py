@@ -331,6 +331,33 @@ def test_members_that_no_epoch_trains_are_told_once():
     assert len(told) == 1
 
 
+def sequences(n=60):
+    """Sequences of two channels that rise or fall, and two numbers: how much so, and another."""
+    rng = np.random.default_rng(0)
+    slope, noise = rng.normal(size=(2, n))
+    X = (slope[:, None, None] * np.linspace(-1, 1, 12)).repeat(2, axis=1)
+    return X + 0.3 * rng.normal(size=X.shape), np.column_stack([slope, noise])
+
+
+def test_sequences_have_five_members_by_default():
+    X, y = sequences()
+    default, spelled = (
+        small(trunk, input_shape=(2, 12), max_epochs=1).fit(X, y)
+        for trunk in ("auto", Ensemble(ConvTrunk(), n_members=5))
+    )
+    np.testing.assert_array_equal(default.predict(X), spelled.predict(X))
+    assert default.oob_score_ == spelled.oob_score_
+
+
+def test_what_cannot_be_known_of_sequences_is_told_by_default():
+    X, y = sequences()
+    estimator = small("auto", input_shape=(2, 12), max_epochs=30).fit(X, y)
+    assert estimator.oob_score_["y0"] > 0.8
+    assert estimator.oob_score_["y1"] > -0.1
+    assert estimator.noise_std_[1] == pytest.approx(y[:, 1].std(), rel=0.15)
+    assert estimator.predict_interval(X[:3]).shape == (3, 2, 2)
+
+
 def test_a_stream_teaches_all_members_all_rows():
     X, y = images(40)
     estimator = small().partial_fit(X, y)

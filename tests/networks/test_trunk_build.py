@@ -17,6 +17,8 @@ from sklearn_mtl.networks import (
     DenseTrunk,
     FineTune,
     build_trunk,
+    folds_of,
+    spelled_out,
     takes_channels_last,
 )
 
@@ -89,10 +91,19 @@ def test_names_build_the_default_spec(name):
 
 @pytest.mark.parametrize(
     ("shape", "name"),
-    [((5,), "dense"), ((2, 9), "conv"), ((1, 9, 9), "conv"), ((1, 4, 4, 4), "conv")],
+    [((5,), "dense"), ((2, 9), "ensemble"), ((1, 9, 9), "conv"), ((1, 4, 4, 4), "conv")],
 )
-def test_auto_is_dense_for_rows_and_conv_for_all_else(shape, name):
+def test_auto_is_dense_for_rows_members_for_sequences_and_conv_for_all_else(shape, name):
     assert str(build_trunk("auto", shape)[0]) == str(build_trunk(name, shape)[0])
+    assert folds_of("auto", shape) == (0 if name == "conv" else 5)
+
+
+def test_auto_inside_of_what_has_members_or_parts_is_a_single_network():
+    members, _ = build_trunk("auto", (2, 9))
+    assert {str(each) for each in members.trunks} == {str(build_trunk("conv", (2, 9))[0])}
+    assert isinstance(spelled_out("auto", (2, 9)).trunk, ConvTrunk)
+    assert isinstance(spelled_out("auto", {"signal": (2, 9)}).parts["signal"], ConvTrunk)
+    assert folds_of("auto", {"signal": (2, 9)}) == 0
 
 
 # -- modules and factories ------------------------------------------------------------------
