@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float64]
 # With more rows, what is found on all of them is as good as found on others.
 CROSS_FIT_ROWS = 50_000
 
+BLOCK = 2**16  # rows whose outputs are made at once
 VALUES = 2**20  # cells of tasks for which shares are found at once
 
 
@@ -75,6 +76,13 @@ class Calibrated:
 
     def part(self, outputs: slice, rows: Any) -> FloatArray:
         """Return some outputs (n, width) of some rows; where no line is known, the network is."""
+        rows = np.arange(len(self.raw))[rows] if isinstance(rows, slice) else rows
+        out = np.empty((len(rows), len(range(*outputs.indices(self.raw.shape[1])))))
+        for at in range(0, len(rows), BLOCK):
+            out[at : at + BLOCK] = self._block(outputs, rows[at : at + BLOCK])
+        return out
+
+    def _block(self, outputs: slice, rows: NDArray[np.intp]) -> FloatArray:
         raw, of = self.raw[rows, outputs].astype(np.float64), self.made_of[rows]
         slope, shift, share = (part[:, outputs] for part in self.shares)
         out: FloatArray = raw * slope[of] + shift[of]
@@ -113,7 +121,7 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any] | Cal
     starts = np.cumsum([0, *plan.encoder.n_outputs]).tolist()
     lines = find_lines(plan, net)
     # Of a task that was observed in one fold, who leaves that out knows nothing.
-    seen = [targets.cells(k).rows for k in range(targets.shape[1])]
+    seen = (targets.cells(k).rows for k in range(targets.shape[1]))
     compared = np.array([len(np.unique(folds[rows])) > 1 for rows in seen])
     if lines is not None:
         lines = lines.some([i for i, k in enumerate(lines.tasks) if compared[k]])
@@ -124,7 +132,9 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any] | Cal
     if len(raw) <= CROSS_FIT_ROWS:
         for m in range(plan.n_folds):
             of_fold = folds == m
-            outside = (not of_fold[rows].all() for rows, c in zip(seen, compared, strict=True) if c)
+            outside = (
+                not of_fold[targets.cells(k).rows].all() for k in np.flatnonzero(compared).tolist()
+            )
             if of_fold.any() and all(outside):
                 made_of[of_fold] = len(found)
                 found.append(find(~of_fold))

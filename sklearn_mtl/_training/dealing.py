@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_mtl._data.encoded import EncodedTargets
+from sklearn_mtl._data.encoded import EncodedTargets, ObservedCells
 from sklearn_mtl._data.folds import alike, content_keys, deal_folds, keys_of_cells
 from sklearn_mtl._data.inputs import InputReader, Source
 from sklearn_mtl._data.targets import TargetEncoder
@@ -18,6 +19,7 @@ from sklearn_mtl._training.group import ALONE, Group
 __all__ = ["deal_rows", "equal_rows", "kept_together"]
 
 RowIndex = NDArray[np.intp]
+FIRST, VALUES = 8, 2**22  # inputs that put rows in order, fewer of very many rows
 
 
 def equal_rows(
@@ -34,17 +36,21 @@ def equal_rows(
         parts = source.parts(reader.chunks(rows))
         for chunk, samples in zip(reader.chunks(np.arange(len(rows))), parts, strict=True):
             X = samples.reshape(len(chunk), -1).astype(np.float64)
-            found["key"][chunk], found["first"][chunk] = content_keys(X), X[:, :8]
+            found["key"][chunk], found["first"][chunk] = content_keys(X), X[:, :n_first]
         return found
 
-    n_first = min(8, math.prod(source.shape))
+    n_first = min(FIRST, math.prod(source.shape), max(1, VALUES // max(1, len(rows))))
     X = group.read(read, rows)
     targets = targets if len(rows) == len(targets) else targets.take(rows)
     n, n_tasks = targets.shape
-    cells = [targets.cells(k) for k in range(n_tasks)]
-    seen = [(c.rows, np.ones(len(c.rows))) for c in cells]
-    keys = keys_of_cells([*((c.rows, c.values) for c in cells), *seen], n, 2 * n_tasks)
-    y = itertools.chain(map(targets.column, range(n_tasks)), (_flags(rows, n) for rows, _ in seen))
+
+    def each() -> Iterator[ObservedCells]:  # a task at a time, which is all that memory holds
+        return map(targets.cells, range(n_tasks))
+
+    found = ((c.rows, c.values) for c in each())
+    flags = ((c.rows, np.ones(len(c.rows))) for c in each())
+    keys = keys_of_cells(itertools.chain(found, flags), n, 2 * n_tasks)
+    y = itertools.chain(map(targets.column, range(n_tasks)), (_flags(c.rows, n) for c in each()))
     return alike(keys + 3 * X["key"], itertools.chain(X["first"].T, y))
 
 

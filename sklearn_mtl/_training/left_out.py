@@ -22,7 +22,7 @@ from sklearn_mtl._training.plan import Plan
 
 __all__ = ["MemberCells", "check_finite", "members_at", "out_of_bag", "raw_left_out", "raw_of"]
 
-VALUES = 2**21  # of raw outputs that become predictions at once
+VALUES = 2**19  # of raw outputs that become predictions at once
 
 
 def raw_left_out(plan: Plan, net: TaskNet) -> NDArray[Any]:

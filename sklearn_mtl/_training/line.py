@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,9 +134,10 @@ def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> Floa
 
     def read(places: NDArray[np.intp]) -> FloatArray:
         rows = plan.rows[places]
-        parts = chunk_places(module, plan.source, len(rows))
-        found = (module.trunk.straight(inputs(rows[start:stop])) for start, stop in parts)
-        return np.concatenate([part.double().cpu().numpy() for part in found])
+        out = np.empty((len(rows), module.trunk.width))
+        for start, stop in chunk_places(module, plan.source, len(rows)):
+            out[start:stop] = module.trunk.straight(inputs(rows[start:stop])).double().cpu()
+        return out
 
     with torch.no_grad():
         return plan.group.read(read, places)
@@ -168,21 +170,26 @@ def _ridges(
     """
     seen, _, weight, _ = targets.cells(tasks[0])
     Y = np.column_stack([targets.cells(k).values for k in tasks])
-    X, folds, d = X[seen], folds[seen], X.shape[1]
-    w = weight / weight.sum()
+    order = np.argsort(folds[seen], kind="stable")  # so that folds are views
+    X, Y, w, d = X[seen[order]], Y[order], weight[order] / weight.sum(), X.shape[1]
     center = w @ X
-    rows = [folds == m for m in range(n_folds)]
-    Z, truth = [(X - center)[of_fold] for of_fold in rows], [Y[of_fold] for of_fold in rows]
+    X -= center
+    edges = np.searchsorted(folds[seen[order]], np.arange(n_folds + 1))
+    parts = [slice(*edge) for edge in pairwise(edges)]
     grams, products = np.empty((n_folds, d, d)), np.empty((n_folds, d, Y.shape[1]))
-    for m, of_fold in enumerate(rows):
-        weighted = Z[m] * w[of_fold, None]
-        grams[m], products[m] = weighted.T @ Z[m], weighted.T @ truth[m]
+    for m, part in enumerate(parts):
+        weighted = X[part].T * w[part]
+        grams[m], products[m] = weighted @ X[part], weighted @ Y[part]
     grams, products = grams.sum(axis=0) - grams, products.sum(axis=0) - products
-    of_X, of_Y = (_means_without(part, w, rows) for part in (X - center, Y))
-    for m, of_fold in enumerate(rows):
-        weighted = w[~of_fold].sum() * of_X[m, :, None]
-        grams[m] -= weighted * of_X[m]
-        products[m] -= weighted * of_Y[m]
+    weights = _without_each(np.array([w[part].sum() for part in parts]))
+    of_X, of_Y = (
+        _without_each(np.stack([w[part] @ values[part] for part in parts]))
+        / np.where(weights > 0, weights, 1)[:, None]
+        for values in (X, Y)
+    )
+    for m in range(n_folds):
+        grams[m] -= weights[m] * of_X[m, :, None] * of_X[m]
+        products[m] -= weights[m] * of_X[m, :, None] * of_Y[m]
     least = np.full(Y.shape[1], np.inf)
     coefficients = np.empty_like(products)
     predicted = np.empty_like(Y)
@@ -190,20 +197,17 @@ def _ridges(
         system = grams + penalty * np.eye(d)
         pairs = zip(system, products, strict=True)
         found = np.stack([solve(a, b, assume_a="pos") for a, b in pairs])
-        for m, of_fold in enumerate(rows):
-            predicted[of_fold] = (Z[m] - of_X[m]) @ found[m] + of_Y[m]
+        for m, part in enumerate(parts):
+            predicted[part] = X[part] @ found[m] + (of_Y[m] - of_X[m] @ found[m])
         errors = w @ (Y - predicted) ** 2
         better = errors < least
         least[better], coefficients[..., better] = errors[better], found[..., better]
     return of_Y - np.einsum("md,mdk->mk", of_X + center, coefficients), coefficients
 
 
-def _means_without(
-    values: FloatArray, weight: FloatArray, folds: list[NDArray[np.bool_]]
-) -> FloatArray:
-    """Weighted means (n_folds, ...) of the rows outside of each fold; 0 where there are none."""
-    rest = [weight * ~of_fold for of_fold in folds]
-    return np.stack([w @ values / (w.sum() or 1.0) for w in rest])
+def _without_each(sums: FloatArray) -> FloatArray:
+    """Return the sums (n_folds, ...) of all others: all less its own would be full of rounding."""
+    return np.stack([np.delete(sums, m, axis=0).sum(axis=0) for m in range(len(sums))])
 
 
 def mix(

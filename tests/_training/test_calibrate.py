@@ -49,6 +49,22 @@ def test_rows_left_out_are_predicted_as_all_are(output):
     assert estimator.oob_score_["size"] > 0.3  # always of the estimate
 
 
+@pytest.mark.parametrize("block", [1, 7])
+def test_outputs_are_the_same_in_blocks(monkeypatch, block):
+    """Whatever rows and tasks are asked for; lines have shares, and network and line are mixed."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    y = np.column_stack([X[:, 0] > 0, 2 * X[:, 1] + 0.1 * rng.normal(size=80), X[:, 2]])
+    y[rng.random(80) < 0.3, 1] = np.nan
+    fits = []
+    for rows in (calibrate.BLOCK, block):
+        monkeypatch.setattr(calibrate, "BLOCK", rows)
+        fits.append(make(tasks=None, trunk=DenseTrunk(), max_epochs=10).fit(X, y))
+    np.testing.assert_array_equal(fits[1].oob_prediction_, fits[0].oob_prediction_)
+    assert fits[1].oob_score_ == fits[0].oob_score_
+    np.testing.assert_array_equal(fits[1].noise_std_, fits[0].noise_std_)
+
+
 @functools.cache
 def ends(loss, task_weights=None):
     rng = np.random.default_rng(0)

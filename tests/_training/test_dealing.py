@@ -5,6 +5,7 @@ import pytest
 
 from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.inputs import InputReader, as_input
+from sklearn_mtl._training import dealing
 from sklearn_mtl._training.dealing import equal_rows, kept_together
 
 
@@ -20,6 +21,23 @@ def test_equal_rows_are_of_one_number():
     found = equal_rows(reader, reader.of(as_input(X)), EncodedTargets(values, weight), rows)
     assert found[4] == found[1]
     assert len(np.unique(found)) == 5
+
+
+def test_of_very_many_rows_one_input_puts_them_in_order(monkeypatch):
+    """Those of equal content have one number, though others have the same first input."""
+    X = np.random.default_rng(0).integers(0, 2, size=(60, 3)).astype(float)
+    y, rows = np.zeros((60, 1)), np.arange(60)
+    reader = InputReader(None, "channels_first", "").fit_names(X)
+    reader.fit(as_input(X), rows, np.ones(60))
+    of = reader, reader.of(as_input(X)), EncodedTargets(y, np.ones((60, 1))), rows
+    found = equal_rows(*of)
+    monkeypatch.setattr(dealing, "VALUES", 60)
+    fewer = equal_rows(*of)
+    assert len(np.unique(fewer)) == len(np.unique(X, axis=0))
+    assert len({*zip(found, fewer, strict=True)}) == len(np.unique(found))
+    assert fewer[X[:, 0] == 0].max() < fewer[X[:, 0] == 1].min()
+    monkeypatch.setattr(dealing, "VALUES", 0)  # more rows than that
+    np.testing.assert_array_equal(equal_rows(*of), fewer)
 
 
 @pytest.mark.parametrize(
