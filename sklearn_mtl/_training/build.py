@@ -78,7 +78,8 @@ def build_net(
     dtype = DTYPES[recipe.precision]
     check_whose(recipe.net_params.get("callbacks"))
     with draws.drawing(), float32_by_default():
-        module = _module_of(parameters, encoder, reader, torch.from_numpy(bias))
+        bias_ = torch.from_numpy(bias)
+        module = _module_of(parameters, encoder, reader, bias_, recipe.n_rows)
     n_folds = folds_of(parameters.trunk, reader.input_shape_)
     if n_folds and n_folds != module.n_folds:
         raise ValueError(
@@ -115,10 +116,16 @@ def built_by(parameters: Any) -> dict[str, Any]:
 
 
 def _module_of(
-    parameters: Any, encoder: TargetEncoder, reader: InputReader, bias: Tensor
+    parameters: Any,
+    encoder: TargetEncoder,
+    reader: InputReader,
+    bias: Tensor,
+    n_rows: int | None,
 ) -> MultiTaskModule:
     """Make trunk and heads."""
-    trunk, n_features = build_trunk(parameters.trunk, reader.input_shape_, reader.two_valued_)
+    trunk, n_features = build_trunk(
+        parameters.trunk, reader.input_shape_, reader.two_valued_, n_rows
+    )
     channels_last = takes_channels_last(trunk, reader.input_shape_)
     n_hidden = int(parameters.head_hidden_units)
     try:

@@ -45,7 +45,9 @@ TRUNKS: dict[str, Callable[[], Any]] = {
 }
 
 
-def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tuple[nn.Module, int]:
+def build_trunk(
+    trunk: Any, input_shape: InputShape, two_valued: Any = (), n_rows: int | None = None
+) -> tuple[nn.Module, int]:
     """Make a trunk from what a user passed, and find its number of features by a dry run.
 
     Parameters
@@ -61,6 +63,8 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
     two_valued : tuple of int, default=()
         Positions of features that take at most two values, for a spec whose `build` asks for them
         by a parameter of this name; a dict of them for several inputs.
+    n_rows : int, optional
+        Rows to train on, for a spec whose `build` asks for them by a parameter of this name.
 
     Returns
     -------
@@ -89,9 +93,10 @@ def build_trunk(trunk: Any, input_shape: InputShape, two_valued: Any = ()) -> tu
         raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
     if hasattr(trunk, "build") and not isinstance(trunk, nn.Module):
         _check_takes_parts(trunk, input_shape)
-        asks = "two_valued" in inspect.signature(trunk.build).parameters
+        asks = inspect.signature(trunk.build).parameters
+        known = {"two_valued": two_valued, "n_rows": n_rows}
         try:
-            module = trunk.build(input_shape, **({"two_valued": two_valued} if asks else {}))
+            module = trunk.build(input_shape, **{k: v for k, v in known.items() if k in asks})
         except (TypeError, OverflowError) as error:  # of torch, about sizes
             raise ValueError(
                 f"trunk={trunk!r} cannot be built for samples of the shape {input_shape}: "

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from sklearn_mtl.networks.members import MemberTrunk
@@ -18,6 +18,9 @@ from sklearn_mtl.networks.members import MemberTrunk
 __all__ = ["DenseTrunk", "layer_sizes"]
 
 IN_CACHE = 2**17  # values of waves
+
+# Frequency scales by rows: of fewer, of more, and between them along a power of the rows.
+FREQUENCY_SCALES = {2_000: 0.3, 20_000: 1.0}
 
 
 class DenseTrunk(BaseEstimator):
@@ -49,9 +52,10 @@ class DenseTrunk(BaseEstimator):
         out nothing.
     n_frequencies : int, default=16
         Waves per feature; time grows with it. 0 for none, and for features that are not clipped.
-    frequency_scale : float, default=0.3
+    frequency_scale : float or 'auto', default='auto'
         Standard deviation of the waves' initial frequencies, in periods per unit of a feature,
-        which has been scaled to about one standard deviation. Higher fits steps, and noise, more.
+        which has been scaled to about one standard deviation. Higher fits steps, and noise, more:
+        'auto' is 0.3, and grows with the rows from 2,000 on, to 1 from 20,000 on.
 
     References
     ----------
@@ -70,7 +74,7 @@ class DenseTrunk(BaseEstimator):
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "n_frequencies": [Interval(Integral, 0, None, closed="left")],
-        "frequency_scale": [Interval(Real, 0, None, closed="neither")],
+        "frequency_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -78,7 +82,7 @@ class DenseTrunk(BaseEstimator):
         hidden_layer_sizes: Sequence[int] | int = (192, 192),
         n_members: int = 5,
         n_frequencies: int = 16,
-        frequency_scale: float = 0.3,
+        frequency_scale: float | str = "auto",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.n_members = n_members
@@ -90,7 +94,12 @@ class DenseTrunk(BaseEstimator):
         """Folds of the rows, of which each member leaves out one; 0 for none."""
         return self.n_members if layer_sizes(self) and self.n_members > 1 else 0
 
-    def build(self, input_shape: tuple[int, ...], two_valued: tuple[int, ...] = ()) -> nn.Module:
+    def build(
+        self,
+        input_shape: tuple[int, ...],
+        two_valued: tuple[int, ...] = (),
+        n_rows: int | None = None,
+    ) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
 
         Parameters
@@ -99,6 +108,8 @@ class DenseTrunk(BaseEstimator):
             Shape of one sample.
         two_valued : tuple of int, default=()
             Positions of features that take at most two values, and get no waves.
+        n_rows : int, optional
+            Rows to train on, which 'auto' goes by; few, if nothing is said.
 
         Returns
         -------
@@ -114,7 +125,7 @@ class DenseTrunk(BaseEstimator):
         width = math.prod(input_shape)
         if not sizes:
             return nn.Flatten()
-        embedding, n_embedded = self._embedding(width, two_valued)
+        embedding, n_embedded = self._embedding(width, two_valued, n_rows)
         if self.n_members > 1:
             return MemberTrunk(input_shape, embedding, n_embedded, sizes, self.n_members)
         layers = [nn.Flatten(), *[embedding] * (self.n_frequencies > 0)]
@@ -122,7 +133,9 @@ class DenseTrunk(BaseEstimator):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
         return nn.Sequential(*layers)
 
-    def _embedding(self, width: int, two_valued: tuple[int, ...]) -> tuple[nn.Module, int]:
+    def _embedding(
+        self, width: int, two_valued: tuple[int, ...], n_rows: int | None
+    ) -> tuple[nn.Module, int]:
         """Return what comes before the layers, and its number of outputs."""
         if not self.n_frequencies:
             return nn.Identity(), width
@@ -130,8 +143,18 @@ class DenseTrunk(BaseEstimator):
         if not waved:
             return _SoftClip(), width
         members = self.n_members if self.n_members > 1 else None
-        waves = _Waves(width, self.n_frequencies, self.frequency_scale, waved, members)
+        scale = self.frequency_scale
+        scale = auto_frequency_scale(n_rows) if scale == "auto" else float(scale)
+        waves = _Waves(width, self.n_frequencies, scale, waved, members)
         return waves, width + len(waved) * waves.n_mixtures
+
+
+def auto_frequency_scale(n_rows: int | None) -> float:
+    """Return what 'auto' is for so many rows: the more there are, the finer steps they tell."""
+    few, many = FREQUENCY_SCALES
+    least, most = FREQUENCY_SCALES.values()
+    power = math.log(most / least) / math.log(many / few)
+    return float(least * (min(max(n_rows or few, few), many) / few) ** power)
 
 
 def layer_sizes(spec: Any) -> tuple[int, ...]:

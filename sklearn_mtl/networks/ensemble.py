@@ -94,7 +94,7 @@ class Ensemble(BaseEstimator):
         self._validate_params()
         return self.n_members if self.n_members > 1 else 0
 
-    def build(self, input_shape: Any, two_valued: Any = ()) -> nn.Module:
+    def build(self, input_shape: Any, two_valued: Any = (), n_rows: int | None = None) -> nn.Module:
         """Return the trunk for inputs of `input_shape`.
 
         Parameters
@@ -103,6 +103,8 @@ class Ensemble(BaseEstimator):
             Shape of one sample, channels first; a dict for several inputs.
         two_valued : tuple of int, default=()
             Positions of features that take at most two values.
+        n_rows : int, optional
+            Rows to train on.
 
         Returns
         -------
@@ -116,7 +118,8 @@ class Ensemble(BaseEstimator):
         """
         self._validate_params()
         spec = single_spec(self.trunk, input_shape)
-        built = [build_trunk(spec, input_shape, two_valued)[0] for _ in range(self.n_members)]
+        told = input_shape, two_valued, n_rows
+        built = [build_trunk(spec, *told)[0] for _ in range(self.n_members)]
         if features_of(built[0], input_shape).ndim == 3:
             raise ValueError(
                 f"Ensemble has trunk={self.trunk!r}, which is an ensemble itself. Pass that alone, "

@@ -105,7 +105,12 @@ class Fusion(BaseEstimator):
                 )
         return super().set_params(**params)
 
-    def build(self, input_shape: Mapping[str, tuple[int, ...]], two_valued: Any = ()) -> nn.Module:
+    def build(
+        self,
+        input_shape: Mapping[str, tuple[int, ...]],
+        two_valued: Any = (),
+        n_rows: int | None = None,
+    ) -> nn.Module:
         """Return the trunk for inputs of these shapes.
 
         Parameters
@@ -114,6 +119,8 @@ class Fusion(BaseEstimator):
             Shapes of samples of each part, in the order in which they stand in a row.
         two_valued : dict of str to tuple of int, default=()
             Positions of features of a part that take at most two values.
+        n_rows : int, optional
+            Rows to train on.
 
         Returns
         -------
@@ -132,7 +139,7 @@ class Fusion(BaseEstimator):
         for name, spec in self._specs(input_shape).items():
             levels = two_valued.get(name, ()) if isinstance(two_valued, Mapping) else ()
             try:
-                trunk, n_features = build_trunk(spec, input_shape[name], levels)
+                trunk, n_features = build_trunk(spec, input_shape[name], levels, n_rows)
             except (ValueError, TypeError) as error:
                 kind = ValueError if isinstance(error, ValueError) else TypeError
                 raise kind(f"Fusion, part {name!r}: {error}") from error

@@ -99,7 +99,7 @@ def assert_says_the_same(found: Any, expected: Any, inputs: Any = X) -> None:
     assert_alike(found.history_, expected.history_)
 
 
-DEFAULT = DenseTrunk((256, 256), n_members=4)
+DEFAULT = DenseTrunk((256, 256), n_members=4, frequency_scale=0.3)
 IMAGES = np.random.default_rng(1).normal(size=(N, 2, 5, 5))
 FLAGS = (X > 0).astype(float)
 
@@ -332,7 +332,7 @@ def test_frozen_parts_of_the_third_format():
     ]
     assert frozen_of(new.net_) == ["trunk.embedding.phase", "trunk.layers.1.weight"]
     assert fitted_of(new).reader.two_valued_ == (3,)
-    assert repr(new.trunk) == "DenseTrunk(hidden_layer_sizes=(8, 8), n_frequencies=2, n_members=2)"
+    assert_alike(new.trunk, DenseTrunk((8, 8), 2, 2, frequency_scale=0.3))
 
 
 def with_frozen(names: Any) -> Callable[[dict[str, Any], dict[str, Tensor]], None]:

@@ -127,6 +127,19 @@ def test_a_loss_is_watched_where_there_is_one(max_epochs, early_stopping, left_o
 
 
 @pytest.mark.parametrize(
+    ("n_rows", "decay"), [(1, 1.0), (2_000, 1.0), (4_000, 0.5), (200_000, 0.01)]
+)
+def test_the_prior_counts_as_much_as_so_many_rows(n_rows, decay):
+    """The more rows there are, the less decay is there beside what they say."""
+    estimator = MultiTaskCNNEstimator()
+    recipe = recipes.resolve(estimator, (3,), n_rows, left_out=True)
+    assert recipe.weight_decay == decay
+    assert recipe.n_rows == n_rows
+    own = estimator.set_params(weight_decay=0.7)
+    assert recipes.resolve(own, (3,), n_rows, left_out=True).weight_decay == 0.7
+
+
+@pytest.mark.parametrize(
     ("n_batches", "least"), [(1, 60), (2, 30), (7, 9), (15, 4), (16, 4), (1000, 4)]
 )
 def test_patience_is_that_of_steps_epochs_and_the_best_one(n_batches, least):

@@ -163,6 +163,20 @@ def test_features_of_two_values_have_no_waves(n_members):
         assert torch.equal(embedding(other)[..., 4:], waves[..., 4:])
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "scale"),
+    [(None, 0.3), (1, 0.3), (2_000, 0.3), (6_324.6, 0.5477), (20_000, 1.0), (10**7, 1.0)],
+)
+def test_many_rows_tell_finer_steps(n_rows, scale):
+    """From 0.3 to 1, along a power of the rows; what a user says stays what it is."""
+    assert math.isclose(dense.auto_frequency_scale(n_rows), scale, rel_tol=1e-3)
+    for spec, expected in [(DenseTrunk(), scale), (DenseTrunk(frequency_scale=0.2), 0.2)]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            trunk, _ = build_trunk(spec, (50,), n_rows=n_rows)
+        assert abs(trunk.embedding.frequency.std().item() / expected - 1) < 0.05
+
+
 def test_waves_start_at_random_frequencies_of_the_given_scale():
     """And with mixtures of about the size of a feature, however many waves there are."""
     with torch.random.fork_rng(devices=[]):

@@ -15,7 +15,9 @@ from sklearn_mtl.networks import (
     TRUNKS,
     ConvTrunk,
     DenseTrunk,
+    Ensemble,
     FineTune,
+    Fusion,
     build_trunk,
     folds_of,
     spelled_out,
@@ -76,6 +78,29 @@ def test_specs_that_ask_are_told_which_features_take_two_values():
     assert asks_not.told == ((5,), {})
     build_trunk(asks, (5,))
     assert asks.told == ((5,), ())
+
+
+class AsksRows:
+    def build(self, input_shape, n_rows=None):
+        self.told = n_rows
+        return nn.Flatten()
+
+
+@pytest.mark.parametrize(
+    ("wrap", "shape"),
+    [
+        (lambda spec: spec, (5,)),
+        (lambda spec: Ensemble(spec, 2), (5,)),
+        (lambda spec: Fusion({"a": spec}), {"a": (5,), "b": (2,)}),
+    ],
+    ids=["alone", "ensemble", "fusion"],
+)
+def test_specs_that_ask_are_told_how_many_rows_there_are(wrap, shape):
+    spec = AsksRows()
+    build_trunk(wrap(spec), shape, n_rows=7)
+    assert spec.told == 7
+    build_trunk(wrap(spec), shape)
+    assert spec.told is None
 
 
 @pytest.mark.parametrize("name", sorted(TRUNKS.keys() - {"fusion"}))
