@@ -182,7 +182,7 @@ def _restored(saved: Saved, kind: Any, trunk: Any) -> Any:
     recipe = resolve(parameters, reader.input_shape_, n_rows=1)
     if saved.precision not in DTYPES:
         raise ValueError(f"there is no precision {saved.precision!r}")
-    recipe = recipe._replace(precision=saved.precision)
+    recipe = recipe._replace(precision=saved.precision, n_rows=None)  # nothing is trained
     within: Any = Within(saved.weights.values())
     draws = Draws(0, recipe.device)  # for initial weights, soon to be replaced
     with undisturbed(recipe.device), draws.drawing():

@@ -64,7 +64,8 @@ def build_trunk(
         Positions of features that take at most two values, for a spec whose `build` asks for them
         by a parameter of this name; a dict of them for several inputs.
     n_rows : int, optional
-        Rows to train on, for a spec whose `build` asks for them by a parameter of this name.
+        Rows to train on, for a spec whose `build` asks for them by a parameter of this name. None
+        where nothing is trained, as in `load`.
 
     Returns
     -------
@@ -93,10 +94,11 @@ def build_trunk(
         raise ValueError(f"trunk={trunk.__name__} is a class. Pass an object: {trunk.__name__}().")
     if hasattr(trunk, "build") and not isinstance(trunk, nn.Module):
         _check_takes_parts(trunk, input_shape)
-        asks = inspect.signature(trunk.build).parameters
+        asks = inspect.signature(trunk.build).parameters.values()
+        names = {p.name for p in asks if p.kind is not p.POSITIONAL_ONLY}
         known = {"two_valued": two_valued, "n_rows": n_rows}
         try:
-            module = trunk.build(input_shape, **{k: v for k, v in known.items() if k in asks})
+            module = trunk.build(input_shape, **{k: v for k, v in known.items() if k in names})
         except (TypeError, OverflowError) as error:  # of torch, about sizes
             raise ValueError(
                 f"trunk={trunk!r} cannot be built for samples of the shape {input_shape}: "

@@ -109,7 +109,8 @@ class DenseTrunk(BaseEstimator):
         two_valued : tuple of int, default=()
             Positions of features that take at most two values, and get no waves.
         n_rows : int, optional
-            Rows to train on, which 'auto' goes by; few, if nothing is said.
+            Rows to train on, which 'auto' goes by; few, if nothing is said. In a stream, those of
+            the first call.
 
         Returns
         -------

@@ -661,6 +661,34 @@ def test_a_trunk_of_the_user(trunk, path):
         MultiTaskCNNEstimator.load(path, trunk=nn.Linear(9, 7))
 
 
+class ToldRows(OwnSpec):
+    """Of a width that does not depend on what it is told."""
+
+    def build(self, input_shape: tuple[int, ...], n_rows: int | None = None) -> nn.Module:
+        self.told = n_rows
+        return super().build(input_shape)
+
+
+def test_a_trunk_that_asks_for_rows_is_told_of_none_where_nothing_is_trained(path):
+    fit, again = ToldRows(), ToldRows()
+    estimator = make(trunk=fit).fit(X, NUMBER)
+    assert fit.told == len(X)
+    loaded = saved_and_loaded(estimator, path, trunk=again)
+    assert again.told is None
+    assert_predicts_the_same(loaded, estimator, X, NUMBER)
+
+
+def test_waves_of_a_file_are_told_of_no_rows(fitted, path, monkeypatch):
+    told = []
+    build = DenseTrunk.build
+    monkeypatch.setattr(
+        *(DenseTrunk, "build"),
+        lambda *args, n_rows=None, **kw: told.append(n_rows) or build(*args, **kw),
+    )
+    saved_and_loaded(fitted, path)
+    assert {*told} == {None}
+
+
 def test_a_trunk_that_is_not_needed(fitted, path):
     with pytest.raises(ValueError, match=r"holds its own: DenseTrunk.*Leave trunk out"):
         saved_and_loaded(fitted, path, trunk=small_trunk)

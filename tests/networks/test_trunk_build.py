@@ -103,6 +103,18 @@ def test_specs_that_ask_are_told_how_many_rows_there_are(wrap, shape):
     assert spec.told is None
 
 
+class AsksByPlace:
+    def build(self, input_shape, n_rows="not told", /):
+        self.told = n_rows
+        return nn.Flatten()
+
+
+def test_what_has_no_name_to_be_told_by_is_not_told():
+    spec = AsksByPlace()
+    build_trunk(spec, (5,), n_rows=7)
+    assert spec.told == "not told"
+
+
 @pytest.mark.parametrize("name", sorted(TRUNKS.keys() - {"fusion"}))
 def test_names_build_the_default_spec(name):
     shape = {"conv": (1, 9, 13), "sequence": (2, 9)}.get(name, (5,))
