@@ -55,7 +55,8 @@ class DenseTrunk(BaseEstimator):
     frequency_scale : float or 'auto', default='auto'
         Standard deviation of the waves' initial frequencies, in periods per unit of a feature,
         which has been scaled to about one standard deviation. Higher fits steps, and noise, more:
-        'auto' is 0.3, and grows with the rows from 2,000 on, to 1 from 20,000 on.
+        'auto' is 0.3, and grows with the rows from 2,000 on, to 1 from 20,000 on; not with a single
+        member, as nothing says when that has learned enough.
 
     References
     ----------
@@ -145,7 +146,8 @@ class DenseTrunk(BaseEstimator):
             return _SoftClip(), width
         members = self.n_members if self.n_members > 1 else None
         scale = self.frequency_scale
-        scale = auto_frequency_scale(n_rows) if scale == "auto" else float(scale)
+        told = n_rows if members else None  # noise is fine, too, and a single one learns it
+        scale = auto_frequency_scale(told) if scale == "auto" else float(scale)
         waves = _Waves(width, self.n_frequencies, scale, waved, members)
         return waves, width + len(waved) * waves.n_mixtures
 

@@ -177,6 +177,14 @@ def test_many_rows_tell_finer_steps(n_rows, scale):
         assert abs(trunk.embedding.frequency.std().item() / expected - 1) < 0.05
 
 
+def test_a_single_member_is_told_no_finer_steps():
+    """Nothing says when it has learned enough of them, and noise is as fine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk, _ = build_trunk(DenseTrunk(n_members=1), (500,), n_rows=20_000)
+    assert abs(trunk[1].frequency.std().item() / 0.3 - 1) < 0.05
+
+
 def test_waves_start_at_random_frequencies_of_the_given_scale():
     """And with mixtures of about the size of a feature, however many waves there are."""
     with torch.random.fork_rng(devices=[]):
