@@ -105,7 +105,8 @@ TABLES = {
         *(["time_hour", "tailnum", "flight", "arr_time", "dep_time"], "unseen"),
     ),
     "crashes": Table(
-        "DAAG", "nassCDS", [], ["dead", "injSeverity", "dvcat"], ["caseid", "deploy"], "unseen"
+        *("DAAG", "nassCDS", [], ["dead", "dvcat"]),
+        *(["caseid", "deploy", "injSeverity"], "unseen"),
     ),
     "houses": Table(
         *("ggplot2", "txhousing", ["sales", "median", "listings", "inventory"], []),

@@ -19,8 +19,8 @@ __all__ = ["DenseTrunk", "layer_sizes"]
 
 IN_CACHE = 2**17  # values of waves
 
-# Frequency scales by rows: of fewer, of more, and between them along a power of the rows.
-FREQUENCY_SCALES = {2_000: 0.3, 20_000: 1.0}
+# Frequency scales of so many rows and fewer, of so many and more; between, along a power of them.
+FEW_ROWS, MANY_ROWS = (2_000, 0.3), (20_000, 1.0)
 
 
 class DenseTrunk(BaseEstimator):
@@ -154,8 +154,7 @@ class DenseTrunk(BaseEstimator):
 
 def auto_frequency_scale(n_rows: int | None) -> float:
     """Return what 'auto' is for so many rows: the more there are, the finer steps they tell."""
-    few, many = FREQUENCY_SCALES
-    least, most = FREQUENCY_SCALES.values()
+    (few, least), (many, most) = FEW_ROWS, MANY_ROWS
     power = math.log(most / least) / math.log(many / few)
     return float(least * (min(max(n_rows or few, few), many) / few) ** power)
 
