@@ -189,9 +189,11 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         Weight decay of the optimizer, for weight matrices and kernels only. 'auto' is for AdamW,
         which multiplies it with the learning rate: 1 where members leave out folds (weights shrink
         by 0.2 % per step), unless they are those of an `Ensemble` for images or sequences, and less
-        for more than 2,000 rows (2,000 over their number); else 0.3 for sequences, and 3, less for
-        more than 1,111 images or volumes (100 over the root of their number); 0.01 for a `trunk` of
-        your own and `TimmTrunk`, whose weights may be pretrained; and 0 for other optimizers.
+        for more than 2,000 rows (2,000 over their number), and where half of the error is
+        explained, less still in the end of an automatic `max_epochs`; else 0.3 for sequences, and
+        3, less for more than 1,111 images or volumes (100 over the root of their number); 0.01 for
+        a `trunk` of your own and `TimmTrunk`, whose weights may be pretrained; and 0 for other
+        optimizers.
     early_stopping : bool, str or list of str, default=False
         Stop when the validation objective, of all tasks or of those that are named, has not
         improved by `tol` in `n_iter_no_change` epochs, with a constant learning rate and weights

@@ -69,10 +69,10 @@ def array_api(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the data say when to stop, four epochs without a gain do, instead of 60 steps."""
+    """Where the data say when to stop, four epochs without a gain do, instead of 30 steps."""
     patience = recipe.auto_patience(60)
     assert patience.least == 4
-    monkeypatch.setattr(recipe, "auto_patience", lambda n_batches: patience)
+    monkeypatch.setattr(recipe, "auto_patience", lambda *args, **kwargs: patience)
 
 
 # The check of a single row fits one label, of which the estimator warns.

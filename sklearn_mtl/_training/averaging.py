@@ -18,7 +18,11 @@ from sklearn_mtl._training.recipe import Patience
 __all__ = ["AveragedWeights"]
 
 # Attributes that say how far an average is.
-COUNTED = ("step_", "epoch_", "best_epoch_", "best_", "reference_", "stopped")
+COUNTED = ("step_", "epoch_", "best_epoch_", "best_", "reference_", "eased_", "stopped")
+
+NOISE = 0.1  # share of a task's loss that is taken for noise, as in `LogProd`
+EASED = math.log(0.5 + NOISE)  # decay gives way below: half of what there is to learn is learned
+PART = 1 / 4  # which of the decay is left
 
 
 class AveragedWeights(Stopper):
@@ -27,6 +31,9 @@ class AveragedWeights(Stopper):
     At a constant learning rate, averaged weights are where a falling rate would lead from here [1]_
     [2]_: they can be looked at in any epoch, without an end that is planned. The net validates
     them, and ends with those of the best epoch.
+
+    Weight decay keeps noise from being learned by heart, and clean data from being learned. Where
+    it may ease, it is divided by four when nothing gets better, as often as that helps.
 
     Parameters
     ----------
@@ -57,7 +64,8 @@ class AveragedWeights(Stopper):
         self.step_ = self.epoch_ = self.best_epoch_ = 0
         self.best_ = self.reference_ = math.inf
         self.kept_: list[Tensor] | None = None
-        self.stopped = False
+        self.decays_ = [group.get("weight_decay") for group in net.optimizer_.param_groups]
+        self.eased_ = self.stopped = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far it is, to go on from there."""
@@ -95,17 +103,27 @@ class AveragedWeights(Stopper):
             self.kept_ = [average.clone() for average, _ in self.pairs_]
         level = self._level(net, loss)
         if level < self.reference_ - self.patience.tol:
-            self.reference_, self.best_epoch_ = level, self.epoch_
+            self.reference_, self.best_epoch_, self.eased_ = level, self.epoch_, False
         if self.epoch_ - self.best_epoch_ >= self.patience.epochs(self.best_epoch_):
+            self._ease_or_end(net)
+
+    def _ease_or_end(self, net: NeuralNet) -> None:
+        """Go on with less decay, unless the last time that did not help; else end."""
+        groups = net.optimizer_.param_groups
+        may_help = self.patience.eases and not self.eased_ and self.reference_ < EASED
+        if not (may_help and any(group.get("weight_decay") for group in groups)):
             self.stopped = True
             raise KeyboardInterrupt
+        for group in groups:
+            group["weight_decay"] *= PART
+        self.eased_, self.best_epoch_ = True, self.epoch_
 
     def _level(self, net: NeuralNet, loss: float) -> float:
         """Return what has to fall by `tol`: the loss, or what does not know its units.
 
         Of folds left out, the mean over tasks of log(L + 0.1), the task losses L in units of that
         of the constant predictor, so that all rules that combine losses end alike, and no weights
-        of the tasks need to sum to something. A tenth is taken for noise, as in `LogProd`.
+        of the tasks need to sum to something.
         """
         if self.patience.watched != "oob_loss":
             return loss
@@ -114,10 +132,13 @@ class AveragedWeights(Stopper):
         counts = np.isfinite(relative) & (self.weights > 0)
         if not counts.any():  # constant targets
             return loss
-        return float(np.average(np.log(relative[counts] + 0.1), weights=self.weights[counts]))
+        return float(np.average(np.log(relative[counts] + NOISE), weights=self.weights[counts]))
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Put the best averages in place of the weights."""
+        """Put the best averages in place of the weights, and decay back to what it was."""
+        for group, decay in zip(net.optimizer_.param_groups, self.decays_, strict=False):
+            if decay is not None:
+                group["weight_decay"] = decay
         kept = [average for average, _ in self.pairs_] if self.kept_ is None else self.kept_
         with torch.no_grad():
             for (_, now), best in zip(self.pairs_, kept, strict=True):

@@ -53,12 +53,15 @@ class Patience(NamedTuple):
         What counts as better.
     watched : {'valid_loss', 'oob_loss'}
         The loss in the history: of validation data, or of the folds left out.
+    eases : bool
+        Whether weight decay gives way before the end, where much is learned.
     """
 
     least: int
     share: float
     tol: float
     watched: str
+    eases: bool = False
 
     def epochs(self, best: int) -> float:
         """Epochs to wait after the best one."""
@@ -109,7 +112,7 @@ def resolve(
     if parameters.early_stopping:
         patience = Patience(parameters.n_iter_no_change, 0.0, parameters.tol, "valid_loss")
     elif max_epochs == "auto" and left_out:
-        patience = auto_patience(n_batches)
+        patience = auto_patience(n_batches, eases=weight_decay == "auto")
     if max_epochs == "auto" and patience is not None:
         max_epochs = min(max(math.ceil(MOST_STEPS / n_batches), 12), MOST_EPOCHS)
     elif max_epochs == "auto":
@@ -218,13 +221,13 @@ def auto_max_epochs(n_rows: int, images: bool) -> int:
     return round(min(max(per_root / math.sqrt(n_rows), least), most))
 
 
-def auto_patience(n_batches: int) -> Patience:
-    """Four epochs, 60 steps, or a quarter of what it took to the best epoch, whatever is most.
+def auto_patience(n_batches: int, eases: bool = False) -> Patience:
+    """Four epochs, 30 steps, or a quarter of what it took to the best epoch, whatever is most.
 
     An epoch counts as better if the logarithms of the losses have fallen by 0.01 in the mean over
     tasks: in the end of a long training, less is not worth its time.
     """
-    return Patience(max(4, math.ceil(60 / n_batches)), 1 / 4, 0.01, "oob_loss")
+    return Patience(max(4, math.ceil(30 / n_batches)), 1 / 4, 0.01, "oob_loss", eases)
 
 
 def auto_weight_decay(

@@ -24,10 +24,14 @@ AUTO = {"max_epochs": "auto", "learning_rate": 0.01}
 class Flow:
     """A net of one number, whose weights and losses are told: two batches per epoch."""
 
-    def __init__(self, least=3, share=0.0, tol=0.0):
+    def __init__(self, least=3, share=0.0, tol=0.0, eases=False, decays=(1.0, 0.0)):
         module = nn.Linear(1, 1).requires_grad_(False)
-        self.net, self.averages = SimpleNamespace(module_=module, history=[{}]), []
-        self.averaging = AveragedWeights(2, Patience(least, share, tol, "loss"), np.ones(1))
+        self.groups = [{"weight_decay": decay} for decay in decays]
+        optimizer = SimpleNamespace(param_groups=self.groups)
+        self.net = SimpleNamespace(module_=module, history=[{}], optimizer_=optimizer)
+        self.averages, self.decays = [], []
+        patience = Patience(least, share, tol, "loss", eases)
+        self.averaging = AveragedWeights(2, patience, np.ones(1))
         self.averaging.on_train_begin(self.net)
 
     def epoch(self, loss, weights):
@@ -37,6 +41,7 @@ class Flow:
             self.averaging.on_batch_end(self.net, training=True)
             self.averaging.on_batch_end(self.net, training=False)  # of validation
         self.averages.append(float(self.net.averaged_.weight))
+        self.decays.append(self.groups[0].get("weight_decay"))
         self.net.history[-1]["loss"] = loss
         self.averaging.on_epoch_end(self.net)
         return self.averages[-1]
@@ -126,6 +131,51 @@ def test_an_end_that_comes_from_elsewhere_keeps_the_best():
     assert not flow.averaging.stopped
 
 
+def test_decay_gives_way_as_often_as_that_helps():
+    """To a quarter, after three epochs of patience each time; the best weights are kept."""
+    flow = Flow(eases=True)
+    n_epochs, averages = flow.run([-1, -2, -2, -2, -2, -3, -3, -3, -3, -3, -3, -3, -9])
+    assert flow.decays == [1.0] * 5 + [0.25] * 4 + [0.0625] * 3
+    assert n_epochs == 12  # three epochs after decay gave way for no gain
+    assert float(flow.net.module_.weight) == averages[5]
+    assert [group["weight_decay"] for group in flow.groups] == [1.0, 0.0]  # those of later fits
+
+
+@pytest.mark.parametrize(
+    ("losses", "changes"),
+    [
+        ([-1, -0.5, -0.5, -0.5, -9], {"eases": False}),
+        ([-0.5, -0.5, -0.5, -0.5, -9], {}),  # log(0.5 + 0.1) is -0.51
+        ([-1, -0.5, -0.5, -0.5, -9], {"decays": [0.0]}),
+        ([math.nan, math.nan, math.nan, -9], {}),
+    ],
+    ids=["not asked for", "much is noise", "no decay", "no numbers"],
+)
+def test_decay_stays_where_it_is_of_use_or_said(losses, changes):
+    flow = Flow(**({"eases": True} | changes))
+    assert flow.run(losses)[0] == len(losses) - 1
+    assert len(set(flow.decays)) == 1
+
+
+def test_an_optimizer_without_decay_has_none_to_ease():
+    flow = Flow(eases=True)
+    for group in flow.groups:
+        del group["weight_decay"]
+    flow.averaging.on_train_begin(flow.net)
+    assert flow.run([-1, -1, -1, -1, -9])[0] == 4
+    assert flow.groups == [{}, {}]
+
+
+def test_an_average_goes_on_with_the_decay_of_its_state():
+    flow, twin = Flow(eases=True), Flow(eases=True)
+    for _ in range(4):
+        flow.epoch(-1.0, [0.0, 0.0])
+    assert flow.groups[0]["weight_decay"] == 0.25
+    twin.averaging.load_state_dict(flow.averaging.state_dict())
+    assert twin.run([-1.0] * 9)[0] == 3  # nothing has got better: the end is near
+    assert flow.run([-1.0] * 9)[0] == 4 + 3
+
+
 # -- in fits -------------------------------------------------------------------------------------
 
 
@@ -156,6 +206,38 @@ def test_a_fit_ends_with_the_averages_of_its_best_epoch():
     assert_has(estimator.module_, note.epochs[best])
     assert all(p.requires_grad for p in estimator.module_.parameters())
     assert estimator.net_.averaged_ is estimator.net_.left_out_ is None
+
+
+class Decays(Callback):
+    """Notes the weight decay of the epochs."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.found = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.found.append(max(group["weight_decay"] for group in net.optimizer_.param_groups))
+
+
+@pytest.mark.parametrize("decay", ["auto", 0.7])
+def test_decay_eases_by_itself_only(decay):
+    """Of clean data, and to what it was in the end; a number is what it says."""
+    note, X = Decays(), np.random.default_rng(0).normal(size=(200, 2))
+    y = np.column_stack([np.sin(X[:, 0]), X.sum(axis=1)])
+    estimator = make([note], trunk=DenseTrunk((32,), 3), weight_decay=decay, **AUTO).fit(X, y)
+    first = 1.0 if decay == "auto" else decay
+    assert note.found[0] == first
+    assert note.found == sorted(note.found, reverse=True)
+    steps = np.log(first / np.unique(note.found)) / np.log(4)
+    np.testing.assert_allclose(steps, np.arange(len(steps))[::-1], atol=1e-12)
+    assert (len(steps) > 1) == (decay == "auto")
+    groups = estimator.net_.optimizer_.param_groups
+    assert max(group["weight_decay"] for group in groups) == first
+
+
+def test_noise_is_no_reason_to_ease_decay():
+    note, rng = Decays(), np.random.default_rng(0)
+    make([note], **AUTO).fit(rng.normal(size=(200, 2)), rng.normal(size=200))
+    assert set(note.found) == {1.0}
 
 
 IMAGES = np.random.default_rng(0).normal(size=(60, 1, 8, 8)).astype(np.float32)

@@ -118,7 +118,7 @@ def test_a_loss_is_watched_where_there_is_one(max_epochs, early_stopping, left_o
     watched = recipe.patience and recipe.patience.watched
     if early_stopping:
         assert watched == "valid_loss"
-        assert recipe.patience == (10, 0.0, 1e-4, "valid_loss")
+        assert recipe.patience == (10, 0.0, 1e-4, "valid_loss", False)
     else:
         assert watched == ("oob_loss" if left_out and max_epochs == "auto" else None)
     assert recipe.weight_decay == (1.0 if left_out else 3.0)
@@ -135,17 +135,20 @@ def test_the_prior_counts_as_much_as_so_many_rows(n_rows, decay):
     recipe = recipes.resolve(estimator, (3,), n_rows, left_out=True)
     assert recipe.weight_decay == decay
     assert recipe.n_rows == n_rows
+    assert recipe.patience.eases
     own = estimator.set_params(weight_decay=0.7)
-    assert recipes.resolve(own, (3,), n_rows, left_out=True).weight_decay == 0.7
+    recipe = recipes.resolve(own, (3,), n_rows, left_out=True)
+    assert recipe.weight_decay == 0.7
+    assert not recipe.patience.eases
 
 
 @pytest.mark.parametrize(
-    ("n_batches", "least"), [(1, 60), (2, 30), (7, 9), (15, 4), (16, 4), (1000, 4)]
+    ("n_batches", "least"), [(1, 30), (2, 15), (7, 5), (8, 4), (16, 4), (1000, 4)]
 )
 def test_patience_is_that_of_steps_epochs_and_the_best_one(n_batches, least):
-    """Sixty steps or four epochs, or a quarter of the way to the best epoch."""
+    """Thirty steps or four epochs, or a quarter of the way to the best epoch."""
     patience = recipes.auto_patience(n_batches)
-    assert patience == (least, 0.25, 0.01, "oob_loss")
+    assert patience == (least, 0.25, 0.01, "oob_loss", False)
     assert patience.epochs(0) == patience.epochs(4 * least) == least
     assert patience.epochs(4 * least + 4) == least + 1
 
@@ -184,13 +187,13 @@ def test_a_rate_that_stays_has_a_warm_up_of_twenty_steps(batch_size):
 
 def test_data_say_when_a_default_fit_ends():
     """By the losses of the folds left out: after the best epoch, and patience."""
-    estimator = make(max_epochs="auto", learning_rate=0.01).fit(X, Y)
+    estimator = make(max_epochs="auto", learning_rate=0.01, weight_decay=1.0).fit(X, Y)
     losses = np.array(estimator.net_.history[:, "oob_loss"])
     reference, best = np.inf, 0
     for epoch, loss in enumerate(losses, start=1):
         if loss < reference - 0.01 * Y.shape[1]:
             reference, best = loss, epoch
-    assert estimator.n_iter_ == len(losses) == best + np.ceil(max(15, best / 4)) < 400
+    assert estimator.n_iter_ == len(losses) == best + np.ceil(max(8, best / 4)) < 400
     assert estimator.max_epochs == "auto"  # a parameter stays as it was passed
 
 
