@@ -1594,6 +1594,43 @@ def test_members_from_fits_to_a_table(members, never, bench, tmp_path, monkeypat
     assert capsys.readouterr().out == out
 
 
+# -- long tails ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_tails(never):
+    with script("long_tails") as module:
+        yield module
+
+
+def test_long_tails_are_told_apart(long_tails):
+    """Tasks that are the same are counted only; the gain is that of all tasks."""
+    scores = {"clipped": (0.5, 0.2), "default": (0.9, 0.2), "ridge": (1.0, 0.1)}
+    found = {
+        method: [{"scores": {"sum": first, "noise": second}}] * 2
+        for method, (first, second) in scores.items()
+    }
+    lines, gain = long_tails.report("set", "chosen", found)
+    assert [" ".join(line.split()) for line in lines] == [
+        "set chosen sum 0.500 0.900 1.000 2 of 2",
+        "set chosen 1 of 2 tasks: the same",
+    ]
+    assert gain == pytest.approx(0.2)
+
+
+def test_long_tails_from_fits_to_a_table(long_tails, never, tmp_path, capsys, monkeypatch):
+    where = ["--cache", str(tmp_path / "kept.jsonl"), "--output", str(tmp_path / "out.txt")]
+    assert long_tails.main(["countries", *where, "--splits", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out == (tmp_path / "out.txt").read_text()
+    assert "noise" not in out
+    row = next(line.split() for line in out.splitlines() if "growth" in line)
+    clipped, default, ridge = map(float, row[3:6])
+    assert clipped < 0.99 < default == ridge == 1.0
+    monkeypatch.setattr(never, "_fit", None)  # all is kept
+    assert long_tails.main(["countries", *where, "--splits", "1"]) == 0
+
+
 # -- many rows -------------------------------------------------------------------------------
 
 

@@ -970,8 +970,8 @@ def test_noise_std_finds_the_noise() -> None:
 @pytest.mark.parametrize(
     ("trunk", "X", "size"),
     [
-        ("auto", rows(), 5 * (192 + 4)),
-        (DenseTrunk((8, 5)), rows(), 5 * (5 + 4)),
+        ("auto", rows(), 5 * (192 + 2 * 4)),  # which are not clipped, too, as a target is one
+        (DenseTrunk((8, 5)), rows(), 5 * (5 + 2 * 4)),
         (DenseTrunk((8, 5), n_members=1), rows(), 5),
         (DenseTrunk(()), rows(), 4),
         ("auto", images(), 128),

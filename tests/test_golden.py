@@ -242,7 +242,7 @@ CASES: dict[str, Callable[[], Outcome]] = {
     "warm start": warm,
     "file": saved,
     "graph": graph,
-    **{f"file of format {v}": lambda v=v: file_of_format(v) for v in range(1, 11)},
+    **{f"file of format {v}": lambda v=v: file_of_format(v) for v in range(1, 12)},
 }
 
 # What processors round differently; files of earlier formats must say what they said.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._data.targets import TargetEncoder
-from sklearn_mtl._training.line import Lines, find_lines, mix
+from sklearn_mtl._training.line import Lines, find_lines, mix, unclipped
 from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl._training.run import rescale_outputs
@@ -24,6 +24,11 @@ FloatArray = NDArray[np.float64]
 
 # With more rows, what is found on all of them is as good as found on others.
 CROSS_FIT_ROWS = 50_000
+
+# Lines over inputs that are not clipped take the place of others if they leave less than this part
+# of the squared errors, and what they gain is more than its standard error, which it is not in one
+# row or group alone, and than this part of the variance: what is all but exact stays as it is.
+LEFT, GAIN = 0.8, 1e-3
 
 BLOCK = 2**16  # rows whose outputs are made at once
 VALUES = 2**20  # cells of tasks for which shares are found at once
@@ -125,6 +130,7 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any] | Cal
     compared = np.array([len(np.unique(folds[rows])) > 1 for rows in seen])
     if lines is not None:
         lines = lines.some([i for i, k in enumerate(lines.tasks) if compared[k]])
+        lines = _as_far_as_asked(plan, net, lines, raw, starts)
     straight = _at_cells(lines, targets)
     find = functools.partial(_find_shares, plan.encoder, compared, straight, raw, targets)
     shares = find(None)
@@ -140,12 +146,67 @@ def calibrate(plan: Plan, net: TaskNet, raw: NDArray[Any]) -> NDArray[Any] | Cal
                 found.append(find(~of_fold))
     rescale_outputs(net, shares.slope, shares.shift)
     if lines is not None:
-        _add_lines(heads, lines, shares, starts)
+        _add_lines(net.module_, lines, shares, starts)
     return Calibrated(raw, made_of, found, lines, starts)
 
 
-def _add_lines(heads: MemberHeads, lines: Lines, shares: Shares, starts: Sequence[int]) -> None:
+def _as_far_as_asked(
+    plan: Plan, net: TaskNet, lines: Lines, raw: NDArray[Any], starts: Sequence[int]
+) -> Lines:
+    """Return lines over inputs that are not clipped, for tasks whose rows left out ask for that."""
+    others = unclipped(plan, net, lines) if lines.tasks else None
+    if others is None:
+        return lines
+    assert plan.alike is not None
+    targets, which = plan.trained_targets, []
+    for i, k in enumerate(lines.tasks):
+        rows, truth, weight, _ = targets.cells(k)
+        clipped, free = (of.left_out([i], rows)[:, 0] for of in (lines, others))
+        known = np.isfinite(clipped)
+        clipped, free, truth, weight = (part[known] for part in (clipped, free, truth, weight))
+        if weight @ (truth - free) ** 2 >= LEFT * (weight @ (truth - clipped) ** 2):
+            continue  # at once, as of nearly all tasks
+        network = raw[rows, starts[k]][known]
+        before, now = (_squares(network, line, truth, weight) for line in (clipped, free))
+        if _is_much_less(now, before, truth, weight, plan.alike[rows][known]):
+            which.append(i)
+    return lines.beside(others, which) if which else lines
+
+
+def _squares(
+    network: FloatArray, line: FloatArray, truth: FloatArray, weight: FloatArray
+) -> FloatArray:
+    """Squared errors (n,) of a task, of network and line in their best shares."""
+    slope, share, shift = _mixed([(network, line, truth, weight)])
+    squares: FloatArray = (truth - slope * network - share * line - shift) ** 2
+    return squares
+
+
+def _is_much_less(
+    now: FloatArray,
+    before: FloatArray,
+    truth: FloatArray,
+    weight: FloatArray,
+    groups: NDArray[np.intp],
+) -> bool:
+    """Tell whether squared errors (n,) of rows in groups are much less than they were before."""
+    _, group = np.unique(groups, return_inverse=True)
+    weight = weight / weight.sum()
+    mass = np.bincount(group, weight)
+    left, gained = (np.bincount(group, weight * part) for part in (now, before - now))
+    gain = gained.sum()
+    apart = gained - mass * gain
+    beyond_chance = gain**2 * (1 - mass @ mass) > apart @ apart
+    variance = weight @ (truth - weight @ truth) ** 2
+    much = left.sum() < LEFT * (left.sum() + gain) and gain > GAIN * variance
+    return bool(beyond_chance and much)
+
+
+def _add_lines(module: Any, lines: Lines, shares: Shares, starts: Sequence[int]) -> None:
     """Add the shares of lines to the heads."""
+    heads: MemberHeads = module.heads
+    if lines.bounds is not None:
+        module.widen(torch.from_numpy(lines.bounds))
     with torch.no_grad():
         for i, k in enumerate(lines.tasks):
             share = shares.lines[starts[k]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve
+from torch import Tensor
 
 from sklearn_mtl._data.encoded import EncodedTargets
 from sklearn_mtl._predict import Inputs, chunk_places
@@ -16,7 +18,7 @@ from sklearn_mtl._training.net import TaskNet
 from sklearn_mtl._training.plan import Plan
 from sklearn_mtl.networks import MemberHeads, MemberTrunk
 
-__all__ = ["Lines", "find_lines", "mix"]
+__all__ = ["Lines", "find_lines", "mix", "unclipped"]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,6 +29,8 @@ KEPT = 2**22  # predictions by lines; of more, they are made when they are asked
 # For inputs of about one standard deviation, and mean squares: by sums of weights, or numbers of
 # rows, a weight of 2 would not be the row twice, or a common factor of the weights would matter.
 PENALTIES = np.logspace(-6, 1, 8)
+NEAR = 1.5  # inputs of no more are hardly clipped: what is made of them is nearly linear in them
+LARGE = 1e3  # for a wider range, as of inputs that are not standardised, penalties are too small
 
 
 class Lines(NamedTuple):
@@ -45,6 +49,8 @@ class Lines(NamedTuple):
     folds : ndarray of int of shape (n,)
     kept : ndarray of shape (n_seen, len(tasks)) or None
         Predictions of these rows, by the regression that left them out, where they are not many.
+    bounds : ndarray of shape (2, d) or None
+        Where the inputs end that are not clipped; None if all are clipped.
     """
 
     tasks: list[int]
@@ -54,6 +60,7 @@ class Lines(NamedTuple):
     place: NDArray[np.intp]
     folds: NDArray[np.intp]
     kept: FloatArray | None
+    bounds: FloatArray | None = None
 
     def some(self, which: list[int]) -> Lines:
         """Return those of some of the tasks."""
@@ -64,6 +71,21 @@ class Lines(NamedTuple):
         )
         return self._replace(
             tasks=tasks, coefficients=coefficients, intercepts=intercepts, kept=kept
+        )
+
+    def beside(self, others: Lines, which: list[int]) -> Lines:
+        """Return lines over the inputs of both, side by side: of some tasks, those of `others`."""
+        d = self.X.shape[1]
+        both = np.concatenate([self.coefficients, np.zeros_like(others.coefficients)], axis=1)
+        both[:, :d, which], both[:, d:, which] = 0, others.coefficients[..., which]
+        intercepts, kept = self.intercepts.copy(), self.kept
+        intercepts[:, which] = others.intercepts[:, which]
+        if kept is not None and others.kept is not None:
+            kept = kept.copy()
+            kept[:, which] = others.kept[:, which]
+        X = np.hstack([self.X, others.X])
+        return self._replace(
+            coefficients=both, intercepts=intercepts, X=X, kept=kept, bounds=others.bounds
         )
 
     def left_out(self, which: list[int], rows: Any) -> FloatArray:
@@ -94,20 +116,55 @@ def find_lines(plan: Plan, net: TaskNet) -> Lines | None:
     if n * trunk.width > VALUES:
         rng = np.random.default_rng(plan.seed)
         places = np.sort(rng.choice(n, VALUES // trunk.width, replace=False))
-    X = _inputs_of_heads(plan, net, places)
-    place = np.full(n, -1)
-    place[places] = np.arange(len(places))
     observed = plan.trained_targets.counts
     targets = plan.trained_targets.take(places)
+    drawn = [len(targets.cells(k).rows) for k in tasks]
+    tasks = [k for k, of in zip(tasks, drawn, strict=True) if of >= ENOUGH or of == observed[k] > 0]
+    if not tasks:
+        return None
+    X = _read(plan, net, places, trunk.straight)
+    return _lines_over(X, plan, places, targets, tasks)
+
+
+def unclipped(plan: Plan, net: TaskNet, lines: Lines) -> Lines | None:
+    """Find lines of the same tasks over inputs that are not clipped, if `lines` are over others.
+
+    As trends are not known far beyond the data, these inputs end one range beyond them.
+    """
+    if net.module_.trunk.bounds is not None or np.abs(lines.X).max(initial=0) <= NEAR:
+        return None
+    places = np.flatnonzero(lines.place >= 0)
+    X = _read(plan, net, places, lambda x: x.flatten(1))
+    if np.array_equal(X, lines.X):
+        return None
+    least, most = X.min(axis=0), X.max(axis=0)
+    scale = np.maximum((most - least) / LARGE, 1)
+    X /= scale
+    found = _lines_over(X, plan, places, plan.trained_targets.take(places), lines.tasks)
+    X *= scale
+    return found._replace(
+        coefficients=found.coefficients / scale[:, None],
+        bounds=np.stack([2 * least - most, 2 * most - least]),
+    )
+
+
+def _lines_over(
+    X: FloatArray,
+    plan: Plan,
+    places: NDArray[np.intp],
+    targets: EncodedTargets,
+    tasks: list[int],
+) -> Lines:
+    """Find the lines of tasks over inputs X (n_seen, d) of the rows at `places`."""
+    assert plan.folds is not None
+    place = np.full(len(plan.rows), -1)
+    place[places] = np.arange(len(places))
     alike: dict[tuple[bytes, bytes], list[int]] = {}  # tasks of the same weights
     for k in tasks:
         cells = targets.cells(k)
-        if (drawn := len(cells.rows)) >= ENOUGH or drawn == observed[k] > 0:
-            alike.setdefault((cells.rows.tobytes(), cells.weight.tobytes()), []).append(k)
+        alike.setdefault((cells.rows.tobytes(), cells.weight.tobytes()), []).append(k)
     folds = plan.folds[places]
     found = [_ridges(X, targets, group, folds, plan.n_folds) for group in alike.values()]
-    if not found:
-        return None
     tasks = [k for group in alike.values() for k in group]
     coefficients = np.concatenate([of_group for _, of_group in found], axis=2)
     intercepts = np.concatenate([of_group for of_group, _ in found], axis=1)
@@ -127,16 +184,20 @@ def _left_out(
     return out
 
 
-def _inputs_of_heads(plan: Plan, net: TaskNet, places: NDArray[np.intp]) -> FloatArray:
-    """Return the inputs as they reach the heads."""
+def _read(
+    plan: Plan, net: TaskNet, places: NDArray[np.intp], made: Callable[[Tensor], Tensor]
+) -> FloatArray:
+    """Return what is made of the inputs (n, d) of the rows at `places`."""
     module = net.module_
     inputs = Inputs(plan.source, module.heads.weight.dtype, torch.device(net.device))
 
     def read(places: NDArray[np.intp]) -> FloatArray:
-        rows = plan.rows[places]
-        out = np.empty((len(rows), module.trunk.width))
+        rows, out = plan.rows[places], np.empty((0, 0))
         for start, stop in chunk_places(module, plan.source, len(rows)):
-            out[start:stop] = module.trunk.straight(inputs(rows[start:stop])).double().cpu()
+            chunk = made(inputs(rows[start:stop]))
+            if not len(out):
+                out = np.empty((len(rows), chunk.shape[1]))
+            out[start:stop] = chunk.double().cpu()
         return out
 
     with torch.no_grad():

@@ -39,7 +39,9 @@ class DenseTrunk(BaseEstimator):
     functions of such a feature are linear in it.
 
     Predictions level off beyond three standard deviations of a feature, as those of trees do beyond
-    the last split. For trends to be continued, and for what is all but linear, choose
+    the last split. Where numbers of rows left out are predicted much better by a line over features
+    that are not clipped, as sums of features with long tails are, that is mixed into the heads
+    instead, and levels off one range beyond the data. For trends to be continued, choose
     ``n_frequencies=0``.
 
     Parameters

@@ -106,6 +106,20 @@ class MemberHeads(nn.Module):
         self.weight[:, -weight.shape[1] :, output] += weight
         self.bias[:, output] += bias
 
+    def widen(self, n_more: int) -> None:
+        """Take more features behind the others, to which no output gives weight.
+
+        Who holds the weights, such as an optimizer, holds them still.
+
+        Parameters
+        ----------
+        n_more : int
+            Number of them.
+        """
+        shape = (len(self.weight), n_more, self.weight.shape[2])
+        self.weight.data = torch.cat([self.weight.data, self.weight.new_zeros(shape)], dim=1)
+        self.weight.grad = None
+
     def rescale(self, slope: Tensor) -> None:
         """Multiply each output by a slope.
 
@@ -157,7 +171,8 @@ class Members(nn.Module):
 class MemberTrunk(Members):
     """Members that see the same samples, or each one its own.
 
-    Features of a member are its last hidden units, and the (clipped) inputs.
+    Features of a member are its last hidden units, and the (clipped) inputs. Where there are
+    `bounds`, the inputs follow once more, as they are between these.
 
     Parameters
     ----------
@@ -174,6 +189,12 @@ class MemberTrunk(Members):
     n_members : int
         M.
 
+    Attributes
+    ----------
+    bounds : Tensor of shape (2, d) or None
+        The least and the greatest values of inputs that are not clipped otherwise; None, as at
+        first, if heads see none.
+
     Notes
     -----
     Samples ``(B, *input_shape)`` are mapped to features (B, M, F), and so are samples
@@ -188,6 +209,8 @@ class MemberTrunk(Members):
     torch.Size([2, 5, 12])
     """
 
+    bounds: Tensor | None
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
@@ -199,6 +222,7 @@ class MemberTrunk(Members):
         super().__init__(n_members)
         self.n_axes, self.width = len(input_shape), torch.Size(input_shape).numel()
         self.embedding = embedding
+        self.register_buffer("bounds", None)
         widths = [n_embedded, *sizes]
         self.layers = nn.ModuleList(
             MemberLinear(n_in, n_out, n_members)
@@ -215,18 +239,28 @@ class MemberTrunk(Members):
 
         Returns
         -------
-        inputs : Tensor of shape (B, d)
+        inputs : Tensor of shape (B, d), or (B, 2 d) where there are bounds
             Of samples for each member, those of the first.
         """
-        straight = self.embedding(x.flatten(-self.n_axes))[..., : self.width]
-        return straight if straight.ndim == 2 else straight[:, 0]
+        x = x.flatten(-self.n_axes)
+        parts = self._straight(x, self.embedding(x))
+        return torch.cat([part if part.ndim == 2 else part[:, 0] for part in parts], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (B, M, F)."""
-        hidden = self.embedding(x.flatten(-self.n_axes))
-        straight = hidden[..., : self.width]
-        if straight.ndim == 2:
-            straight = straight.unsqueeze(1).expand(-1, self.n_members, -1)
+        x = x.flatten(-self.n_axes)
+        hidden = self.embedding(x)
+        straight = [
+            part if part.ndim == 3 else part.unsqueeze(1).expand(-1, self.n_members, -1)
+            for part in self._straight(x, hidden)
+        ]
         for layer in self.layers:
             hidden = torch.relu(layer(hidden))
-        return torch.cat([hidden, straight], dim=2)
+        return torch.cat([hidden, *straight], dim=2)
+
+    def _straight(self, x: Tensor, embedded: Tensor) -> list[Tensor]:
+        """Return what the heads see of inputs (B, d) or (B, M, d): clipped, and within bounds."""
+        clipped = embedded[..., : self.width]
+        if self.bounds is None:
+            return [clipped]
+        return [clipped, torch.clamp(x, self.bounds[0], self.bounds[1])]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sklearn_mtl.networks.members import MemberHeads, MemberLinear, Members
+from sklearn_mtl.networks.members import MemberHeads, MemberLinear, Members, MemberTrunk
 
 __all__ = ["HiddenHeads", "MultiTaskModule", "in_channels_last"]
 
@@ -183,6 +184,39 @@ class MultiTaskModule(nn.Module):
         if bias is not None:
             with torch.no_grad():
                 self.heads.bias.copy_(bias)
+
+    def widen(self, bounds: Tensor) -> None:
+        """Let the heads of a `MemberTrunk` see inputs that are not clipped, but end at bounds.
+
+        No output gives weight to them yet.
+
+        Parameters
+        ----------
+        bounds : Tensor of shape (2, d)
+            The least and the greatest values of the inputs.
+
+        Raises
+        ------
+        ValueError
+            If bounds are no such values, or the network has other heads or another trunk.
+        """
+        trunk, heads = self.trunk, self.heads
+        if not (isinstance(trunk, MemberTrunk) and isinstance(heads, MemberHeads)):
+            raise ValueError("bounds are for linear heads of a MemberTrunk.")
+        right = bounds.shape == (2, trunk.width) and bool(torch.isfinite(bounds).all())
+        if not (right and bool((bounds[0] <= bounds[1]).all())):
+            raise ValueError(f"bounds must be finite, and of the shape {(2, trunk.width)}.")
+        if trunk.bounds is None:
+            heads.widen(trunk.width)
+            self.n_features += trunk.width
+        trunk.bounds = bounds.detach().to(heads.weight, copy=True)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Make room for what the heads of a fitted network see, if this one's do not."""
+        bounds = state_dict.get(f"{prefix}trunk.bounds")
+        if isinstance(self.trunk, MemberTrunk) and bounds is not None:
+            self.widen(bounds)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def embed(self, x: Tensor) -> Tensor:
         """Shared representation, which all heads see.

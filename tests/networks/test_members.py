@@ -131,3 +131,67 @@ def test_a_row_left_out_moves_no_weight_of_its_member(head_hidden_units):
     for name, p in module.named_parameters():
         if p.grad is not None and len(p) == 3 and name != "heads.bias":
             assert p.grad.flatten(1).any(dim=1).tolist() == [True, False, True], name
+
+
+BOUNDS = torch.tensor([[-1.0, -2.0, -0.5, 0.0], [1.0, 2.0, 0.5, 0.0]]).double()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["waves", "no waves"])
+def test_heads_may_see_inputs_that_end_at_bounds(spec):
+    """Behind all others, and with no weight yet; also where each member has its own samples."""
+    module = module_of(spec)
+    x = 9 * random_inputs((spec.n_members, 4), n=6).double()
+    before, weight, width = module(x), module.heads.weight, module.n_features
+    weight.requires_grad_(False).grad = torch.ones_like(weight)
+    module.widen(BOUNDS)
+    assert module.heads.weight is weight  # of which an optimizer knows
+    assert weight.grad is None
+    assert not weight.requires_grad
+    assert weight.shape[1] == module.n_features == width + 4
+    torch.testing.assert_close(module(x), before)
+    features, ends = module.trunk(x), x.clamp(*BOUNDS)
+    assert torch.equal(features[..., -4:], ends)
+    assert torch.equal(features[:, 0, -8:], module.trunk.straight(x))
+    same = module.trunk(x[:, 0])
+    assert torch.equal(same[..., -4:], ends[:, :1].expand(-1, spec.n_members, -1))
+    with torch.no_grad():
+        module.heads.add(2, torch.ones(spec.n_members, 4), torch.zeros(spec.n_members))
+    torch.testing.assert_close(module(x)[..., 2], before[..., 2] + ends.sum(dim=2))
+    torch.testing.assert_close(module(x)[..., :2], before[..., :2])
+    module.widen(2 * BOUNDS)
+    assert module.n_features == width + 4
+
+
+def test_a_state_with_bounds_widens_whom_it_is_loaded_into():
+    wide, module = module_of(), module_of()
+    wide.widen(BOUNDS)
+    nn.init.normal_(wide.heads.weight)
+    module.load_state_dict(wide.state_dict())
+    x = 9 * random_inputs((4,), n=6).double()
+    assert torch.equal(module(x), wide(x))
+    outer = nn.Sequential(module_of())
+    outer.load_state_dict({f"0.{name}": value for name, value in wide.state_dict().items()})
+    assert torch.equal(outer(x), wide(x))
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [BOUNDS[:, :3], BOUNDS[0], BOUNDS.flip(0), BOUNDS * torch.nan, BOUNDS + torch.inf],
+    ids=["few", "one", "upside down", "NaN", "infinite"],
+)
+def test_bounds_that_are_none_are_refused(bounds):
+    for change in (
+        lambda module: module.widen(bounds),
+        lambda module: module.load_state_dict(module.state_dict() | {"trunk.bounds": bounds}),
+    ):
+        module = module_of()
+        with pytest.raises(ValueError, match=r"finite, and of the shape \(2, 4\)"):
+            change(module)
+        assert module.trunk.bounds is None
+        assert module.n_features == 9
+
+
+def test_bounds_are_for_linear_heads_of_members():
+    for module in (module_of(head_hidden_units=3), module_of(DenseTrunk(5, n_members=1))):
+        with pytest.raises(ValueError, match="linear heads of a MemberTrunk"):
+            module.widen(BOUNDS)
