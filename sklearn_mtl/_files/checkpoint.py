@@ -20,7 +20,7 @@ from sklearn_mtl._training.progress import Saved
 __all__ = ["Checkpoint", "CheckpointFile"]
 
 # Raised with every change of what `Progress` keeps.
-VERSION = 1
+VERSION = 2
 
 MEND = (
     "Let callbacks and modules keep plain values and tensors, or give them `state_dict` and "

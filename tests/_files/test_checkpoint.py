@@ -26,6 +26,7 @@ from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._files import checkpoint
 from sklearn_mtl._files.checkpoint import Checkpoint
 from sklearn_mtl._files.disk import locked
+from sklearn_mtl._training import averaging
 from sklearn_mtl._training.progress import Saved
 
 X, Y = make_table(40)
@@ -140,6 +141,13 @@ def test_other_versions_are_refused(module, name, value, broken, monkeypatch):
         with pytest.raises(ValueError, match=f"was written with .* and this is .*{value}"):
             fit_of(checkpoint=broken).fit(X, Y)
     fit_of(checkpoint=broken).fit(X, Y)
+
+
+def test_what_is_counted_is_of_a_version():
+    """Other counts want another one: files of before lack what is new."""
+    counted = ("step_", "epoch_", "best_epoch_", "best_", "reference_", "eased_", "stopped")
+    assert counted == averaging.COUNTED
+    assert checkpoint.VERSION == 2
 
 
 def test_an_estimator_is_no_checkpoint_and_stays(path):
