@@ -109,9 +109,10 @@ class AveragedWeights(Stopper):
 
     def _ease_or_end(self, net: NeuralNet) -> None:
         """Go on with less decay, unless the last time that did not help; else end."""
-        groups = net.optimizer_.param_groups
-        may_help = self.patience.eases and not self.eased_ and self.reference_ < EASED
-        if not (may_help and any(group.get("weight_decay") for group in groups)):
+        known = zip(net.optimizer_.param_groups, self.decays_, strict=True)
+        default = getattr(net.optimizer_, "defaults", {}).get("weight_decay")
+        groups = [group for group, decay in known if decay and decay == default]  # not their own
+        if not (groups and self.patience.eases and not self.eased_ and self.reference_ < EASED):
             self.stopped = True
             raise KeyboardInterrupt
         for group in groups:

@@ -112,7 +112,8 @@ def resolve(
     if parameters.early_stopping:
         patience = Patience(parameters.n_iter_no_change, 0.0, parameters.tol, "valid_loss")
     elif max_epochs == "auto" and left_out:
-        patience = auto_patience(n_batches, eases=weight_decay == "auto")
+        own = weight_decay != "auto" or "optimizer__weight_decay" in (parameters.net_params or {})
+        patience = auto_patience(n_batches, eases=not own)
     if max_epochs == "auto" and patience is not None:
         max_epochs = min(max(math.ceil(MOST_STEPS / n_batches), 12), MOST_EPOCHS)
     elif max_epochs == "auto":

@@ -24,10 +24,11 @@ AUTO = {"max_epochs": "auto", "learning_rate": 0.01}
 class Flow:
     """A net of one number, whose weights and losses are told: two batches per epoch."""
 
-    def __init__(self, least=3, share=0.0, tol=0.0, eases=False, decays=(1.0, 0.0)):
+    def __init__(self, least=3, share=0.0, tol=0.0, eases=False, decays=(1.0, 0.0), default=1.0):
         module = nn.Linear(1, 1).requires_grad_(False)
         self.groups = [{"weight_decay": decay} for decay in decays]
-        optimizer = SimpleNamespace(param_groups=self.groups)
+        defaults = {"weight_decay": default}
+        optimizer = SimpleNamespace(param_groups=self.groups, defaults=defaults)
         self.net = SimpleNamespace(module_=module, history=[{}], optimizer_=optimizer)
         self.averages, self.decays = [], []
         patience = Patience(least, share, tol, "loss", eases)
@@ -146,10 +147,11 @@ def test_decay_gives_way_as_often_as_that_helps():
     [
         ([-1, -0.5, -0.5, -0.5, -9], {"eases": False}),
         ([-0.5, -0.5, -0.5, -0.5, -9], {}),  # log(0.5 + 0.1) is -0.51
-        ([-1, -0.5, -0.5, -0.5, -9], {"decays": [0.0]}),
+        ([-1, -0.5, -0.5, -0.5, -9], {"decays": [0.0], "default": 0.0}),
+        ([-1, -0.5, -0.5, -0.5, -9], {"decays": [0.3, 0.0]}),
         ([math.nan, math.nan, math.nan, -9], {}),
     ],
-    ids=["not asked for", "much is noise", "no decay", "no numbers"],
+    ids=["not asked for", "much is noise", "no decay", "its own", "no numbers"],
 )
 def test_decay_stays_where_it_is_of_use_or_said(losses, changes):
     flow = Flow(**({"eases": True} | changes))
@@ -212,10 +214,11 @@ class Decays(Callback):
     """Notes the weight decay of the epochs."""
 
     def on_train_begin(self, net, **kwargs):
-        self.found = []
+        self.groups, self.found = [], []
 
     def on_epoch_begin(self, net, **kwargs):
-        self.found.append(max(group["weight_decay"] for group in net.optimizer_.param_groups))
+        self.groups.append([group["weight_decay"] for group in net.optimizer_.param_groups])
+        self.found.append(max(self.groups[-1]))
 
 
 @pytest.mark.parametrize("decay", ["auto", 0.7])
@@ -232,6 +235,21 @@ def test_decay_eases_by_itself_only(decay):
     assert (len(steps) > 1) == (decay == "auto")
     groups = estimator.net_.optimizer_.param_groups
     assert max(group["weight_decay"] for group in groups) == first
+
+
+@pytest.mark.parametrize(
+    ("options", "eased"),
+    [
+        ({"optimizer__weight_decay": 0.7}, [False, False]),
+        ({"optimizer__param_groups": [("heads*", {"weight_decay": 0.3})]}, [False, True, False]),
+    ],
+    ids=["of all", "of a group"],
+)
+def test_decay_of_net_params_is_what_it_says(options, eased):
+    note, X = Decays(), np.random.default_rng(0).normal(size=(200, 2))
+    params = {"trunk": DenseTrunk((32,), 3), "net_params": {"callbacks": [note]} | options}
+    make(**params, **AUTO).fit(X, np.column_stack([np.sin(X[:, 0]), X.sum(axis=1)]))
+    assert (np.ptp(note.groups, axis=0) > 0).tolist() == eased
 
 
 def test_noise_is_no_reason_to_ease_decay():
