@@ -26,8 +26,8 @@ FloatArray = NDArray[np.float64]
 CROSS_FIT_ROWS = 50_000
 
 # Lines over inputs that are not clipped take the place of others if they leave less than this part
-# of the squared errors, and what they gain is more than its standard error, which it is not in one
-# row or group alone, and than this part of the variance: what is all but exact stays as it is.
+# of the squared errors, and what they gain is more than its standard error, than what one row or
+# group gains alone, and than this part of the variance: what is all but exact stays as it is.
 LEFT, GAIN = 0.8, 1e-3
 
 BLOCK = 2**16  # rows whose outputs are made at once
@@ -196,7 +196,7 @@ def _is_much_less(
     left, gained = (np.bincount(group, weight * part) for part in (now, before - now))
     gain = gained.sum()
     apart = gained - mass * gain
-    beyond_chance = gain**2 * (1 - mass @ mass) > apart @ apart
+    beyond_chance = gain**2 * (1 - mass @ mass) > apart @ apart and gain > gained.max()
     variance = weight @ (truth - weight @ truth) ** 2
     much = left.sum() < LEFT * (left.sum() + gain) and gain > GAIN * variance
     return bool(beyond_chance and much)

@@ -287,6 +287,22 @@ def test_much_is_to_be_gained_and_not_in_one_row(ratio, rows, expected):
     assert not calibrate._is_much_less(1e-6 * now, 1e-6 * before, *args)  # is all but exact
 
 
+@pytest.mark.parametrize("heavy", ["a weight", "equal rows"])
+def test_not_even_a_row_that_weighs_more_has_it_alone(heavy):
+    rng = np.random.default_rng(0)
+    truth, weight, groups = 3 * rng.normal(size=60), np.ones(60), np.arange(60)
+    before, now = np.full(60, 0.1), np.full(60, 0.1)
+    if heavy == "a weight":
+        weight[:2] = 10
+    else:
+        groups = np.repeat(np.arange(6), 10)
+    one = groups == 0
+    before[one], now[one] = 50, 20
+    assert not calibrate._is_much_less(now, before, truth, weight, groups)
+    now[groups == 1] *= 0.1
+    assert calibrate._is_much_less(now, before, truth, weight, groups)
+
+
 def test_a_network_that_sees_them_can_be_a_trunk():
     """Its lines are then over all that its heads see, and nothing is added."""
     trunk = fitted().module_.trunk
