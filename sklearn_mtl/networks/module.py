@@ -209,7 +209,8 @@ class MultiTaskModule(nn.Module):
         if trunk.bounds is None:
             heads.widen(trunk.width)
             self.n_features += trunk.width
-        trunk.bounds = bounds.detach().to(heads.weight, copy=True)
+        # Which ends sooner in float32 than in float64.
+        trunk.bounds = bounds.detach().to(heads.weight, copy=True).nan_to_num()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Make room for what the heads of a fitted network see, if this one's do not."""

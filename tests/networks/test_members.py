@@ -162,6 +162,15 @@ def test_heads_may_see_inputs_that_end_at_bounds(spec):
     assert module.n_features == width + 4
 
 
+def test_bounds_are_as_far_as_numbers_go():
+    """In float64 they were finite; those of a file have to be."""
+    wide, module = module_of().float(), module_of().float()
+    wide.widen(BOUNDS * 1e39)
+    assert wide.trunk.bounds.abs().max() == torch.finfo(torch.float32).max
+    module.load_state_dict(wide.state_dict())
+    assert torch.equal(module.trunk.bounds, wide.trunk.bounds)
+
+
 def test_a_state_with_bounds_widens_whom_it_is_loaded_into():
     wide, module = module_of(), module_of()
     wide.widen(BOUNDS)
