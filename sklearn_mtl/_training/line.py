@@ -131,7 +131,10 @@ def unclipped(plan: Plan, net: TaskNet, lines: Lines) -> Lines | None:
 
     As trends are not known far beyond the data, these inputs end one range beyond them.
     """
-    if net.module_.trunk.bounds is not None or np.abs(lines.X).max(initial=0) <= NEAR:
+    trunk = net.module_.trunk
+    if trunk.bounds is not None or type(trunk).forward is not MemberTrunk.forward:
+        return None  # heads see them, or features are made by a user's class
+    if np.abs(lines.X).max(initial=0) <= NEAR:
         return None
     places = np.flatnonzero(lines.place >= 0)
     X = _read(plan, net, places, lambda x: x.flatten(1))

@@ -12,7 +12,7 @@ from _fits import make
 
 from sklearn_mtl import MultiTaskCNNEstimator
 from sklearn_mtl._training import calibrate, line
-from sklearn_mtl.networks import DenseTrunk
+from sklearn_mtl.networks import DenseTrunk, MemberTrunk
 
 
 def countries(n=200, seed=0):
@@ -112,6 +112,27 @@ def test_inputs_that_are_hardly_clipped_are_not_looked_at_again(monkeypatch):
     spec = DenseTrunk((8,), n_members=2, n_frequencies=0)
     assert bounds_of(make(tasks=None, trunk=spec, max_epochs=1).fit(X, y[:, 0])) is None
     assert len(found) == 1
+
+
+class Own(MemberTrunk):
+    """Makes its features itself."""
+
+    def forward(self, x):
+        return super().forward(x)[..., : 8 + 3]
+
+
+class OwnSpec:
+    n_folds = 2
+
+    def build(self, input_shape):
+        return Own(input_shape, DenseTrunk()._embedding(3, (0, 1, 2), None)[0], 3, [8], 2)
+
+
+def test_trunks_that_make_their_features_themselves_see_what_they_saw():
+    X, y = countries()
+    estimator = make(tasks=None, trunk=OwnSpec()).fit(X, y[:, 0])
+    assert bounds_of(estimator) is None
+    assert np.isfinite(estimator.predict(X)).all()
 
 
 def test_predictions_end_one_range_beyond_the_data():
