@@ -205,12 +205,15 @@ def _is_much_less(
 def _add_lines(module: Any, lines: Lines, shares: Shares, starts: Sequence[int]) -> None:
     """Add the shares of lines to the heads."""
     heads: MemberHeads = module.heads
+    coefficients = lines.coefficients
     if lines.bounds is not None:
         module.widen(torch.from_numpy(lines.bounds))
+        units = module.trunk.units.double().cpu().numpy()
+        coefficients = coefficients * np.concatenate([np.ones_like(units), units])[:, None]
     with torch.no_grad():
         for i, k in enumerate(lines.tasks):
             share = shares.lines[starts[k]]
-            parts = share * lines.coefficients[..., i], share * lines.intercepts[:, i]
+            parts = share * coefficients[..., i], share * lines.intercepts[:, i]
             heads.add(starts[k], *(torch.from_numpy(p).to(heads.weight) for p in parts))
 
 

@@ -172,7 +172,7 @@ class MemberTrunk(Members):
     """Members that see the same samples, or each one its own.
 
     Features of a member are its last hidden units, and the (clipped) inputs. Where there are
-    `bounds`, the inputs follow once more, as they are between these.
+    `bounds`, the inputs follow once more, as they are between these, in `units`.
 
     Parameters
     ----------
@@ -229,6 +229,15 @@ class MemberTrunk(Members):
             for n_in, n_out in zip(widths[:-1], sizes, strict=True)
         )
 
+    @property
+    def units(self) -> Tensor:
+        """Units (d,) of the inputs within bounds: 1, or an eighteenth of the way between these.
+
+        Whichever is more: where inputs are large, a step of a weight would move predictions far.
+        """
+        low, high = torch.zeros(2, self.width) if self.bounds is None else self.bounds / 18
+        return (high - low).clamp(min=1)
+
     def straight(self, x: Tensor) -> Tensor:
         """Return the inputs as they reach the heads.
 
@@ -263,4 +272,4 @@ class MemberTrunk(Members):
         clipped = embedded[..., : self.width]
         if self.bounds is None:
             return [clipped]
-        return [clipped, torch.clamp(x, self.bounds[0], self.bounds[1])]
+        return [clipped, torch.clamp(x, self.bounds[0], self.bounds[1]) / self.units]

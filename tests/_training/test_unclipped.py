@@ -274,6 +274,20 @@ def test_training_goes_on(method):
     assert scores(estimator, *new_countries())[0] > 0.97
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_training_goes_on_with_inputs_of_any_size(method):
+    """One step of a weight moves no prediction far, of tasks without such a line neither."""
+    (X, y), (new, truth) = countries(), new_countries()
+    sizes = [1e6, 1, 1]
+    estimator = MultiTaskCNNEstimator(standardize=False, max_epochs=2, random_state=0)
+    estimator.fit(X * sizes, y).set_params(warm_start=True)
+    getattr(estimator, method)(X * sizes, y)
+    assert bounds_of(estimator) is not None
+    now = scores(estimator, new * sizes, truth)
+    assert now[0] > 0.97
+    assert (now > -0.5).all()
+
+
 def test_a_weight_of_two_is_the_row_twice():
     """For the choice of inputs: rows that are equal count as one that weighs more."""
     _, y = countries(40)
