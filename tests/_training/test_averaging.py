@@ -159,6 +159,14 @@ def test_decay_stays_where_it_is_of_use_or_said(losses, changes):
     assert len(set(flow.decays)) == 1
 
 
+def test_decay_gives_way_below_half_of_the_error():
+    """A tenth of which is taken for noise: log(0.5 + 0.1) is -0.511."""
+    for loss, decays in ((-0.515, {1.0, 0.25}), (-0.505, {1.0})):
+        flow = Flow(eases=True)
+        flow.run([loss] * 9)
+        assert set(flow.decays) == decays
+
+
 def test_an_optimizer_without_decay_has_none_to_ease():
     flow = Flow(eases=True)
     for group in flow.groups:
@@ -221,12 +229,15 @@ class Decays(Callback):
         self.found.append(max(self.groups[-1]))
 
 
-@pytest.mark.parametrize("decay", ["auto", 0.7])
-def test_decay_eases_by_itself_only(decay):
-    """Of clean data, and to what it was in the end; a number is what it says."""
+@pytest.mark.parametrize(
+    ("decay", "loss"), [("auto", "logprod"), ("auto", "weighted"), (0.7, "logprod")]
+)
+def test_decay_eases_by_itself_only(decay, loss):
+    """Of clean data, whatever the rule, and to what it was in the end; a number stays."""
     note, X = Decays(), np.random.default_rng(0).normal(size=(200, 2))
     y = np.column_stack([np.sin(X[:, 0]), X.sum(axis=1)])
-    estimator = make([note], trunk=DenseTrunk((32,), 3), weight_decay=decay, **AUTO).fit(X, y)
+    params = {"trunk": DenseTrunk((32,), 3), "weight_decay": decay, "loss": loss}
+    estimator = make([note], **params, **AUTO).fit(X, y)
     first = 1.0 if decay == "auto" else decay
     assert note.found[0] == first
     assert note.found == sorted(note.found, reverse=True)

@@ -338,6 +338,27 @@ def test_not_even_a_row_that_weighs_more_has_it_alone(heavy):
     assert calibrate._is_much_less(now, before, truth, weight, groups)
 
 
+def test_equal_rows_are_one_in_fits_too(monkeypatch):
+    X, y = countries(60)
+    asked, is_much_less = [], calibrate._is_much_less
+    monkeypatch.setattr(
+        calibrate, "_is_much_less", lambda *args: asked.append(args) or is_much_less(*args)
+    )
+    make(tasks=None, trunk=DenseTrunk()).fit(np.tile(X, (2, 1)), np.tile(y[:, 0], 2))
+    groups = asked[0][-1]
+    np.testing.assert_array_equal(groups[:60], groups[60:])
+    assert len(np.unique(groups)) == 60
+
+
+def test_bounds_that_a_trunk_has_are_kept():
+    """Also where rows left out would ask for others."""
+    trunk = copy.deepcopy(fitted().module_.trunk)
+    trunk.bounds.clamp_(-0.1, 0.1)
+    estimator = make(tasks=None, trunk=trunk, learning_rate=1e-6).fit(*countries())
+    assert torch.equal(bounds_of(estimator), trunk.bounds)
+    assert estimator.module_.n_features == fitted().module_.n_features
+
+
 def test_a_network_that_sees_them_can_be_a_trunk():
     """Its lines are then over all that its heads see, and nothing is added."""
     trunk = fitted().module_.trunk
