@@ -155,10 +155,10 @@ def of_training():
     yield "folds left out", lambda: fitted(X, with_holes(y, 0.2), max_epochs=6)
     auto = {"max_epochs": "auto", "learning_rate": 0.03}
     yield "the data say when to stop", lambda: fitted(X, y, **auto)
-    few = {"learning_rate": 0.1, "batch_size": 80, "net_params": {"optimizer__max_iter": 5}}
     tails = np.sinh(2 * (X - X.mean(axis=0)) / X.std(axis=0))
     sums = np.column_stack([tails @ [1, -1, 0, 1], y[:, 2]])
     yield "inputs that are not clipped", lambda: fitted(tails, sums)
+    few = {"learning_rate": 0.1, "batch_size": 80, "net_params": {"optimizer__max_iter": 5}}
     yield "LBFGS", lambda: fitted(X, y, optimizer="LBFGS", **few)
     early = {"early_stopping": True, "max_epochs": 20, "n_iter_no_change": 1, "learning_rate": 0.1}
     yield "early stopping", lambda: fitted(X, y, validation_fraction=0.1, **early)
