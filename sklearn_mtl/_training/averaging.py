@@ -18,7 +18,7 @@ from sklearn_mtl._training.recipe import Patience
 __all__ = ["AveragedWeights"]
 
 # Attributes that say how far an average is.
-COUNTED = ("step_", "epoch_", "best_epoch_", "best_", "reference_", "eased_", "stopped")
+COUNTED = ("step_", "epoch_", "since_", "best_", "reference_", "eased_", "stopped")
 
 NOISE = 0.1  # share of a task's loss that is taken for noise, as in `LogProd`
 EASED = math.log(0.5 + NOISE)  # decay gives way below: half of what there is to learn is learned
@@ -61,7 +61,7 @@ class AveragedWeights(Stopper):
         averaged = copy.deepcopy(plain_module(net)).requires_grad_(False).eval()
         vars(net)["averaged_"] = averaged  # past skorch, which would take it for a part to train
         self.pairs_ = list(zip(_state(averaged), _state(plain_module(net)), strict=True))
-        self.step_ = self.epoch_ = self.best_epoch_ = 0
+        self.step_ = self.epoch_ = self.since_ = 0
         self.best_ = self.reference_ = math.inf
         self.kept_: list[Tensor] | None = None
         self.decays_ = [group.get("weight_decay") for group in net.optimizer_.param_groups]
@@ -103,8 +103,8 @@ class AveragedWeights(Stopper):
             self.kept_ = [average.clone() for average, _ in self.pairs_]
         level = self._level(net, loss)
         if level < self.reference_ - self.patience.tol:
-            self.reference_, self.best_epoch_, self.eased_ = level, self.epoch_, False
-        if self.epoch_ - self.best_epoch_ >= self.patience.epochs(self.best_epoch_):
+            self.reference_, self.since_, self.eased_ = level, self.epoch_, False
+        if self.epoch_ - self.since_ >= self.patience.epochs(self.since_):
             self._ease_or_end(net)
 
     def _ease_or_end(self, net: NeuralNet) -> None:
@@ -117,7 +117,7 @@ class AveragedWeights(Stopper):
             raise KeyboardInterrupt
         for group in groups:
             group["weight_decay"] *= PART
-        self.eased_, self.best_epoch_ = True, self.epoch_
+        self.eased_, self.since_ = True, self.epoch_
 
     def _level(self, net: NeuralNet, loss: float) -> float:
         """Return what has to fall by `tol`: the loss, or what does not know its units.

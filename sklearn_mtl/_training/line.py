@@ -134,7 +134,7 @@ def unclipped(plan: Plan, net: TaskNet, lines: Lines) -> Lines | None:
     trunk = net.module_.trunk
     if trunk.bounds is not None or type(trunk).forward is not MemberTrunk.forward:
         return None  # heads see them, or features are made by a user's class
-    if np.abs(lines.X).max(initial=0) <= NEAR:
+    if not _bends(lines.X):
         return None
     places = np.flatnonzero(lines.place >= 0)
     X = _read(plan, net, places, lambda x: x.flatten(1))
@@ -149,6 +149,13 @@ def unclipped(plan: Plan, net: TaskNet, lines: Lines) -> Lines | None:
         coefficients=found.coefficients / scale[:, None],
         bounds=np.stack([2 * least - most, 2 * most - least]),
     )
+
+
+def _bends(X: FloatArray) -> bool:
+    """Tell whether softly clipped inputs (n, d) are more than a line of what they were."""
+    far = X[:, np.maximum(X.max(axis=0, initial=0), -X.min(axis=0, initial=0)) > NEAR]
+    between = (far > far.min(axis=0, initial=np.inf)) & (far < far.max(axis=0, initial=-np.inf))
+    return bool(between.any())  # two values are on a line
 
 
 def _lines_over(

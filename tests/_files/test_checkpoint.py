@@ -145,7 +145,7 @@ def test_other_versions_are_refused(module, name, value, broken, monkeypatch):
 
 def test_what_is_counted_is_of_a_version():
     """Other counts want another one: files of before lack what is new."""
-    counted = ("step_", "epoch_", "best_epoch_", "best_", "reference_", "eased_", "stopped")
+    counted = ("step_", "epoch_", "since_", "best_", "reference_", "eased_", "stopped")
     assert counted == averaging.COUNTED
     assert checkpoint.VERSION == 2
 

@@ -103,9 +103,14 @@ def test_inputs_that_are_hardly_clipped_are_not_looked_at_again(monkeypatch):
     """Nor are there other lines where nothing is clipped."""
     reads, read = [], line._read
     monkeypatch.setattr(line, "_read", lambda *args: reads.append(args) or read(*args))
-    X, slope = flags(np.random.default_rng(0))
-    make(tasks=None, max_epochs=1).fit(X, X @ slope)
-    assert len(reads) == 1
+    rng = np.random.default_rng(0)
+    rare = (rng.random((150, 4)) < 0.03).astype(float)  # far from their means, but of two values
+    for n_fits, X in enumerate([flags(rng)[0], rare], start=1):
+        make(tasks=None, max_epochs=1).fit(X, X @ [1, 2, -1, 0])
+        assert len(reads) == n_fits
+    rare[0, 0] = 0.5
+    make(tasks=None, max_epochs=1).fit(rare, rare @ [1, 2, -1, 0])
+    assert len(reads) == 4
     found, ridges = [], line._ridges
     monkeypatch.setattr(line, "_ridges", lambda *args: found.append(args) or ridges(*args))
     X, y = countries(60)
