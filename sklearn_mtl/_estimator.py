@@ -1121,6 +1121,9 @@ class MultiTaskCNNEstimator(CallbackSupportMixin, BaseEstimator):
         # scikit-learn shows what it knows of parameters only where these have a link.
         return super()._get_params_html(deep, doc_link or "#")
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_fitted" in vars(self)  # not by all attributes, as a fit may be putting some there
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True

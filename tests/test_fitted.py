@@ -348,6 +348,29 @@ CALLS = {
 }
 
 
+def test_whether_it_is_fitted_can_be_asked_beside_a_fit():
+    """Which puts attributes there, while others look for them."""
+    model = make_small().fit(X, Y)
+
+    class Meanwhile(str):
+        def endswith(self, *args):
+            setattr(model, f"other{len(vars(model))}_", 0)
+            return super().endswith(*args)
+
+    vars(model)[Meanwhile("one_")] = 0
+    assert isinstance(fitted_of(model), Fitted)
+    assert isinstance(fitted_of(make_pipeline(StandardScaler().fit(X), model)), Fitted)
+
+
+def test_a_first_fit_that_failed_is_none():
+    model = make_small()
+    with pytest.raises(ValueError, match="samples"):
+        model.fit(X, Y[:-1])
+    model.n_features_in_ = 3
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_called_beside_a_refit_is_of_one_state():
     """Of the old state or of the new one, by any method."""
