@@ -1627,8 +1627,14 @@ def test_long_tails_from_fits_to_a_table(long_tails, never, tmp_path, capsys, mo
     row = next(line.split() for line in out.splitlines() if "growth" in line)
     clipped, default, ridge = map(float, row[3:6])
     assert clipped < 0.99 < default == ridge == 1.0
+    assert out.count("passed: ") == 2
     monkeypatch.setattr(never, "_fit", None)  # all is kept
     assert long_tails.main(["countries", *where, "--splits", "1"]) == 0
+    kept = tmp_path / "kept.jsonl"
+    swapped = kept.read_text().replace("clipped", "other").replace('"default"', '"clipped"')
+    kept.write_text(swapped.replace("other", "default"))
+    assert long_tails.main(["countries", *where, "--splits", "1"]) == 1
+    assert capsys.readouterr().out.count("FAILED: ") == 2
 
 
 # -- many rows -------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ estimator and ``frequency_scale="auto"`` of `DenseTrunk`). On tables of R packag
 `never_worse.py`, these are trained on 70 % of the rows, and score the others:
 
 - ``joint``: all defaults;
-- ``as of few``: the same with the decay and the waves that 2,000 rows have, as of 300,000 too;
+- ``as of few``: the same with the waves that 2,000 rows have, as of 300,000 too, and with their
+  decay, which stays, as it is a number, where that of the default gives way in the end;
 - ``line``: ridge or logistic regression per task;
 - ``trees``: boosted trees per task.
 
